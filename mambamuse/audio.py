@@ -87,8 +87,10 @@ def save(path, audio: np.ndarray, rate: int, block: int = 65_536):
 
 # %% ../nbs/01_audio.ipynb #audio-resample
 def resample(audio: np.ndarray, rate: int, to: int) -> np.ndarray:
-    "`audio (channels, time)` at `rate` Hz -> `(channels, time * to / rate)` at `to` Hz."
-    return audio if rate == to else np.ascontiguousarray(soxr.resample(audio.T, rate, to).T)
+    "`audio (channels, time)` at `rate` Hz -> `(channels, time * to / rate)` at `to` Hz, at least one sample."
+    if rate == to: return audio
+    out = np.ascontiguousarray(soxr.resample(audio.T, rate, to).T)
+    return out if out.shape[1] else audio[:, :1]
 
 # %% ../nbs/01_audio.ipynb #audio-normalise
 def normalise(audio: np.ndarray, peak: float = PEAK) -> tuple[np.ndarray, float]:
