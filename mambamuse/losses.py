@@ -54,8 +54,8 @@ class STFTDistance(nn.Module):
         super().__init__()
         self.n_fft, self.hop, self.eps = n_fft, hop, eps
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        bands = torchaudio.functional.melscale_fbanks(n_fft//2 + 1, 0, SAMPLE_RATE/2, n_mels, SAMPLE_RATE, "slaney", "slaney") if n_mels else torch.empty(0)
-        self.register_buffer("bands", bands.T.contiguous(), persistent=False)
+        bands = torchaudio.functional.melscale_fbanks(n_fft//2 + 1, 0, SAMPLE_RATE/2, n_mels, SAMPLE_RATE, "slaney", "slaney").T if n_mels else torch.empty(0)
+        self.register_buffer("bands", bands.contiguous(), persistent=False)
 
     def magnitude(self, x):
         "`(batch, 1, time)` -> `(batch, frequency, frames)`."

@@ -20,6 +20,7 @@ import torchinfo
 from .audio import CLIP, SAMPLE_RATE
 from .generator import MambaMuse
 from .mamba import Mamba
+from .scan import backend_for
 
 # %% ../nbs/41_profiling.ipynb #profiling-torchinfo
 PAPER_SHAPE = (2, 1, 25_600)  # what the released analysis script really used
@@ -101,6 +102,6 @@ def profile(model=None, seconds: float = CLIP/SAMPLE_RATE, repeats: int = 7) -> 
     with torch.inference_mode():
         reconstruct, transfer = real_time_factor(lambda: model(x), seconds, repeats), real_time_factor(lambda: model(x, x), seconds, repeats)
     kinds = {kind: sum(r["macs"] for r in rows if r["kind"] == kind)/1e9 for kind in ("convolution", "projection", "depthwise", "scan")}
-    return dict(machine=machine(), seconds=seconds, repeats=repeats, parameters=parameters, folded_parameters=sum(p.numel() for p in model.parameters()),
+    return dict(machine=machine(), scan_backend=backend_for(x), seconds=seconds, repeats=repeats, parameters=parameters, folded_parameters=sum(p.numel() for p in model.parameters()),
                 torchinfo=artefact, gmac=kinds, gmac_total=sum(kinds.values()), saved_for_backward_MB=saved/1e6,
                 rtf_reconstruct=reconstruct, rtf_transfer=transfer)

@@ -1,0 +1,50 @@
+"""The whole reproduction with papermill, on a recipe small enough for a test, for both arms."""
+import json
+
+import pandas as pd
+import pytest
+
+from mambamuse.generator import MambaMuse
+
+TINY = ["data.train=8", "data.valid=2", "data.test=6", "data.clip=9600", "model.widths=[4,8,16,32]", "training.batch=4", "training.epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def run(mambamuse, tmp_path_factory):
+    d = tmp_path_factory.mktemp("reproduction")
+    code, out, err = mambamuse("reproduce", "--arm", "as_written", "--out", "run", *TINY, cwd=d)
+    assert code == 0, err
+    return d
+
+
+def test_figures_and_claims_are_drawn(run):
+    names = {p.name for p in (run / "figures").iterdir()}
+    assert names == {"fig1-architecture.png", "fig2-blocks.png", "fig3-losses-run.png", "fig4-training-run.png", "fig5-transfer-run.png", "claims-run.csv"}
+    claims = pd.read_csv(run / "figures" / "claims-run.csv").set_index("claim")["measured here"]
+    assert claims["parameters"] == "4,205,186"
+    assert "15.16 GMAC" in claims["multiply-adds"] and "0.02 M reproduced" in claims["multiply-adds"]
+    assert "0.20 MB reproduced" in claims["input size"] and "275.25 MB reproduced" in claims["forward and backward"]
+    assert claims["look-ahead"].startswith("283 samples") and claims["size of the source"].startswith("not measured")
+
+
+def test_manifest_names_everything(run):
+    manifest = json.loads((run / "run" / "manifest.json").read_text())
+    assert list(manifest["steps"]) == ["prepare", "train", "profile", "transfer", "figures", "claims"]
+    assert manifest["arm"] == "as_written" and manifest["overrides"] == TINY and manifest["packages"]["torch"].startswith("2.11")
+    for name, step in manifest["steps"].items():
+        assert step["seconds"] > 0 and all(len(h) == 64 for h in step["outputs"].values())
+        assert (run / "run" / "notebooks" / f"{name}.ipynb").is_file()
+
+
+def test_the_arm_is_what_was_trained(run):
+    settings = json.loads((run / "run" / "train" / "run.json").read_text())
+    assert settings["loss"]["mel_gradient"] and settings["model"]["axis"] == "clip" and settings["training"]["epochs"] == 2
+    assert MambaMuse.from_pretrained(run / "run" / "train" / "epoch-002").axis == "clip"
+
+
+def test_a_second_run_skips_everything_and_a_missing_figure_is_redrawn(mambamuse, run):
+    _, out, _ = mambamuse("reproduce", "--arm", "as_written", "--out", "run", *TINY, cwd=run)
+    assert out.count("unchanged, skipped") == 6
+    (run / "figures" / "fig4-training-run.png").unlink()
+    _, out, _ = mambamuse("reproduce", "--arm", "as_written", "--out", "run", *TINY, cwd=run)
+    assert out.count("unchanged, skipped") == 5 and "figures ..." in out and (run / "figures" / "fig4-training-run.png").is_file()

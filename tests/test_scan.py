@@ -1,0 +1,65 @@
+"""The scan and the block against mamba-ssm's own reference implementation."""
+import random
+from functools import partial
+
+import pytest
+import torch
+import mamba_ssm.modules.mamba_simple as mamba_simple
+from mamba_ssm.ops.selective_scan_interface import selective_scan_ref
+
+from mambamuse.mamba import Mamba
+from mambamuse.scan import selective_scan
+
+TheirMamba = mamba_simple.Mamba
+mamba_simple.selective_scan_fn = selective_scan_ref  # without the CUDA extension the block has only its reference
+
+
+def relative(x, y):
+    return ((x - y).abs().max() / y.abs().max().clamp(min=1e-12)).item()
+
+
+def arguments(rng, batch, d, n, time):
+    "Float32 inputs as a Mamba block makes them; each optional one is there in half of the cases."
+    u, delta, z = (torch.randn(batch, d, time) for _ in range(3))
+    A, B, C = -torch.rand(d, n) * n, torch.randn(batch, n, time), torch.randn(batch, n, time)
+    maybe = lambda x: x if rng.random() < .5 else None
+    soft = rng.random() < .7
+    return dict(u=u, delta=delta if soft else delta.abs(), A=A, B=B, C=C, D=maybe(torch.randn(d)), z=maybe(z), delta_bias=maybe(torch.rand(d)), delta_softplus=soft)
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("seed", range(24))
+def test_parity_with_mamba_ssm(seed, backend):
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    kw = arguments(rng, rng.randint(1, 5), rng.choice([1, 3, 16, 24, 40]), rng.choice([1, 4, 16, 17]), rng.choice([1, 2, 31, 64, 65, 200, 333]))
+    names = [k for k, v in kw.items() if isinstance(v, torch.Tensor)]
+    results = []
+    for scan in (partial(selective_scan, backend=backend), selective_scan_ref):
+        x = {k: v.clone().requires_grad_() if k in names else v for k, v in kw.items()}
+        y, state = scan(**x, return_last_state=True)
+        loss = y.cos().sum() + (state ** 2).sum()
+        results.append((y, state, dict(zip(names, torch.autograd.grad(loss, [x[k] for k in names])))))
+    (y, state, grads), (y_ref, state_ref, grads_ref) = results
+    assert relative(y, y_ref) <= 1e-4 and relative(state, state_ref) <= 1e-4
+    for name in names:
+        assert relative(grads[name], grads_ref[name]) <= 1e-4, name
+
+
+@pytest.mark.parametrize("d_model,time", [(16, 50), (32, 129), (64, 20), (20, 77)])
+def test_block_parity_with_mamba_ssm(d_model, time):
+    ours, theirs = Mamba(d_model), TheirMamba(d_model, use_fast_path=False)
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, time, d_model)
+    assert relative(ours(x), theirs(x)) <= 1e-4
+
+
+def test_initial_values_are_those_of_mamba_ssm():
+    "Same law: identical constants, and moments of the random ones over many blocks."
+    ours, theirs = ([make(64) for _ in range(40)] for make in (Mamba, lambda d: TheirMamba(d, use_fast_path=False)))
+    assert torch.allclose(ours[0].A_log, theirs[0].A_log) and torch.equal(ours[0].D, theirs[0].D)
+    for name in ("dt_proj.bias", "dt_proj.weight", "in_proj.weight", "x_proj.weight", "out_proj.weight", "conv1d.weight", "conv1d.bias"):
+        a, b = (torch.stack([m.get_parameter(name).detach() for m in blocks]) for blocks in (ours, theirs))
+        assert abs(a.std() / b.std() - 1) < .05, name
+        assert abs(a.mean() - b.mean()) < .1 * b.std(), name
