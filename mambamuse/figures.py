@@ -33,7 +33,7 @@ def label(figure, name: str, size: str):
 
 def save_figure(figure, path) -> Path:
     "Write `figure` to `path` (PNG), without date or version, so that the same figure gives the same bytes."
-    with written_beside(path) as part: figure.savefig(part, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    with written_beside(path) as part: figure.savefig(part, dpi=90, bbox_inches="tight", metadata={"Software": None})
     return Path(path)
 
 # %% ../nbs/42_figures.ipynb #figures-trace

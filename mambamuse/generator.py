@@ -22,7 +22,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from .adain import AXES, PLACES, blend
 from .audio import InputError
-from .blocks import SLOPE, ChannelNorm, EncoderBlock, MambaBlock, ResidualBlock, conv, leaky
+from .blocks import SLOPE, ChannelNorm, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, conv, leaky
 
 # %% ../nbs/15_generator.ipynb #generator-encoder
 class Encoder(nn.Module):
@@ -77,7 +77,7 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
         self.axis, self.alphas = axis, tuple(alphas)
         outs = (*widths[-2::-1], widths[0]//2)  # 128, 64, 32, 16
         self.encoder = Encoder(widths)
-        self.ups = nn.ModuleList(weight_norm(nn.ConvTranspose1d(a, b, kernel, stride=2, padding=kernel//2 - 1))
+        self.ups = nn.ModuleList(weight_norm(ConvTransposed(a, b, kernel, stride=2, padding=kernel//2 - 1))
                                  for a, b, kernel in zip((widths[-1], *outs), outs, (4, 4, 8, 8)))
         self.mambas = nn.ModuleList(MambaBlock(width) for width in outs)
         self.resblocks = nn.ModuleList(ResidualBlock(width) for width in outs)
@@ -132,8 +132,8 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
 # %% ../nbs/15_generator.ipynb #generator-look-ahead
 def look_ahead(model, time=1_024) -> int:
     "The largest number of future samples that any output sample of `model` depends on, from gradients."
-    x = torch.randn(1, 1, time, dtype=torch.double, device="cpu", requires_grad=True)
-    y, middle, worst = model.double()(x), time//2, 0
+    x = torch.randn(1, 1, time, requires_grad=True)
+    y, middle, worst = model(x), time//2, 0
     for at in range(middle, middle + 16):
         grad, = torch.autograd.grad(y[0, 0, at], x, retain_graph=True)
         worst = max(worst, grad[0, 0].nonzero().max().item() - at)

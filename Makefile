@@ -1,0 +1,38 @@
+# Two commands: make reproduce, make test. Both install what they need into .venv first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: setup reproduce test readme lab clean
+
+setup: .venv/installed
+
+# mamba-ssm is the oracle of the parity tests: its reference implementation runs without CUDA, its build is skipped.
+.venv/installed: settings.ini constraints.txt setup.py pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'mambamuse needs Python 3.11 or newer: make setup PYTHON=...')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip setuptools wheel -c constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/pip install --quiet --no-build-isolation --no-deps -c constraints.txt mamba-ssm
+	touch $@
+
+reproduce: setup
+	$(BIN)/mambamuse reproduce
+
+# The exported package equals its notebooks; the notebooks pass (two at a time, so one thread each); the tests pass.
+test: setup
+	rm -rf .venv/exported && cp -r mambamuse .venv/exported && $(BIN)/nbdev_export
+	diff -r -x __pycache__ -x mini_nsynth .venv/exported mambamuse || (echo "the package was not in sync with nbs/; it is now" && exit 1)
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --timing
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+# README.md is nbs/index.ipynb, executed, with its links seen from the top.
+README ?= README.md
+readme: setup
+	cd nbs && ../$(BIN)/jupyter nbconvert --log-level ERROR --execute --to markdown --no-input --stdout index.ipynb \
+	  | sed -e 's#(\.\./#(#g' -e 's#(\([0-9a-z_/]*\.ipynb\))#(nbs/\1)#g' > $(abspath $(README))
+
+lab: setup
+	$(BIN)/jupyter lab nbs
+
+clean:
+	rm -rf .venv build dist *.egg-info
