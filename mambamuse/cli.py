@@ -104,8 +104,8 @@ def recipe(overrides: Overrides = None, arm: Arm = "as_run", size: Size = "smoke
 
 # %% ../nbs/53_cli.ipynb #cli-main
 def main():
-    "The entry point: bad input is one line on standard error and exit code 2."
+    "The entry point: bad input, or a file system that refuses, is one line on standard error and exit code 2."
     try: app()
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"mambamuse: {error}", file=sys.stderr)
         sys.exit(2)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from .adain import PLACES
-from .audio import PEAK, SAMPLE_RATE, InputError, check, load, normalise, output_format, resample, save
+from .audio import PEAK, SAMPLE_RATE, InputError, check, check_place, load, normalise, output_format, resample, save
 from .generator import MambaMuse
 
 # %% ../nbs/31_transfer.ipynb #transfer-pad
@@ -89,8 +89,7 @@ def transfer_file(content, style, out, alpha: float = 1., weights=None) -> Path:
 
     Raises `InputError` on bad input; `out` is then left as it was.
     """
-    output_format(out)
-    if not Path(out).resolve().parent.is_dir(): raise InputError(f"{Path(out).parent}: no such folder to write {Path(out).name} into")
+    output_format(out), check_place(out)  # before anything is computed
     (_, rate), model = load(content), load_model(weights)
     save(out, model.transfer(content, style, alpha), rate)
     return Path(out)
