@@ -129,7 +129,7 @@ def blocks(model):
     return figure
 
 # %% ../nbs/42_figures.ipynb #figures-ema
-def time_weighted_ema(steps, values, smoothing=.99) -> np.ndarray:
+def time_weighted_ema(steps, values, smoothing=.9) -> np.ndarray:
     "Weights & Biases' time-weighted exponential moving average of `values` at `steps` (the plot is 1,000 wide)."
     width, m, n, out = max(1, steps[-1] - steps[0]), 0., 0., []
     for gap, value in zip(np.diff(steps, prepend=steps[0]), values):
