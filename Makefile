@@ -15,8 +15,10 @@ setup: .venv/installed
 	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/pip install --quiet --no-build-isolation --no-deps -c constraints.txt mamba-ssm
 	touch $@
 
+# The results go into README.md, too.
 reproduce: setup
 	$(BIN)/mambamuse reproduce
+	$(MAKE) --no-print-directory readme
 
 # The exported package equals its notebooks; the notebooks pass (two at a time, so one thread each); the tests pass.
 test: setup

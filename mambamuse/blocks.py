@@ -16,7 +16,9 @@ from .mamba import Mamba
 # %% ../nbs/14_blocks.ipynb #blocks-conventions
 SLOPE = .1
 
-def leaky(): return nn.LeakyReLU(SLOPE)
+def leaky():
+    "The network's activation."
+    return nn.LeakyReLU(SLOPE)
 
 # %% ../nbs/14_blocks.ipynb #blocks-conv
 class Conv(nn.Conv1d):
@@ -29,7 +31,9 @@ class ConvTransposed(nn.ConvTranspose1d):
     def forward(self, x):
         return F.conv_transpose2d(x[:, :, None], self.weight[:, :, None], self.bias, (1, *self.stride), (0, *self.padding))[:, :, 0]
 
-def conv(channels_in, channels_out, kernel, **kw): return weight_norm(Conv(channels_in, channels_out, kernel, **kw))
+def conv(channels_in, channels_out, kernel, **kw):
+    "A weight-normed `Conv`."
+    return weight_norm(Conv(channels_in, channels_out, kernel, **kw))
 
 # %% ../nbs/14_blocks.ipynb #blocks-channel-norm
 class ChannelNorm(nn.Module):
@@ -61,7 +65,9 @@ class EncoderBlock(nn.Module):
         self.right, self.pool = (0, kernel - 1), pool
         self.mamba = MambaBlock(channels_out, mambas)
 
-    def padded(self, x): return F.pad(x[:, :, None], self.right)[:, :, 0]
+    def padded(self, x):
+        "`x (batch, channels, time)` with `kernel - 1` zeros on its right."
+        return F.pad(x[:, :, None], self.right)[:, :, 0]
 
     def forward(self, x):
         x = self.conv1(self.padded(x))

@@ -36,21 +36,24 @@ def transfer(
 
     Example: mambamuse transfer voice.wav trumpet.wav -o voice-as-trumpet.wav --alpha 0.7
     """
-    from mambamuse.transfer import transfer_file
+    from mambamuse.transfer import newest_weights, transfer_file
+    if weights is None and content.is_file() and style.is_file():
+        weights = newest_weights()
+        typer.echo(f"weights: {weights}", err=True)
     typer.echo(transfer_file(content, style, out, alpha, weights))
 
 # %% ../nbs/53_cli.ipynb #cli-reproduce
 @app.command()
 def reproduce(overrides: Overrides = None, arm: Arm = "as_run", size: Size = "smoke", source: Source = None,
               out: Annotated[Optional[Path], typer.Option(help="The run folder.", show_default="runs/ARM-SIZE")] = None,
-              figures: Annotated[Path, typer.Option(help="The folder for figures and the claims table.")] = Path("figures")):
+              figures: Annotated[Optional[Path], typer.Option(help="The folder for figures and the claims table.", show_default="figures; with changed fields, inside the run folder")] = None):
     """Run data, training, profiling, transfer, figures and claims; skip what is up to date.
 
     Example: mambamuse reproduce --arm as_written training.epochs=3
     """
     from mambamuse.data import MINI
     from mambamuse.reproduce import reproduce as run
-    folder = run(arm, size, overrides or (), source or MINI, out, figures)
+    folder, figures = run(arm, size, overrides or (), source or MINI, out, figures)
     typer.echo(f"run: {folder} (manifest.json, notebooks/); figures and claims: {figures}")
 
 # %% ../nbs/53_cli.ipynb #cli-prepare
@@ -93,7 +96,7 @@ def profile(seconds: Annotated[float, typer.Option(help="Length of the clip.", m
 # %% ../nbs/53_cli.ipynb #cli-recipe
 @app.command()
 def recipe(overrides: Overrides = None, arm: Arm = "as_run", size: Size = "smoke"):
-    """Print every setting of a recipe; an asterisk marks those that differ from the released code at the paper's size.
+    """Print every setting of a recipe; an asterisk marks those that differ from the released code's defaults.
 
     Example: mambamuse recipe --arm as_written --size smoke
     """
@@ -106,6 +109,7 @@ def recipe(overrides: Overrides = None, arm: Arm = "as_run", size: Size = "smoke
 def main():
     "The entry point: bad input, or a file system that refuses, is one line on standard error and exit code 2."
     try: app()
+    except KeyboardInterrupt: sys.exit("mambamuse: interrupted")
     except (InputError, OSError) as error:
         print(f"mambamuse: {error}", file=sys.stderr)
         sys.exit(2)

@@ -49,6 +49,10 @@ class DataConfig:
     drop_sources: tuple[str, ...] = ("synthetic",)  # acoustic, electronic or synthetic
     seed: int = 42
 
+    def __post_init__(self):
+        if min(self.train, self.valid, self.test) < 1: raise ValueError("train, valid and test must be at least 1")
+        if self.clip % 16 or self.clip <= 4_096: raise ValueError(f"clip is {self.clip}, expected a multiple of 16 above 4,096 (half the longest STFT window)")
+
 # %% ../nbs/02_data.ipynb #data-keep
 def keep(note: dict, config: DataConfig) -> bool:
     "Does `note` pass the paper's two filters?"
@@ -97,9 +101,12 @@ def rows(source, split: str, notes: tuple[dict], config: DataConfig):  # a list 
 def prepare(source, out, config: DataConfig = DataConfig()) -> dict:
     """Filter, choose and crop `source` (NSynth's layout) into the dataset folder `out`; returns the report, also in `out/report.json`.
 
-    Raises `InputError` if `source` is not NSynth's layout, has too few notes, or a file cannot be used. `out` appears whole or not at all.
+    Raises `InputError` if `source` is not NSynth's layout, has too few notes, a file cannot be used, or `out` exists and is not
+    such a dataset. `out` appears whole or not at all.
     """
-    out, notes = Path(out), {split: read_notes(source, split) for split in SPLITS}
+    out = Path(out)
+    if out.exists() and not (out/"report.json").is_file(): raise InputError(f"{out}: exists and is not a prepared dataset, so it is not replaced")
+    notes = {split: read_notes(source, split) for split in SPLITS}
     chosen = {split: choose(notes[split], getattr(config, split), config) for split in SPLITS}
     report = dict(config=asdict(config), read={s: len(notes[s]) for s in SPLITS}, kept={s: sum(keep(n, config) for n in notes[s]) for s in SPLITS},
                   chosen={s: len(chosen[s]) for s in SPLITS})

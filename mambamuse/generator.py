@@ -65,15 +65,20 @@ class ModelConfig:
     axis: str = "frame"                                      # AdaIN's statistics: "frame" or "clip"
     alphas: tuple[float, ...] = (1., 1., 1., 1., 0.)         # default blend at PLACES
 
+    def __post_init__(self):
+        if self.axis not in AXES: raise ValueError(f"axis is {self.axis!r}, expected one of {', '.join(AXES)}")
+        if len(self.widths) != 4 or not all(isinstance(w, int) and w > 0 and w % 2 == 0 for w in self.widths): raise ValueError(f"widths are {self.widths}, expected four even numbers of channels")
+        if len(self.alphas) != len(PLACES) or not all(isinstance(a, (int, float)) and 0 <= a <= 1 for a in self.alphas): raise ValueError(f"alphas are {self.alphas}, expected {len(PLACES)} numbers from 0 to 1")
+
 # %% ../nbs/15_generator.ipynb #generator-mambamuse
 class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", license="mit", tags=["audio", "timbre-transfer", "mamba"]):
     """The generator: `model(content)` reconstructs, `model(content, style)` transfers; `(batch, 1, time)` at 16 kHz, peak 0.9.
 
-    No arguments: the released configuration; else those of `ModelConfig`. Source: section III, Fig. 1; open questions: released code.
+    No arguments: the released configuration; else those of `ModelConfig`, which raises `ValueError`. Source: section III, Fig. 1; open questions: released code.
     """
     def __init__(self, widths=ModelConfig.widths, axis=ModelConfig.axis, alphas=ModelConfig.alphas):
         super().__init__()
-        if axis not in AXES: raise ValueError(f"axis is {axis!r}, expected one of {', '.join(AXES)}")
+        ModelConfig(widths, axis, alphas)  # raises ValueError on what no model can have
         self.axis, self.alphas = axis, tuple(alphas)
         outs = (*widths[-2::-1], widths[0]//2)  # 128, 64, 32, 16
         self.encoder = Encoder(widths)

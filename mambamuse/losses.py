@@ -89,9 +89,12 @@ class MultiResolutionSTFT(nn.Module):
         return total if self.reduction == "sum" else total/len(self.distances)
 
 # %% ../nbs/21_losses.ipynb #losses-adversarial
-def generator_adversarial(generated_scores): return sum(((1 - s)**2).mean() for s in generated_scores)
+def generator_adversarial(generated_scores):
+    "How far the critics are from taking `generated_scores`, a list of tensors, for real (equation 3, right)."
+    return sum(((1 - s)**2).mean() for s in generated_scores)
 
 def discriminator_adversarial(real_scores, generated_scores):
+    "How far the critics are from telling both apart; lists of tensors (equation 3, left)."
     return sum(((1 - r)**2).mean() + (g**2).mean() for r, g in zip(real_scores, generated_scores, strict=True))
 
 # %% ../nbs/21_losses.ipynb #losses-config

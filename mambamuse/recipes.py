@@ -6,7 +6,7 @@
 __all__ = ['SECTIONS', 'Recipe', 'fits', 'changed', 'names', 'read_toml', 'parse_override', 'recipe', 'flat', 'differences']
 
 # %% ../nbs/51_recipes.ipynb #recipes-imports
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 import tomllib
@@ -53,6 +53,7 @@ def changed(recipe: Recipe, changes: dict, where: str) -> Recipe:
             except TypeError:
                 kind = getattr(kinds[name], "__name__", kinds[name]) if typing.get_origin(kinds[name]) is None else f"list of {typing.get_args(kinds[name])[0].__name__}"
                 raise InputError(f"{where}: {section}.{name} is {value!r}, expected {kind}") from None
+            except ValueError as error: raise InputError(f"{where}: {section}.{error}") from None
         recipe = replace(recipe, **{section: config})
     return recipe
 
@@ -62,6 +63,7 @@ def names(folder: str) -> list[str]:
     return sorted(p.stem for p in Path(files("mambamuse")/folder).glob("*.toml"))
 
 def read_toml(folder: str, name: str) -> dict:
+    "The recipe file `name` in `folder`. Raises `InputError` if there is none."
     if name not in names(folder): raise InputError(f"there is no {folder[:-1]} {name!r}; there are {', '.join(names(folder))}")
     return tomllib.loads((files("mambamuse")/folder/f"{name}.toml").read_text())
 

@@ -8,6 +8,7 @@ __all__ = ['WORK', 'recurrence', 'LinearScan', 'scan_chunk', 'check_shapes', 'se
 
 # %% ../nbs/11_scan.ipynb #scan-imports
 from functools import partial
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -104,14 +105,17 @@ def selective_scan_torch(
 
 # %% ../nbs/11_scan.ipynb #scan-selective-scan
 def backend_for(*tensors) -> str:
-    "The fastest backend for these arguments: \"numba\" for float32 on the CPU, else \"torch\"."
-    fits = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors if x is not None)
-    return "numba" if fits else "torch"
+    "The fastest backend for these arguments: \"numba\" for float32 on the CPU, \"mamba_ssm\" on CUDA if its kernel is there, else \"torch\"."
+    if all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors if x is not None): return "numba"
+    return "mamba_ssm" if tensors[0].is_cuda and find_spec("mamba_ssm") and find_spec("selective_scan_cuda") else "torch"
 
 def selective_scan(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False, initial_state=None, backend=None):
-    "`selective_scan_torch`, or a faster function with the same arguments and results: `backend` is \"numba\", \"torch\", or None to choose. Raises `ValueError` on others."
+    "`selective_scan_torch`, or a faster function with the same arguments and results: `backend` is \"numba\", \"mamba_ssm\", \"torch\", or None to choose. Raises `ValueError` on others."
     backend = backend or backend_for(u, delta, A, B, C, D, z, delta_bias, initial_state)
-    if backend == "torch": scan = selective_scan_torch
-    elif backend == "numba": from mambamuse.scan_numba import selective_scan_numba as scan
-    else: raise ValueError(f"backend is {backend!r}, expected numba or torch")
+    if backend == "mamba_ssm" and initial_state is None:
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+        return selective_scan_fn(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state)
+    if backend == "numba": from mambamuse.scan_numba import selective_scan_numba as scan
+    elif backend in ("torch", "mamba_ssm"): scan = selective_scan_torch
+    else: raise ValueError(f"backend is {backend!r}, expected numba, mamba_ssm or torch")
     return scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, initial_state)

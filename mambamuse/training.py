@@ -39,6 +39,11 @@ class TrainingConfig:
     critic_width: float = 1.
     seed: int = 42
 
+    def __post_init__(self):
+        for name in ("epochs", "batch", "warmup", "patience"):
+            if getattr(self, name) < 1: raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.critic_width <= 0 or self.critic_width*8 % 1: raise ValueError(f"critic_width is {self.critic_width}, expected a multiple of 1/8")
+
 # %% ../nbs/22_training.ipynb #training-rate
 def rate_factor(epoch: int, config: TrainingConfig) -> float:
     "Share of the learning rate in `epoch` (from 0)."
@@ -66,7 +71,9 @@ class Trainer:
         self.optimisers = adamw(self.generator), adamw(self.critics)
         self.schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda epoch: rate_factor(epoch, training)) for o in self.optimisers]
 
-    def scores(self, x): return [*self.critics["mpd"](x), *self.critics["msd"](x)]
+    def scores(self, x):
+        "The eight critics' scores of `x (batch, 1, time)`."
+        return [*self.critics["mpd"](x), *self.critics["msd"](x)]
 
     def step(self, real) -> dict[str, float]:
         "Train on `real (batch, 1, time)`; returns losses and gradient norms."
@@ -107,7 +114,7 @@ def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingCo
     out, device = Path(out), "cuda" if torch.cuda.is_available() else "cpu"
     clips, valid = Clips(data, "train"), Clips(data, "valid")
     if len(clips) < training.batch: raise InputError(f"{data}: {len(clips)} clips, fewer than one batch of {training.batch}")
-    if (out/"metrics.jsonl").exists(): raise InputError(f"{out}: already holds a run; choose another folder or delete it")
+    if out.is_file() or (out/"metrics.jsonl").exists(): raise InputError(f"{out}: already holds a run (or is a file); choose another folder or delete it")
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(model, loss, training, device)
     batches, valid_batches = DataLoader(clips, training.batch, drop_last=True), list(DataLoader(valid, training.batch))

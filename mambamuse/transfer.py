@@ -6,7 +6,9 @@
 __all__ = ['STRIDE', 'pad', 'fit', 'resynthesise', 'read', 'newest_weights', 'load_model', 'transfer_file']
 
 # %% ../nbs/31_transfer.ipynb #transfer-imports
+from dataclasses import fields
 from pathlib import Path
+import json
 import math
 
 from fastcore.basics import patch
@@ -16,7 +18,7 @@ import torch
 
 from .adain import PLACES
 from .audio import PEAK, SAMPLE_RATE, InputError, check, check_place, load, normalise, output_format, resample, save
-from .generator import MambaMuse
+from .generator import MambaMuse, ModelConfig
 
 # %% ../nbs/31_transfer.ipynb #transfer-pad
 STRIDE = 2**(len(PLACES) - 1)  # 16: one halving of time a skip
@@ -36,10 +38,10 @@ def resynthesise(model, content: np.ndarray, style: np.ndarray, alpha: float) ->
     "`content (channels, time)`, `style (time',)`, both at 16 kHz -> `(channels, time)`, at the content's level."
     device = next(model.parameters()).device
     (content, level), (style, _) = normalise(content), normalise(style)
-    x, y = pad(torch.from_numpy(content)[:, None]), torch.from_numpy(style)[None, None]
+    x, y = pad(torch.from_numpy(content)[:, None, None]), torch.from_numpy(style)[None, None]
     y = fit(y, x.shape[-1]) if model.axis == "frame" else pad(y)
-    out = model(x.to(device), y.expand(len(x), -1, -1).to(device), [alpha*a for a in model.alphas])
-    return out[:, 0, :content.shape[1]].cpu().numpy() * np.float32(level/PEAK)
+    out = [model(channel.to(device), y.to(device), [alpha*a for a in model.alphas])[0, 0].cpu() for channel in x]
+    return torch.stack(out)[:, :content.shape[1]].numpy() * np.float32(level/PEAK)
 
 # %% ../nbs/31_transfer.ipynb #transfer-read
 def read(sound, sample_rate: int, name: str) -> tuple[np.ndarray, int]:
@@ -70,7 +72,7 @@ def transfer(self: MambaMuse, content, style, alpha: float = 1., sample_rate: in
 def newest_weights(runs="runs") -> Path:
     "The most recently written weights folder below `runs`. Raises `InputError` if there is none."
     found = sorted(Path(runs).glob("**/epoch-*/model.safetensors"), key=lambda p: p.stat().st_mtime)
-    if not found: raise InputError(f"no weights yet: make some with 'mambamuse reproduce', or name a folder with --weights")
+    if not found: raise InputError("no weights yet: make some with 'mambamuse reproduce', or name a folder with --weights")
     return found[-1].parent
 
 def load_model(weights=None) -> MambaMuse:
@@ -78,7 +80,10 @@ def load_model(weights=None) -> MambaMuse:
     folder = Path(weights) if weights else newest_weights()
     for name in ("config.json", "model.safetensors"):
         if not (folder/name).is_file(): raise InputError(f"{folder}: not a weights folder, there is no {name} in it")
-    try: model = MambaMuse.from_pretrained(folder)
+    try:
+        config = json.loads((folder/"config.json").read_text())
+        if not isinstance(config, dict) or set(config) != {f.name for f in fields(ModelConfig)}: raise ValueError(f"config.json must have {', '.join(f.name for f in fields(ModelConfig))}")
+        model = MambaMuse.from_pretrained(folder)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: these weights do not load ({' '.join(str(error).split())[:160]})") from None
     return model.fold_weight_norm().eval().to("cuda" if torch.cuda.is_available() else "cpu")
@@ -90,6 +95,6 @@ def transfer_file(content, style, out, alpha: float = 1., weights=None) -> Path:
     Raises `InputError` on bad input; `out` is then left as it was.
     """
     output_format(out), check_place(out)  # before anything is computed
-    (_, rate), model = load(content), load_model(weights)
-    save(out, model.transfer(content, style, alpha), rate)
+    audio, rate = load(content)
+    save(out, load_model(weights).transfer(audio, style, alpha, rate), rate)
     return Path(out)

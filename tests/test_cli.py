@@ -24,13 +24,14 @@ def studio(tmp_path_factory):
     (d / "folder.wav").mkdir()
     (d / "empty.wav").touch()
     (d / "text.wav").write_text("not audio")
+    (d / "song.mp3").write_text("not a song")
     return d
 
 
 def test_transfer_keeps_rate_channels_and_length(mambamuse, studio):
     for suffix in ("wav", "flac", "ogg", "mp3"):
         code, out, err = mambamuse("transfer", "stereo.flac", "style.mp3", "-o", f"out.{suffix}", "--alpha", ".7", "--weights", "weights", cwd=studio)
-        assert code == 0 and out == f"out.{suffix}\n", err
+        assert code == 0 and out == f"out.{suffix}\n" and not err, err
         info = sf.info(studio / f"out.{suffix}")
         assert (info.samplerate, info.channels, info.frames) == (44_100, 2, 30_001)
     audio, _ = sf.read(studio / "out.wav")
@@ -54,6 +55,8 @@ def test_silent_and_very_short_content_is_no_error(mambamuse, studio, content):
 
 @pytest.mark.parametrize("content,style,out,more,says", [
     ("absent.wav", "style.mp3", "bad.wav", [], "absent.wav: no such file"),
+    ("folder.wav", "style.mp3", "bad.wav", [], "folder.wav: is a folder"),
+    ("song.mp3", "style.mp3", "bad.wav", [], "song.mp3: not audio"),
     ("stereo.flac", "absent.wav", "bad.wav", [], "absent.wav: no such file"),
     ("empty.wav", "style.mp3", "bad.wav", [], "empty.wav: the file is empty"),
     ("text.wav", "style.mp3", "bad.wav", [], "text.wav: not audio"),
@@ -73,6 +76,30 @@ def test_bad_input_is_one_line(mambamuse, studio, content, style, out, more, say
     code, stdout, err = mambamuse("transfer", content, style, "-o", out, *(more if "--weights" in more else [*more, "--weights", "weights"]), cwd=studio)
     assert code == 2 and stdout == "" and err.count("\n") == 1 and err.startswith("mambamuse: ") and says in err, err
     assert not list(studio.glob("*bad*")) and not list(studio.glob(".*"))
+
+
+@pytest.mark.parametrize("config,says", [
+    ("not json", "do not load"), ("[1, 2]", "config.json must have"), ('{"widths": [4, 8, 16, 32]}', "config.json must have"),
+    ('{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": [1, 1]}', "expected 5 numbers"),
+    ('{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": ["a", 1, 1, 1, 1]}', "expected 5 numbers"),
+    ('{"widths": [4, 8, 16, 64], "axis": "frame", "alphas": [1, 1, 1, 1, 0]}', "do not load"),
+    ('{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": [1, 1, 1, 1, 0], "axle": 1}', "config.json must have"),
+])
+def test_a_bad_config_is_one_line(mambamuse, studio, tmp_path, config, says):
+    (tmp_path / "model.safetensors").write_bytes((studio / "weights" / "model.safetensors").read_bytes())
+    (tmp_path / "config.json").write_text(config)
+    code, _, err = mambamuse("transfer", "stereo.flac", "style.mp3", "-o", "bad.wav", "--weights", tmp_path, cwd=studio)
+    assert code == 2 and err.count("\n") == 1 and says in err, err
+
+
+def test_nothing_of_the_user_is_replaced(mambamuse, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.txt").write_text("mine")
+    tiny = ["data.train=8", "data.valid=2", "data.test=2"]
+    for words in (("prepare", "--out", "data", *tiny), ("reproduce", "--out", ".", *tiny)):
+        code, _, err = mambamuse(*words, cwd=tmp_path)
+        assert code == 2 and "data: exists" in err, err
+    assert (tmp_path / "data" / "thesis.txt").read_text() == "mine"
 
 
 def test_a_failed_write_leaves_the_old_file(mambamuse, studio):

@@ -16,7 +16,7 @@ NOTEBOOKS = [p for p in NOTEBOOKS if ".ipynb_checkpoints" not in p.parts]
 def test_readme_is_the_index_and_the_index_is_the_result_file(tmp_path):
     "Renders the index anew from figures/: fails if a number in README.md is not the one in the CSV."
     subprocess.run(["make", "-s", "-C", ROOT, "-o", ".venv/installed", "readme", f"README={tmp_path / 'README.md'}"], check=True)
-    assert (tmp_path / "README.md").read_text() == (ROOT / "README.md").read_text()
+    assert (tmp_path / "README.md").read_text() == (ROOT / "README.md").read_text(), "README.md is not what nbs/index.ipynb and figures/ say: make readme"
 
 
 def test_readme_shows_the_measured_numbers():

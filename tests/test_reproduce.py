@@ -12,7 +12,7 @@ TINY = ["data.train=8", "data.valid=2", "data.test=6", "data.clip=9600", "model.
 @pytest.fixture(scope="module")
 def run(mambamuse, tmp_path_factory):
     d = tmp_path_factory.mktemp("reproduction")
-    code, out, err = mambamuse("reproduce", "--arm", "as_written", "--out", "run", *TINY, cwd=d)
+    code, out, err = mambamuse("reproduce", "--arm", "as_written", "--out", "run", "--figures", "figures", *TINY, cwd=d)
     assert code == 0, err
     return d
 
@@ -43,8 +43,8 @@ def test_the_arm_is_what_was_trained(run):
 
 
 def test_a_second_run_skips_everything_and_a_missing_figure_is_redrawn(mambamuse, run):
-    _, out, _ = mambamuse("reproduce", "--arm", "as_written", "--out", "run", *TINY, cwd=run)
+    _, out, _ = mambamuse("reproduce", "--arm", "as_written", "--out", "run", "--figures", "figures", *TINY, cwd=run)
     assert out.count("unchanged, skipped") == 6
     (run / "figures" / "fig4-training-run.png").unlink()
-    _, out, _ = mambamuse("reproduce", "--arm", "as_written", "--out", "run", *TINY, cwd=run)
+    _, out, _ = mambamuse("reproduce", "--arm", "as_written", "--out", "run", "--figures", "figures", *TINY, cwd=run)
     assert out.count("unchanged, skipped") == 5 and "figures ..." in out and (run / "figures" / "fig4-training-run.png").is_file()

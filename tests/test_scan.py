@@ -63,3 +63,14 @@ def test_initial_values_are_those_of_mamba_ssm():
         a, b = (torch.stack([m.get_parameter(name).detach() for m in blocks]) for blocks in (ours, theirs))
         assert abs(a.std() / b.std() - 1) < .05, name
         assert abs(a.mean() - b.mean()) < .1 * b.std(), name
+
+
+def test_mamba_ssm_backend_passes_its_arguments_on(monkeypatch):
+    "The CUDA function has the reference's signature; here the reference stands in for it. With an initial state the readable scan takes over."
+    import mamba_ssm.ops.selective_scan_interface as interface
+    monkeypatch.setattr(interface, "selective_scan_fn", selective_scan_ref)
+    kw = arguments(random.Random(3), 2, 5, 4, 30)
+    (y, state), (want, last) = (selective_scan(**kw, return_last_state=True, backend=b) for b in ("mamba_ssm", "torch"))
+    assert relative(y, want) <= 1e-5 and relative(state, last) <= 1e-5
+    h = torch.randn(2, 5, 4)
+    assert torch.equal(selective_scan(**kw, initial_state=h, backend="mamba_ssm"), selective_scan(**kw, initial_state=h, backend="torch"))
