@@ -17,7 +17,12 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-sys.modules.setdefault("selective_scan_cuda", types.ModuleType("selective_scan_cuda"))  # mamba-ssm without CUDA
+sys.modules["mamba_ssm"] = None  # so that transformers takes its own path for CPUs
+from transformers.models.mamba.configuration_mamba import MambaConfig
+from transformers.models.mamba.modeling_mamba import MambaMixer
+
+del sys.modules["mamba_ssm"]
+sys.modules["selective_scan_cuda"] = types.ModuleType("selective_scan_cuda")  # mamba-ssm imports without CUDA, for its reference
 
 import numpy as np
 import torch
@@ -107,16 +112,17 @@ def bench_scan(repeats, time=16_800, d=128, n=16):
 def peak_extra(variant, time, d, n):
     "Peak MB of one forward and backward beyond what is there before, measured in a process of its own."
     code = f"""
-import resource, sys, torch
+import sys, torch
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import scan
+peak = lambda: int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])/1e3
 f = {{'numba': scan.selective_scan, 'torch (readable)': scan.selective_scan_torch, 'mambapy': scan.scan_mambapy}}[{variant!r}]
 make = lambda L: [x.requires_grad_() for x in (torch.randn(1, {d}, L), torch.rand(1, {d}, L)*.1, -torch.rand({d}, {n}), torch.randn(1, {n}, L), torch.randn(1, {n}, L))]
 def run(x): torch.autograd.grad(f(*x).sum(), x)
 run(make(64)); x = make({time})
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 run(x)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)/1e3)
+print(peak() - before)
 """
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
@@ -130,8 +136,6 @@ class with_scan:
 
 def with_transformers(model):
     "A copy of `model` whose Mambas are Hugging Face transformers' `MambaMixer` with the same weights."
-    from transformers.models.mamba.configuration_mamba import MambaConfig
-    from transformers.models.mamba.modeling_mamba import MambaMixer
     copy = MambaMuse()
     copy.fold_weight_norm().load_state_dict(model.state_dict())
     for parent in list(copy.modules()):
