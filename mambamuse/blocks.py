@@ -6,7 +6,6 @@
 __all__ = ['SLOPE', 'leaky', 'Conv', 'ConvTransposed', 'conv', 'ChannelNorm', 'MambaBlock', 'EncoderBlock', 'ResidualBlock']
 
 # %% ../nbs/14_blocks.ipynb #blocks-imports
-import torch
 from torch import nn
 import torch.nn.functional as F
 from torch.nn.utils.parametrizations import weight_norm

@@ -6,7 +6,6 @@
 __all__ = ['Critic', 'fold', 'MultiPeriodDiscriminator', 'MultiScaleDiscriminator']
 
 # %% ../nbs/16_discriminators.ipynb #discriminators-imports
-import torch
 from torch import nn
 import torch.nn.functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
