@@ -7,10 +7,10 @@ __all__ = ['LANES', 'DUST', 'CHUNK', 'lanes', 'lanes_ir', 'bits_ir', 'contract',
            'LN2', 'MAGIC', 'DT', 'DX', 'Y', 'GY', 'GDX', 'GDT', 'DECAY', 'H', 'one_at_a_time', 'Maybe', 'LanesType',
            'LanesModel', 'splat_ir', 'pointer_ir', 'load', 'store', 'spread', 'splat', 'total', 'two_to_the',
            'without_dust', 'lanewise', 'choose', 'teach', 'exp2', 'log1p', 'decay_of', 'softplus', 'sigmoid',
-           'step_size', 'forward_kernel', 'replay', 'walk_back', 'enter_chunk', 'leave_chunk', 'backward_kernel',
-           'parallel_run', 'pad', 'time_first', 'channels_first', 'to_blocks', 'from_blocks', 'kernel_inputs',
-           'group_count', 'starts_shape', 'scan_op', 'fake_channels_last', 'scan_backward_op', 'remember', 'backward',
-           'selective_scan_numba']
+           'step_size', 'prepare', 'advance', 'finish', 'forward_kernel', 'replay', 'walk_back', 'enter_chunk',
+           'leave_chunk', 'backward_kernel', 'compile_once', 'parallel_run', 'in_rows', 'pad', 'time_first',
+           'channels_first', 'to_blocks', 'from_blocks', 'kernel_inputs', 'group_count', 'starts_shape', 'scan_op',
+           'fake_channels_last', 'scan_backward_op', 'remember', 'backward', 'selective_scan_numba']
 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-imports
 from contextlib import nullcontext
@@ -179,8 +179,8 @@ def softplus(x):
 
 @njit
 def sigmoid(x):
-    "`1 / (1 + exp(-x))`: `exp(min(x, 0)) / (1 + exp(-|x|))`."
-    return exp2(at_most(x, splat(0.0)) * LOG2E) / (decay_of(x) + 1.0)
+    "`1 / (1 + exp(-x))`; where the exponential overflows, the quotient is 0, as it should be."
+    return 1.0 / (exp2(x * -LOG2E) + 1.0)
 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-forward
 @njit
@@ -189,6 +189,37 @@ def step_size(delta, bias, at, c, soft):
     x = load(delta, (at[0], at[1], c)) + load(bias, (c,))
     return softplus(x) if soft else x
 
+@njit
+def prepare(start, stop, b, c, u, delta, D, bias, soft, work):
+    "Fills `work`, with the direct path in place of `y`."
+    skip = load(D, (c,))
+    for i in range(stop - start):
+        x, dt = load(u, (b, start+i, c)), step_size(delta, bias, (b, start+i), c, soft)
+        store(work, (0, i, 0), dt)
+        store(work, (1, i, 0), dt * x)
+        store(work, (2, i, 0), x * skip)
+
+@njit
+def advance(start, stop, b, block, A, B, C, state, work):
+    "The recurrence of one block over one chunk: moves `state`, adds what is read from it to `y`."
+    for i in range(stop - start):
+        dt, dx, out = load(work, (0, i, 0)), load(work, (1, i, 0)), load(work, (2, i, 0))
+        for j in range(A.shape[1]):
+            h = exp2(dt * load(A, (block, j, 0))) * load(state, (b, block, j, 0)) + dx * spread(B, (b, start+i, j))
+            store(state, (b, block, j, 0), h)
+            out = out + h * spread(C, (b, start+i, j))
+        store(work, (2, i, 0), out)
+
+@njit
+def finish(start, stop, b, c, z, gated, work, y):
+    "`y` from `work`, through the gate."
+    for i in range(stop - start):
+        out = load(work, (2, i, 0))
+        if gated:
+            gate = load(z, (b, start+i, c))
+            out = out * (gate * sigmoid(gate))
+        store(y, (b, start+i, c), out)
+
 @njit(parallel=True, nogil=True, cache=True)
 def forward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, state, starts, y):
     "Fills `y` and `starts`; `state` holds the state before the first sample, then the one after the last."
@@ -196,27 +227,17 @@ def forward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, state, st
     blocks, n = A.shape[:2]
     for task in prange(batch * groups):
         b, group = task // groups, task % groups
-        for block in range(blocks * group // groups, blocks * (group+1) // groups):
-            for t in range(time):
-                if t % CHUNK == 0:
-                    for j in range(n):
-                        h = without_dust(load(state, (b, block, j, 0)))
-                        store(state, (b, block, j, 0), h)
-                        store(starts, (b, t//CHUNK, block, j, 0), h)
-                c = block * LANES
-                x = load(u, (b, t, c))
-                dt = step_size(delta, bias, (b, t), c, soft)
-                dx = dt * x
-                out = x * load(D, (c,))
+        work = np.empty((3, CHUNK, LANES), np.float32)
+        for start in range(0, time, CHUNK):
+            stop = min(start + CHUNK, time)
+            for block in range(blocks * group // groups, blocks * (group+1) // groups):
                 for j in range(n):
-                    a = exp2(dt * load(A, (block, j, 0)))
-                    h = a * load(state, (b, block, j, 0)) + dx * spread(B, (b, t, j))
+                    h = without_dust(load(state, (b, block, j, 0)))
                     store(state, (b, block, j, 0), h)
-                    out = out + h * spread(C, (b, t, j))
-                if gated:
-                    gate = load(z, (b, t, c))
-                    out = out * (gate * sigmoid(gate))
-                store(y, (b, t, c), out)
+                    store(starts, (b, start//CHUNK, block, j, 0), h)
+                prepare(start, stop, b, block*LANES, u, delta, D, bias, soft, work)
+                advance(start, stop, b, block, A, B, C, state, work)
+                finish(start, stop, b, block*LANES, z, gated, work, y)
 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-replay
 # What the backward pass keeps for each sample of the chunk it is in. Of the block: dt, dt*u, y before D and gate, and the
@@ -323,11 +344,22 @@ def backward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, starts, 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-tensors
 one_at_a_time = threading.Lock()
 
+def compile_once(kernel, args):
+    "Compile `kernel`, or fetch it from the disk, for arrays of any strides: seconds, once a machine."
+    anything = lambda x: types.Array(types.float32, x.ndim, "A") if isinstance(x, np.ndarray) else numba.typeof(x)
+    kernel.compile(tuple(map(anything, args)))
+    kernel.disable_compile()  # contiguous arrays would get a variant of their own, for nothing
+
 def parallel_run(kernel, *args):
     "Call `kernel` on as many threads as PyTorch uses. Numba's own pool of threads, unlike OpenMP's and TBB's, bears one caller."
+    args = [x.detach().numpy() if isinstance(x, torch.Tensor) else x for x in args]
+    if not kernel.signatures: compile_once(kernel, args)
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-    with one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext():
-        kernel(*(x.detach().numpy() if isinstance(x, torch.Tensor) else x for x in args))
+    with one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext(): kernel(*args)
+
+def in_rows(x):
+    "`x` itself if neighbours along its last axis are neighbours in memory, else a copy."
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 def pad(x, axis):
     "Zeros appended along `axis` until its length is a multiple of `LANES`."
@@ -335,8 +367,8 @@ def pad(x, axis):
     return F.pad(x, [0]*(2*(-axis) - 1) + [missing]) if missing else x
 
 def time_first(x):
-    "`(batch, d, time)` to contiguous `(batch, time, d)` with padded `d`: nothing to do if that is how it lies in memory."
-    return pad(x.transpose(1, 2), -1).contiguous()
+    "`(batch, d, time)` to `(batch, time, d)` with padded `d`: nothing to do if that is how it lies in memory."
+    return in_rows(pad(x.transpose(1, 2), -1))
 
 def channels_first(x, d):
     "`time_first` undone: a view."
@@ -355,7 +387,7 @@ def kernel_inputs(u, delta, A, B, C, D, z, delta_bias):
     zeros = u.new_zeros(A.shape[0])
     D, bias = (pad(zeros if x is None else x, -1).contiguous() for x in (D, delta_bias))
     gate = u.new_zeros(0, 0, 0) if z is None else time_first(z)
-    B, C = (x.transpose(1, 2).contiguous() for x in (B, C))
+    B, C = (in_rows(x.transpose(1, 2)) for x in (B, C))
     return time_first(u), time_first(delta), to_blocks(A * LOG2E), B, C, D, gate, bias
 
 def group_count(batch, blocks):
@@ -380,7 +412,7 @@ def scan_op(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tens
     (batch, d, time), n = u.shape, A.shape[1]
     arrays = kernel_inputs(u, delta, A, B, C, D, z, delta_bias)
     state = to_blocks(u.new_zeros(batch, d, n) if initial_state is None else initial_state.clone())
-    starts, out = u.new_empty(starts_shape(batch, d, time, n)), torch.empty_like(arrays[0])
+    starts, out = u.new_empty(starts_shape(batch, d, time, n)), u.new_empty(arrays[0].shape)
     if u.numel():
         groups = group_count(batch, state.shape[1])
         parallel_run(forward_kernel, *arrays, delta_softplus, z is not None, groups, state, starts, out)
@@ -408,7 +440,7 @@ def scan_backward_op(
     gstate = to_blocks(u.new_zeros(batch, d, n) if glast is None else glast.clone())
     blocks = gstate.shape[1]
     groups = group_count(batch, blocks)
-    gu, gdelta, gz = (torch.empty_like(arrays[i]) for i in (0, 1, 6))
+    gu, gdelta, gz = (u.new_empty(arrays[i].shape) for i in (0, 1, 6))
     gA, (gD, gbias) = torch.zeros_like(gstate), u.new_zeros(2, batch, blocks * LANES)
     gB, gC = u.new_zeros(2, groups, batch, time, n)
     if u.numel():
