@@ -18,7 +18,7 @@ import triton.language as tl
 from .scan import check_shapes
 
 # %% ../nbs/11_scan_triton.ipynb #scan-triton-constants
-# Chunks of 32 samples on one warp. With one warp, scans and sums are shuffles between lanes, without barriers. With 32 samples,
+# Chunks of 32 samples on one warp. With one warp, scans and sums are shuffles between lanes, with few barriers. With 32 samples,
 # what `backward_kernel` holds fits into a thread's 255 registers (234 to 254 for 16 states, by precision, layout and GPU); with
 # 64 it would spill 300 to 570 bytes per thread to memory. Two warps on 64 would not, but wait for each other at 24 to 54 barriers;
 # two on 32 would execute 40 % more instructions per sample. From ptxas for sm_80 and sm_90; not measured on a GPU.

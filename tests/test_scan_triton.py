@@ -296,3 +296,9 @@ def test_on_a_gpu(dtype, limit, monkeypatch):
     for (batch, d, time), (scan, optional) in product([(1, 7, 65), (2, 40, 1_000), (3, 64, 16_800), (1, 512, 2_100)], scans_of_the_gpu()):
         x = {k: v if k in WEIGHTS else v.to(dtype) for k, v in make(batch, d, 16, time, True, optional).items()}
         check(x, True, limit, limit, scan)
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="there is a GPU")
+def test_the_benchmark_says_what_it_needs():
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "gpu.py", "--out", "/nowhere/gpu.csv"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1 and "needs a CUDA GPU" in done.stderr
