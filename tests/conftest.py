@@ -1,13 +1,17 @@
-"""What tests share: the oracle mamba-ssm, which needs its absent CUDA extension to be an empty module, and the command."""
+"""What tests share: the oracle mamba-ssm, which needs its CUDA extension, if absent, to be an empty module; Triton's interpreter, if there is no GPU; and the command."""
+import os
 import subprocess
 import sys
 import types
 from pathlib import Path
 
-sys.modules.setdefault("selective_scan_cuda", types.ModuleType("selective_scan_cuda"))
+import pytest
+import torch
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+try: import selective_scan_cuda  # noqa: F401
+except ImportError: sys.modules["selective_scan_cuda"] = types.ModuleType("selective_scan_cuda")
+
+if not torch.cuda.is_available(): os.environ["TRITON_INTERPRET"] = "1"  # read once, when triton is imported; torch alone does not
 
 ROOT = Path(__file__).parents[1]
 

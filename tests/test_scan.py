@@ -6,9 +6,11 @@ import pytest
 import torch
 import mamba_ssm.modules.mamba_simple as mamba_simple
 from mamba_ssm.ops.selective_scan_interface import selective_scan_ref
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+import mambamuse.scan
 from mambamuse.mamba import Mamba
-from mambamuse.scan import selective_scan
+from mambamuse.scan import backend_for, selective_scan
 
 TheirMamba = mamba_simple.Mamba
 mamba_simple.selective_scan_fn = selective_scan_ref  # without the CUDA extension the block has only its reference
@@ -74,3 +76,38 @@ def test_mamba_ssm_backend_passes_its_arguments_on(monkeypatch):
     assert relative(y, want) <= 1e-5 and relative(state, last) <= 1e-5
     h = torch.randn(2, 5, 4)
     assert torch.equal(selective_scan(**kw, initial_state=h, backend="mamba_ssm"), selective_scan(**kw, initial_state=h, backend="torch"))
+
+
+@pytest.mark.parametrize("there,dtype,state,name", [
+    (("mamba_ssm", "triton"), torch.float32, False, "mamba_ssm"),
+    (("mamba_ssm", "triton"), torch.float32, True, "triton"),
+    (("mamba_ssm",), torch.bfloat16, True, "torch"),
+    (("triton",), torch.bfloat16, False, "triton"),
+    (("triton",), torch.float64, False, "torch"),
+    ((), torch.float32, False, "torch"),
+])
+def test_choice_on_cuda(there, dtype, state, name, monkeypatch):
+    "The rule, on tensors without memory: the choice looks at types and devices only."
+    monkeypatch.delenv("MAMBAMUSE_SCAN", raising=False)
+    monkeypatch.setattr(mambamuse.scan, "importable", lambda module, _: {"selective_scan_cuda": "mamba_ssm"}.get(module, module) in there)
+    with FakeTensorMode(): u, A = torch.empty(1, 2, 3, dtype=dtype, device="cuda"), torch.empty(2, 3, device="cuda")
+    assert backend_for(u, A, None, initial_state=A if state else None) == name
+
+
+def test_environment_overrules_the_choice_and_an_argument_the_environment(monkeypatch):
+    kw = arguments(random.Random(3), 2, 5, 4, 30)
+    monkeypatch.setenv("MAMBAMUSE_SCAN", "torch")
+    assert backend_for(kw["u"]) == "torch" and torch.equal(selective_scan(**kw), selective_scan(**kw, backend="torch"))
+    monkeypatch.setenv("MAMBAMUSE_SCAN", "fastest")
+    with pytest.raises(ValueError, match="'fastest', expected numba, triton, mamba_ssm or torch"): selective_scan(**kw)
+    numba = selective_scan(**kw, backend="numba")
+    monkeypatch.delenv("MAMBAMUSE_SCAN")
+    assert backend_for(kw["u"]) == "numba" and torch.equal(selective_scan(**kw), numba)
+
+
+def test_compile_sees_through_the_choice():
+    "Also through the question what can be imported, which only CUDA tensors raise."
+    kw = arguments(random.Random(3), 2, 5, 4, 30)
+    assert torch.equal(torch.compile(selective_scan, fullgraph=True, backend="aot_eager")(**kw), selective_scan(**kw))
+    ask = lambda x: x*2 if mambamuse.scan.importable("no_such_module", "fwd") else x*3
+    assert torch.compile(ask, fullgraph=True, backend="aot_eager")(torch.ones(1)) == 3
