@@ -119,7 +119,7 @@ def autocast(precision, device):
 def bench_generator(repeats, device, batches=(1, 32), samples=CLIP):
     "Reconstruction of 2.1 s."
     torch.manual_seed(0)
-    model = MambaMuse().fold_weight_norm().eval().to(device)
+    model = MambaMuse().for_inference().to(device)
     for batch in batches:
         x = torch.rand(batch, 1, samples, device=device) - .5
         def make(precision):

@@ -137,7 +137,7 @@ class with_scan:
 def with_transformers(model):
     "A copy of `model` whose Mambas are Hugging Face transformers' `MambaMixer` with the same weights."
     copy = MambaMuse()
-    copy.fold_weight_norm().load_state_dict(model.state_dict())
+    copy.for_inference().load_state_dict(model.state_dict())
     for parent in list(copy.modules()):
         for i, child in enumerate(parent if isinstance(parent, torch.nn.ModuleList) else ()):
             if isinstance(child, Mamba):
@@ -159,7 +159,7 @@ def product_limit(seconds=2.1):
 def bench_generator(repeats, slow_repeats):
     "One reconstruction of 2.1 s with different scans; the real-time factor."
     torch.manual_seed(0)
-    model, x = MambaMuse().fold_weight_norm().eval(), torch.rand(1, 1, 33_600) - .5
+    model, x = MambaMuse().for_inference(), torch.rand(1, 1, 33_600) - .5
     name, limit = "generator, 2.1 s", product_limit()
     with torch.inference_mode():
         ours, want = timed(lambda: model(x), repeats), model(x)
@@ -190,7 +190,7 @@ def bench_training(repeats, slow_repeats):
 def bench_length(repeats):
     "Time per second of audio, from 2 s to 120 s."
     torch.manual_seed(0)
-    model, base = MambaMuse().fold_weight_norm().eval(), None
+    model, base = MambaMuse().for_inference(), None
     for seconds in (2, 8, 30, 120):
         x = torch.rand(1, 1, seconds*16_000) - .5
         with torch.inference_mode(): per_second = timed(lambda: model(x), repeats)/seconds

@@ -15,9 +15,9 @@ from .mamba import Mamba
 # %% ../nbs/14_blocks.ipynb #blocks-conventions
 SLOPE = .1
 
-def leaky():
-    "The network's activation."
-    return nn.LeakyReLU(SLOPE)
+def leaky(inplace=False):
+    "The network's activation; `inplace` where its input is nobody else's."
+    return nn.LeakyReLU(SLOPE, inplace)
 
 # %% ../nbs/14_blocks.ipynb #blocks-conv
 class Conv(nn.Conv1d):
@@ -59,7 +59,7 @@ class EncoderBlock(nn.Module):
     """
     def __init__(self, channels_in, channels_out, kernel=4, mambas=2, pool=True):
         super().__init__()
-        stem = lambda channels: nn.Sequential(conv(channels, channels_out, kernel), ChannelNorm(channels_out), leaky())
+        stem = lambda channels: nn.Sequential(conv(channels, channels_out, kernel), ChannelNorm(channels_out), leaky(inplace=True))
         self.conv1, self.conv2 = stem(channels_in), stem(channels_out)
         self.right, self.pool = (0, kernel - 1), pool
         self.mamba = MambaBlock(channels_out, mambas)
@@ -79,7 +79,7 @@ class ResidualBlock(nn.Module):
     "HiFi-GAN's residual block with kernel 3 and dilations 1 and 3, on `(batch, channels, time)`. Source: section III.B, Fig. 2 right."
     def __init__(self, channels):
         super().__init__()
-        branch = lambda d: nn.Sequential(leaky(), conv(channels, channels, 3, dilation=d, padding=d), leaky(), conv(channels, channels, 3, padding=1))
+        branch = lambda d: nn.Sequential(leaky(), conv(channels, channels, 3, dilation=d, padding=d), leaky(inplace=True), conv(channels, channels, 3, padding=1))
         self.dilation1, self.dilation2 = branch(1), branch(3)
 
     def forward(self, x):

@@ -97,7 +97,7 @@ def profile(model=None, seconds: float = CLIP/SAMPLE_RATE, repeats: int = 7) -> 
     samples = round(seconds*SAMPLE_RATE/16)*16
     parameters, artefact, rows = sum(p.numel() for p in model.parameters()), torchinfo_figures(model), macs(model, (1, 1, samples))
     saved = saved_bytes(model, (1, 1, samples))
-    model = model.to(device).fold_weight_norm().eval()
+    model = model.to(device).for_inference()
     x = torch.rand(1, 1, samples, device=device) - .5
     with torch.inference_mode():
         reconstruct, transfer = real_time_factor(lambda: model(x), seconds, repeats), real_time_factor(lambda: model(x, x), seconds, repeats)

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['LANES', 'DUST', 'CHUNK', 'lanes', 'lanes_ir', 'bits_ir', 'contract', 'at_least', 'at_most', 'arithmetic', 'LOG2E',
            'LN2', 'MAGIC', 'DT', 'DX', 'Y', 'GY', 'GDX', 'GDT', 'DECAY', 'H', 'one_at_a_time', 'Maybe', 'LanesType',
-           'LanesModel', 'splat_ir', 'pointer_ir', 'load', 'store', 'spread', 'splat', 'total', 'two_to_the',
-           'without_dust', 'lanewise', 'choose', 'teach', 'exp2', 'log1p', 'decay_of', 'softplus', 'sigmoid',
-           'step_size', 'prepare', 'advance', 'finish', 'forward_kernel', 'replay', 'walk_back', 'enter_chunk',
-           'leave_chunk', 'backward_kernel', 'compile_once', 'parallel_run', 'in_rows', 'pad', 'time_first',
-           'channels_first', 'to_blocks', 'from_blocks', 'kernel_inputs', 'group_count', 'starts_shape', 'scan_op',
-           'fake_channels_last', 'scan_backward_op', 'remember', 'backward', 'selective_scan_numba']
+           'LanesModel', 'splat_ir', 'pointer_ir', 'load', 'store', 'spread', 'splat', 'prefetch', 'total',
+           'two_to_the', 'without_dust', 'lanewise', 'choose', 'teach', 'exp2', 'log1p', 'decay_of', 'softplus',
+           'sigmoid', 'step_size', 'prepare', 'advance', 'finish', 'forward_kernel', 'replay', 'walk_back',
+           'enter_chunk', 'leave_chunk', 'backward_kernel', 'compile_once', 'parallel_run', 'in_rows', 'pad',
+           'time_first', 'channels_first', 'to_blocks', 'from_blocks', 'kernel_inputs', 'group_count', 'starts_shape',
+           'scan_op', 'fake_channels_last', 'scan_backward_op', 'remember', 'backward', 'selective_scan_numba']
 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-imports
 from contextlib import nullcontext
@@ -88,6 +88,17 @@ def splat(typingctx, number):
     def codegen(context, builder, signature, args):
         return splat_ir(builder, context.cast(builder, args[0], number, types.float32))
     return lanes(number), codegen
+
+@intrinsic
+def prefetch(typingctx, x, index):
+    "Ask for `x[index]` to be brought near: no effect but on time, and none at all outside of the array."
+    def codegen(context, builder, signature, args):
+        at, number = pointer_ir(context, builder, x, args[0], index, args[1]), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), number, number, number])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(call, [builder.bitcast(at, ir.IntType(8).as_pointer()), number(0), number(3), number(1)])  # to read, near, data
+        return context.get_dummy_value()
+    return types.void(x, index), codegen
 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-bits
 @intrinsic
@@ -200,9 +211,12 @@ def prepare(start, stop, b, c, u, delta, D, bias, soft, work):
         store(work, (2, i, 0), x * skip)
 
 @njit
-def advance(start, stop, b, block, A, B, C, state, work):
-    "The recurrence of one block over one chunk: moves `state`, adds what is read from it to `y`."
+def advance(start, stop, b, block, A, B, C, state, work, ahead, u, delta, z):
+    "The recurrence of one block over one chunk: moves `state`, adds what is read from it to `y`. Meanwhile memory fetches what comes next."
     for i in range(stop - start):
+        prefetch(u, (b, ahead[0]+i, ahead[1]))
+        prefetch(delta, (b, ahead[0]+i, ahead[1]))
+        prefetch(z, (b, start+i, block*LANES))
         dt, dx, out = load(work, (0, i, 0)), load(work, (1, i, 0)), load(work, (2, i, 0))
         for j in range(A.shape[1]):
             h = exp2(dt * load(A, (block, j, 0))) * load(state, (b, block, j, 0)) + dx * spread(B, (b, start+i, j))
@@ -236,7 +250,8 @@ def forward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, state, st
                     store(state, (b, block, j, 0), h)
                     store(starts, (b, start//CHUNK, block, j, 0), h)
                 prepare(start, stop, b, block*LANES, u, delta, D, bias, soft, work)
-                advance(start, stop, b, block, A, B, C, state, work)
+                ahead = (start, (block+1)*LANES) if block+1 < blocks * (group+1) // groups else (stop, blocks * group // groups * LANES)
+                advance(start, stop, b, block, A, B, C, state, work, ahead, u, delta, z)
                 finish(start, stop, b, block*LANES, z, gated, work, y)
 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-replay

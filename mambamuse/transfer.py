@@ -86,7 +86,7 @@ def load_model(weights=None) -> MambaMuse:
         model = MambaMuse.from_pretrained(folder)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: these weights do not load ({' '.join(str(error).split())[:160]})") from None
-    return model.fold_weight_norm().eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.for_inference().to("cuda" if torch.cuda.is_available() else "cpu")
 
 # %% ../nbs/31_transfer.ipynb #transfer-file
 def transfer_file(content, style, out, alpha: float = 1., weights=None) -> Path:
