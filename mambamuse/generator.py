@@ -80,7 +80,7 @@ def keep_memory():
     gets them back page by page, 48,000 of them in a pass over 2.1 s. Other C libraries are left as they are.
     """
     try: mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError): return
+    except (AttributeError, OSError, TypeError): return  # macOS, Windows, musl
     trim_threshold, mmap_threshold = -1, -3           # their numbers in malloc.h
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(mmap_threshold, 32 * 2**20)               # the largest that glibc accepts

@@ -14,8 +14,10 @@ __all__ = ['LANES', 'DUST', 'CHUNK', 'lanes', 'lanes_ir', 'bits_ir', 'contract',
 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-imports
 from contextlib import nullcontext
+from time import perf_counter
 import math
 import operator
+import sys
 import threading
 
 from llvmlite import ir
@@ -360,10 +362,12 @@ def backward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, starts, 
 one_at_a_time = threading.Lock()
 
 def compile_once(kernel, args):
-    "Compile `kernel`, or fetch it from the disk, for arrays of any strides: seconds, once a machine."
-    anything = lambda x: types.Array(types.float32, x.ndim, "A") if isinstance(x, np.ndarray) else numba.typeof(x)
+    "Compile `kernel`, or fetch it from the disk, for arrays of any strides: seconds, once a machine, and then it says so."
+    began, anything = perf_counter(), lambda x: types.Array(types.float32, x.ndim, "A") if isinstance(x, np.ndarray) else numba.typeof(x)
     kernel.compile(tuple(map(anything, args)))
     kernel.disable_compile()  # contiguous arrays would get a variant of their own, for nothing
+    if kernel.stats.cache_misses:
+        print(f"mambamuse: {kernel.__name__} compiled for this processor in {perf_counter() - began:.1f} s; kept for next time", file=sys.stderr)
 
 def parallel_run(kernel, *args):
     "Call `kernel` on as many threads as PyTorch uses. Numba's own pool of threads, unlike OpenMP's and TBB's, bears one caller."
