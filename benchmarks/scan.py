@@ -2,13 +2,14 @@
 
     python benchmarks/scan.py [--out benchmarks/scan.csv] [--repeats 7] [--quick]
 
-Needs the extra `bench` (mambapy, transformers), mamba-ssm and gcc. Run it on a quiet machine; it takes about ten minutes.
+Needs the extra `bench` (mambapy, transformers), mamba-ssm and gcc. Run it on a quiet machine; it takes about a quarter of an hour (`--quick`: five minutes).
 """
 import argparse
 import csv
 import ctypes
 import gc
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,7 @@ import mambamuse.mamba
 from mambamuse.audio import written_beside
 from mambamuse.generator import MambaMuse
 from mambamuse.mamba import Mamba
-from mambamuse.profiling import machine
+from mambamuse.profiling import machine, macs, peak_memory
 from mambamuse.scan import selective_scan, selective_scan_torch
 
 ROWS = []
@@ -81,6 +82,21 @@ def c_kernel(u, delta, A, B, C):
     return lambda: kernel(*pointers, *map(ctypes.c_long, (u.shape[2], d, n))), y, arrays
 
 
+def bench_first_call():
+    "The first scan of a machine, which compiles, and the first of a later process, which finds the kernel on disk."
+    code = """
+import time, torch
+from mambamuse.scan import selective_scan
+x = torch.randn(1, 16, 64)
+began = time.perf_counter()
+selective_scan(x, x, -torch.rand(16, 16), x, x)
+print(time.perf_counter() - began)"""
+    with tempfile.TemporaryDirectory() as cache:
+        for which in ("on this machine", "of a later process"):
+            run = subprocess.run([sys.executable, "-c", code], env=os.environ | dict(NUMBA_CACHE_DIR=cache), capture_output=True, text=True, check=True)
+            row("first call of the scan", which, float(run.stdout), 1, note="imports numba")
+
+
 def bench_scan(repeats, time=16_800, d=128, n=16):
     "One scan, forward, then forward and backward."
     torch.manual_seed(0)
@@ -105,26 +121,7 @@ def bench_scan(repeats, time=16_800, d=128, n=16):
     for k, f in {"numba": selective_scan, "torch (readable)": selective_scan_torch, "mambapy": scan_mambapy}.items():
         run = lambda: torch.autograd.grad(f(*leaves).sum(), leaves)
         seconds[k] = timed(run, repeats)
-        extra = peak_extra(k, time, d, n)
-        row(name, k, seconds[k], repeats, seconds["numba"], f"peak memory {extra:.0f} MB beyond the start, inputs {inputs_mb:.0f} MB")
-
-
-def peak_extra(variant, time, d, n):
-    "Peak MB of one forward and backward beyond what is there before, measured in a process of its own."
-    code = f"""
-import sys, torch
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import scan
-peak = lambda: int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])/1e3
-f = {{'numba': scan.selective_scan, 'torch (readable)': scan.selective_scan_torch, 'mambapy': scan.scan_mambapy}}[{variant!r}]
-make = lambda L: [x.requires_grad_() for x in (torch.randn(1, {d}, L), torch.rand(1, {d}, L)*.1, -torch.rand({d}, {n}), torch.randn(1, {n}, L), torch.randn(1, {n}, L))]
-def run(x): torch.autograd.grad(f(*x).sum(), x)
-run(make(64)); x = make({time})
-before = peak()
-run(x)
-print(peak() - before)
-"""
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        row(name, k, seconds[k], repeats, seconds["numba"], f"peak memory {peak_memory(run, 'cpu')/1e6:.0f} MB beyond the inputs' {inputs_mb:.0f} MB")
 
 
 class with_scan:
@@ -136,8 +133,8 @@ class with_scan:
 
 def with_transformers(model):
     "A copy of `model` whose Mambas are Hugging Face transformers' `MambaMixer` with the same weights."
-    copy = MambaMuse()
-    copy.for_inference().load_state_dict(model.state_dict())
+    copy = MambaMuse().for_inference()
+    copy.load_state_dict(model.state_dict())
     for parent in list(copy.modules()):
         for i, child in enumerate(parent if isinstance(parent, torch.nn.ModuleList) else ()):
             if isinstance(child, Mamba):
@@ -150,7 +147,6 @@ def with_transformers(model):
 
 def product_limit(seconds=2.1):
     "Seconds that the model's multiply-adds would take at the speed of a large float32 matrix product on this machine."
-    from mambamuse.profiling import macs
     a, b = torch.randn(2_048, 2_048), torch.randn(2_048, 2_048)
     per_mac = timed(lambda: a @ b, 15)/2_048**3
     return sum(r["macs"] for r in macs(MambaMuse(), (1, 1, round(seconds*16_000))))*per_mac
@@ -179,12 +175,11 @@ def bench_generator(repeats, slow_repeats):
 def bench_training(repeats, slow_repeats):
     "Generator forward and backward, batch 4 x 1 s."
     torch.manual_seed(0)
-    model, x = MambaMuse(), torch.rand(4, 1, 16_000) - .5
+    model, x, name = MambaMuse(), torch.rand(4, 1, 16_000) - .5, "generator step, batch 4 x 1 s"
     def step(): model.zero_grad(); model(x).abs().mean().backward()
     ours = timed(step, repeats)
-    row("generator step, batch 4 x 1 s", "numba", ours, repeats, ours)
-    with with_scan(scan_mambapy): theirs = timed(step, slow_repeats)
-    row("generator step, batch 4 x 1 s", "mambapy", theirs, slow_repeats, ours)
+    row(name, "numba", ours, repeats, ours, f"peak memory {peak_memory(step, 'cpu')/1e6:,.0f} MB")
+    with with_scan(scan_mambapy): row(name, "mambapy", timed(step, slow_repeats), slow_repeats, ours, f"peak memory {peak_memory(step, 'cpu')/1e6:,.0f} MB")
 
 
 def bench_length(repeats):
@@ -208,6 +203,7 @@ def main():
     slow = 2 if args.quick else args.repeats
     about = machine()
     print(about)
+    bench_first_call()
     bench_scan(args.repeats)
     bench_generator(args.repeats, slow)
     bench_training(args.repeats, slow)
