@@ -7,16 +7,18 @@ extra `synth`, about 6 GB of disk and ten minutes. Every command runs in a proce
 """
 import argparse
 import csv
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-import numpy as np
+from isal import igzip
 from torch.utils.data import DataLoader
 
 from mambamuse.audio import written_beside
@@ -32,17 +34,32 @@ WORKERS = 2
 def row(measurement, value, unit, n, command=""):
     "One line of the table."
     ROWS.append(dict(measurement=measurement, value=value, unit=unit, n=n, command=command))
-    print("{measurement:58} {value!s:>12} {unit:14} n={n}".format(**ROWS[-1]), flush=True)
+    print("{measurement:66} {value!s:>12} {unit:14} n={n}".format(**ROWS[-1]), flush=True)
 
 
-def run(folder, *words):
-    "`mambamuse WORDS` in `folder`, pinned to two cores: seconds, peak memory in MB."
+def run(folder, *words, code=0):
+    "`mambamuse WORDS` in `folder`, pinned to two cores, expected to exit with `code`: seconds, peak memory in MB."
     began = perf_counter()
     child = subprocess.Popen([Path(sys.executable).with_name("mambamuse"), *map(str, words)], cwd=folder, stderr=subprocess.DEVNULL,
                              preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:WORKERS]))
     _, status, usage = os.wait4(child.pid, 0)
-    if status: sys.exit(f"failed: mambamuse {' '.join(map(str, words))}")
+    if os.waitstatus_to_exitcode(status) != code: sys.exit(f"failed: mambamuse {' '.join(map(str, words))}")
     return perf_counter() - began, usage.ru_maxrss/1024
+
+
+def full_index(folder):
+    "Archives with as many entries as NSynth (289,205 / 12,678 / 4,096) and no audio; preparing 41,600 / 3,200 / 128 must index all, and then refuse."
+    entry = dict(note=0, note_str="", instrument=0, instrument_str="", pitch=60, velocity=100, sample_rate=16_000, qualities=[0]*10, qualities_str=["dark", "fast_decay"],
+                 instrument_family=3, instrument_family_str="guitar", instrument_source=0, instrument_source_str="acoustic")
+    for split, n in dict(train=289_205, valid=12_678, test=4_096).items():
+        names = [f"guitar_acoustic_{i//100:04d}-{i % 100:03d}-100" for i in range(n)]
+        text = json.dumps({name: {**entry, "note": i, "note_str": name, "instrument_str": name[:20]} for i, name in enumerate(names)}).encode()
+        with igzip.open(folder/f"nsynth-{split}.jsonwav.tar.gz", "wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
+            members = {f"nsynth-{split}/examples.json": text, **{f"nsynth-{split}/audio/{name}.wav": b"" for name in names}}
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
 
 
 def loader(folder, workers, clips=2_000):
@@ -66,7 +83,7 @@ def main(fonts, notes, phrases, folder):
     for _ in in_order(((name, lambda e=e: source.row(e, "test")) for name, e in some.items()), WORKERS): pass
     row("rendering 4 s notes, WAV encoding included", round(len(some)/(perf_counter() - began)), "notes/s", len(some), f"Notes({names}), {WORKERS} threads")
 
-    split = dict(valid=notes//50, test=notes//200)
+    split = dict(valid=notes//20, test=notes*3//200)
     split["train"] = notes - sum(split.values())
     words = ["data", "render", "--out", "nsynth", *(w for s, n in split.items() for w in (f"--{s}", n))]
     seconds, peak = run(folder, *words, *paths)
@@ -86,6 +103,12 @@ def main(fonts, notes, phrases, folder):
     row("shards whose SHA-256 is the same the second time", sum(reports[0]["files"][f] == reports[1]["files"][f] for f in reports[0]["files"]), f"of {len(reports[0]['files'])}", 2)
     for key in ("read", "kept", "chosen"): row(f"report: {key}", sum(reports[0][key].values()), "notes", notes)
     for key in ("filtered", "skipped"): row(f"report: {key}", sum(sum(v.values()) for v in reports[0][key].values()), "notes", notes)
+
+    (folder/"index").mkdir()
+    full_index(folder/"index")
+    words = ["prepare", "--source", "nsynth", "--path", "index", "--out", "none", "--workers", WORKERS]
+    seconds, peak = run(folder, *words, code=2)
+    row("as many entries and members as NSynth has, no audio: peak memory", round(peak), "MB", 305_979, f"mambamuse {' '.join(map(str, words))} (indexes all, then refuses)")
 
     for workers in (0, WORKERS): row(f"loader, {workers} workers", loader(folder/"first", workers), "clips/s", 3)
 

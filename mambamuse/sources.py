@@ -85,7 +85,7 @@ def intact(path):
 
 def members(path) -> Iterator[tuple]:
     "`(member, the open tar)` of a .tar.gz, in its order."
-    with intact(path), igzip.open(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
+    with intact(path), igzip.open(path) as file, tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as tar:
         for member in tar: yield member, tar
         while rest := file.read(1 << 20):  # to the end, where gzip's checksum is; tarfile takes a damaged header for the end
             if any(rest): raise tarfile.ReadError("a member's header is damaged")
@@ -104,11 +104,10 @@ NO_AUDIO, NO_ENTRY = "entry without audio", "audio without an entry"
 
 class NSynth(Source):
     "A folder with NSynth's archives, or with their unpacked folders (or some of each)."
-    licence = "cc-by-4.0"
-
     def __init__(self, paths, config):
         super().__init__(paths, config)
         self.folder = self.only_path()
+        self.licence = "other" if (self.folder/"README.md").is_file() else "cc-by-4.0"  # NSynth's; a stand-in tells its own in its README
         for split in SPLITS:
             if not self.archive(split).is_file(): examples_file(self.folder, split)
 
