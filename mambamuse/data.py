@@ -128,10 +128,10 @@ def note_row(note: dict, audio: np.ndarray, split: str, config: DataConfig) -> d
     return {**{k: note[k] for k in FEATURES if k in note}, "start": start, "audio": to_wav(audio[start:end], note["note_str"])}
 
 # %% ../nbs/02_data.ipynb #data-shards
-def write_shard(path, table: pa.Table):
-    "Write `table` beside `path`, and rename."
-    with written_beside(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=100)
+def write_shard(path, schema: pa.Schema, tables):
+    "Write `tables`, one after the other, beside `path`, and rename."
+    with written_beside(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for table in tables: writer.write_table(table.combine_chunks())
 
 def read_split(folder, split: str) -> Dataset:
     "One split of a prepared dataset, memory-mapped. Raises `InputError` if `folder` is not one (it is, from the moment it has a report)."
