@@ -1,6 +1,6 @@
 """How fast is the data step, how much memory does it take, is it the same twice, and does the loader keep up?
 
-    python benchmarks/data.py --path FluidR3_GM.sf2 --path TimGM6mb.sf2 [--notes 20000] [--phrases 600] [--out benchmarks/data.csv]
+    python benchmarks/data.py --path FluidR3_GM.sf2 --path TimGM6mb.sf2 [--notes 20200] [--phrases 200] [--out benchmarks/data.csv]
 
 Renders an NSynth-like archive from the soundfonts, prepares it as NSynth is prepared, twice, and renders pairs of phrases. Needs the
 extra `synth`, about 6 GB of disk and ten minutes. Every command runs in a process of its own; its peak memory is the kernel's (ru_maxrss).
@@ -25,7 +25,7 @@ from mambamuse.audio import written_beside
 from mambamuse.data import Clips, DataConfig
 from mambamuse.profiling import machine
 from mambamuse.soundfonts import Notes
-from mambamuse.sources import in_order
+from mambamuse.sources import in_order, members
 
 ROWS = []
 WORKERS = 2
@@ -83,10 +83,11 @@ def main(fonts, notes, phrases, folder):
     for _ in in_order(((name, lambda e=e: source.row(e, "test")) for name, e in some.items()), WORKERS): pass
     row("rendering 4 s notes, WAV encoding included", round(len(some)/(perf_counter() - began)), "notes/s", len(some), f"Notes({names}), {WORKERS} threads")
 
-    split = dict(valid=notes//20, test=notes*3//200)
+    split = dict(valid=notes*6//100, test=notes*2//100)
     split["train"] = notes - sum(split.values())
     words = ["data", "render", "--out", "nsynth", *(w for s, n in split.items() for w in (f"--{s}", n))]
     seconds, peak = run(folder, *words, *paths)
+    notes = sum(sum(1 for member, _ in members(path) if member.isreg()) - 1 for path in (folder/"nsynth").glob("*.gz"))  # without the silent ones
     row("an NSynth-like archive, rendered and compressed", round(notes/seconds), "notes/s", notes, f"mambamuse {' '.join(map(str, words))} ({', '.join(names)})")
     size = sum(f.stat().st_size for f in (folder/"nsynth").glob("*.gz"))/1e6
     row("its size", round(size), "MB", notes)
@@ -122,8 +123,8 @@ def main(fonts, notes, phrases, folder):
 if __name__ == "__main__":
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("--path", type=Path, action="append", required=True, help="a soundfont; the option can be repeated")
-    args.add_argument("--notes", type=int, default=20_000)
-    args.add_argument("--phrases", type=int, default=600)
+    args.add_argument("--notes", type=int, default=20_200)
+    args.add_argument("--phrases", type=int, default=200)
     args.add_argument("--out", type=Path, default=Path(__file__).with_name("data.csv"))
     given = args.parse_args()
     with tempfile.TemporaryDirectory() as scratch: main([p.resolve() for p in given.path], given.notes, given.phrases, Path(scratch))
