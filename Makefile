@@ -11,7 +11,7 @@ setup: .venv/installed
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'mambamuse needs Python 3.11 or newer: make setup PYTHON=...')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip setuptools wheel -c constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,synth]'
 	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/pip install --quiet --no-build-isolation --no-deps -c constraints.txt mamba-ssm
 	touch $@
 

@@ -21,7 +21,8 @@ import sys
 import warnings
 
 from .audio import InputError, written_beside
-from .data import MINI, SPLITS, choose, read_notes
+from .data import MINI
+from .prepare import check_enough
 from .profiling import machine
 from .recipes import recipe
 
@@ -126,13 +127,13 @@ def run_name(arm: str, size: str, overrides=()) -> str:
     "Such as `as_run-smoke`, or `as_run-smoke-training.epochs=3`."
     return "-".join([arm, size, *(re.sub(r"[^\w.=,-]", "", o) for o in overrides)])
 
-def reproduction(arm: str, size: str, overrides, source, folder: Path, figures: Path) -> list[Step]:
+def reproduction(arm: str, size: str, overrides, source: str, path: list, folder: Path, figures: Path) -> list[Step]:
     "The six steps of one reproduction into the run `folder` and the `figures` folder."
     name, which = folder.name, dict(arm=arm, size=size, overrides=list(overrides))
     data, train, transfer, profile = (str(folder/x) for x in ("data", "train", "transfer", "profile.json"))
     drawn = tuple(str(figures/f"{x}.png") for x in ("fig1-architecture", "fig2-blocks", f"fig3-losses-{name}", f"fig4-training-{name}", f"fig5-transfer-{name}"))
     return [
-        Step("prepare", dict(**which, source=str(source), out=data), (str(source),), (data,)),
+        Step("prepare", dict(**which, source=source, path=path, out=data), tuple(path), (data,)),
         Step("train", dict(**which, data=data, out=train), (data,), (train,)),
         Step("profile", dict(out=profile), (), (profile,)),
         Step("transfer", dict(name=name, size=size, data=data, run=train, out=transfer), (data, train), (transfer,)),
@@ -140,17 +141,16 @@ def reproduction(arm: str, size: str, overrides, source, folder: Path, figures: 
         Step("claims", dict(**which, name=name, run=str(folder), out=str(figures)), (data, train, transfer, profile), (str(figures/f"claims-{name}.csv"),)),
     ]
 
-def reproduce(arm="as_run", size="smoke", overrides=(), source=MINI, out=None, figures=None) -> tuple[Path, Path]:
+def reproduce(arm="as_run", size="smoke", overrides=(), source="nsynth", path=(MINI,), out=None, figures=None) -> tuple[Path, Path]:
     """Run the reproduction of `arm` at `size`; returns the run folder (default: `runs/` and `run_name`) and the figures folder
     (default: `figures`, or with overrides `figures` in the run folder).
 
-    Raises `InputError` if the recipe is wrong, `source` has too few notes, or a step fails.
+    Raises `InputError` if the recipe is wrong, the `source` at `path` has too few notes, or a step fails.
     """
     r = recipe(arm, size, overrides)
-    for split in SPLITS:
-        try: choose(read_notes(source, split), getattr(r.data, split), r.data)
-        except InputError as error: raise InputError(f"{split}: {error}; name a larger set in NSynth's layout with --source, or ask for fewer with data.{split}=N") from None
+    try: check_enough(path, r.data, source)
+    except InputError as error: raise InputError(f"{error}; or name a larger set with --path") from None
     folder = Path(out) if out else Path("runs")/run_name(arm, size, overrides)
     figures = Path(figures) if figures else folder/"figures" if overrides else Path("figures")
-    run_steps(reproduction(arm, size, overrides, source, folder, figures), folder, dict(arm=arm, size=size, overrides=list(overrides)))
+    run_steps(reproduction(arm, size, overrides, source, [str(p) for p in path], folder, figures), folder, dict(arm=arm, size=size, overrides=list(overrides)))
     return folder, figures

@@ -117,7 +117,8 @@ def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingCo
     if out.is_file() or (out/"metrics.jsonl").exists(): raise InputError(f"{out}: already holds a run (or is a file); choose another folder or delete it")
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(model, loss, training, device)
-    batches, valid_batches = DataLoader(clips, training.batch, drop_last=True), list(DataLoader(valid, training.batch))
+    ahead = dict(num_workers=2, persistent_workers=True) if device == "cuda" else {}  # on a CPU the model needs every core, and reading is no load
+    batches, valid_batches = DataLoader(clips, training.batch, drop_last=True, **ahead), list(DataLoader(valid, training.batch))
     (out/"run.json").write_text(json.dumps(dict(model=asdict(model), loss=asdict(loss), training=asdict(training), device=device, clips=len(clips),
         parameters={name: sum(p.numel() for p in n.parameters()) for name, n in (("generator", trainer.generator), *trainer.critics.items())}), indent=1))
     step, best, best_epoch, began = 0, float("inf"), 0, perf_counter()
