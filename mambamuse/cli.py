@@ -95,8 +95,9 @@ def info(folder: Annotated[Path, typer.Argument(help="A dataset folder made by p
 
 @data.command()
 def render(path: Annotated[list[Path], typer.Option(help="Soundfonts, .sf2 or .sf3 (the option can be repeated).")], out: Annotated[Path, typer.Option(help="The folder to write the archives into.")],
-           train: int = 1_000, valid: int = 100, test: int = 50, seed: int = 42):
-    """Render a seeded choice of notes from soundfonts as NSynth's three archives.
+           train: Annotated[int, typer.Option(help="Notes of this split.", min=1)] = 1_000, valid: Annotated[int, typer.Option(help="Likewise.", min=1)] = 100,
+           test: Annotated[int, typer.Option(help="Likewise.", min=1)] = 50, seed: Annotated[int, typer.Option(help="Which notes; the same seed gives the same bytes.")] = 42):
+    """Render a seeded choice of notes from soundfonts as NSynth's three archives; silent and clipping ones are left out and named.
 
     Example: mambamuse data render --path FluidR3_GM.sf2 --out nsynth-like --train 5000
     """
@@ -121,13 +122,16 @@ def train(data: Annotated[Path, typer.Option(help="A dataset folder made by prep
 
 # %% ../nbs/53_cli.ipynb #cli-profile
 @app.command()
-def profile(seconds: Annotated[float, typer.Option(help="Length of the clip.", min=.1)] = 2.1, repeats: Annotated[int, typer.Option(help="Timed passes; the median counts.", min=1)] = 7):
+def profile(seconds: Annotated[float, typer.Option(help="Length of the clip.", min=.1)] = 2.1, repeats: Annotated[int, typer.Option(help="Timed passes; the median counts.", min=1)] = 7,
+            device: Annotated[Optional[str], typer.Option(help="cpu or cuda.", show_default="cuda if there is one")] = None):
     """Count and time the paper's model on this machine; prints JSON.
+
+    The environment variable MAMBAMUSE_SCAN (numba, triton, mamba_ssm, torch) overrides the choice of the scan.
 
     Example: mambamuse profile --seconds 2.1 --repeats 7 > profile.json
     """
     from mambamuse.profiling import profile as run
-    typer.echo(json.dumps(run(seconds=seconds, repeats=repeats), indent=1))
+    typer.echo(json.dumps(run(seconds=seconds, repeats=repeats, device=device), indent=1))
 
 # %% ../nbs/53_cli.ipynb #cli-recipe
 @app.command()

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 import torchinfo
 
-from .audio import CLIP, SAMPLE_RATE
+from .audio import CLIP, SAMPLE_RATE, InputError
 from .generator import MambaMuse
 from .mamba import Mamba
 from .scan import backend_for
@@ -209,9 +209,10 @@ def plot_roofline(result: dict, ax):
 def profile(model=None, seconds: float = CLIP/SAMPLE_RATE, repeats: int = 7, device: str | None = None, **settings) -> dict:
     """Size, work, memory and speed of `model` (default: the released configuration) on this machine, for clips of `seconds`.
 
-    `device`: "cpu" or "cuda"; None for the best there is. `settings` go to `timings`. Raises `RuntimeError` if there is no such device.
+    `device`: "cpu" or "cuda"; None for the best there is. `settings` go to `timings`. Raises `InputError` if there is no such device.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()): raise InputError(f"there is no device {device!r} here")
     model = MambaMuse() if model is None else model
     samples = round(seconds*SAMPLE_RATE/16)*16
     parameters, artefact, rows = sum(p.numel() for p in model.parameters()), torchinfo_figures(model), macs(model, (1, 1, samples))

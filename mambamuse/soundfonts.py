@@ -154,27 +154,32 @@ class Notes(Rendered):
 def render_archives(paths: list, out, config: DataConfig = DataConfig(), workers: int = 2) -> dict[str, int]:
     """Write `nsynth-train.jsonwav.tar.gz` and its siblings into the folder `out`: a seeded choice of notes from soundfonts; returns the counts.
 
-    Raises `InputError` if a soundfont cannot be used or has too few notes.
+    Notes that are silent or clip are left out, and named with the reason in `out/left-out.json`. Raises `InputError` if a soundfont
+    cannot be used or has too few notes.
     """
     source, out = Notes(paths, config), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     (out/"README.md").write_text(f"Notes in NSynth's layout, rendered from {', '.join(p.name for p in source.paths)}, whose licences apply.\n")
-    return {split: render_archive(source, split, out/f"nsynth-{split}.jsonwav.tar.gz", workers) for split in SPLITS}
+    made = {split: render_archive(source, split, out/f"nsynth-{split}.jsonwav.tar.gz", workers) for split in SPLITS}
+    with written_beside(out/"left-out.json") as part: part.write_text(json.dumps({split: left for split, (_, left) in made.items()}, indent=1))
+    return {split: count for split, (count, _) in made.items()}
 
-def render_archive(source: Notes, split: str, path: Path, workers: int) -> int:
+def render_archive(source: Notes, split: str, path: Path, workers: int) -> tuple[int, dict[str, str]]:
+    "Write one archive; returns how many notes are in it, and why others are not, by name."
     entries = {name: entry for name, entry, _ in source.index(split)}
     wanted = {name: entries[name] for name in choose(sorted(entries), getattr(source.config, split), source.config)}
     jobs = ((name, lambda entry=wanted[name]: to_wav(source.render(entry), "")["bytes"]) for name, _ in source.read(split, wanted, set()))
-    made = {}
+    made, left = {}, {}
     with written_beside(path) as part, igzip.open(part, "wb", compresslevel=1) as file, tarfile.open(fileobj=file, mode="w|") as tar:
         def add(name, data):
             info = tarfile.TarInfo(f"nsynth-{split}/{name}")
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
         for name, wav in tqdm(in_order(jobs, workers), total=len(wanted), desc=f"render {split}", unit="note", delay=2):
-            if not isinstance(wav, str): made[name] = wanted[name]; add(f"audio/{name}.wav", wav)
+            if isinstance(wav, str): left[name] = wav
+            else: made[name] = wanted[name]; add(f"audio/{name}.wav", wav)
         add("examples.json", json.dumps(made).encode())
-    return len(made)
+    return len(made), left
 
 # %% ../nbs/04_soundfonts.ipynb #soundfonts-scores
 @cache

@@ -280,6 +280,14 @@ def test_a_rendered_note_is_the_embedded_one(fonts):
         assert np.array_equal(np.round(audio*32_767).astype(np.int16), sf.read(audio_file(MINI, "test", note), dtype="int16")[0]), note["note_str"]
 
 
+def test_notes_left_out_of_an_archive_are_named(fonts, tmp_path):
+    from mambamuse.soundfonts import render_archives
+    made = render_archives(fonts, tmp_path / "out", DataConfig(train=3, valid=2, test=1, silence=0.))  # nothing is that loud
+    left = json.loads((tmp_path / "out" / "left-out.json").read_text())
+    assert made == dict(train=0, valid=0, test=0) and {s: len(v) for s, v in left.items()} == dict(train=3, valid=2, test=1)
+    assert {reason for names in left.values() for reason in names.values()} <= {"silent: peaks below 0 dB", "clips"}
+
+
 def test_phrases_are_the_same_twice_and_share_their_events(fonts, tmp_path):
     from mambamuse.soundfonts import BLOCK
     config = DataConfig(train=6, valid=2, test=2)
