@@ -199,10 +199,10 @@ def plot_roofline(result: dict, ax):
     whole = dict(kind="whole pass", **{k: sum(r[k] for r in result["rows"]) for k in ("seconds", "macs", "bytes")})
     x = [10**(i/20) for i in range(-30, 60)]
     ax.loglog(x, [min(result["peak"], i*result["bandwidth"])/1e9 for i in x], color="0.3", lw=1)
-    for r in (*rows, whole):
+    for r, left in zip((*rows, whole), (True, False, False, False)):  # products and convolutions lie close together
         at = r["macs"]/r["bytes"], r["macs"]/r["seconds"]/1e9
         ax.scatter(*at, s=30 + 400*r["seconds"]/whole["seconds"]*(r is not whole), marker="*" if r is whole else "o", alpha=.7)
-        ax.annotate(r["kind"], at, textcoords="offset points", xytext=(9, -11), fontsize=9)
+        ax.annotate(r["kind"], at, textcoords="offset points", xytext=(-9, 7) if left else (9, -11), ha="right" if left else "left", fontsize=9)
     ax.set(xlabel="multiply-adds per byte", ylabel="GMAC/s")
 
 # %% ../nbs/41_profiling.ipynb #profiling-profile
