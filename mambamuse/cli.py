@@ -24,7 +24,7 @@ Size = Annotated[str, typer.Option(help="How much of it: smoke (minutes), small 
 Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Single fields of the recipe, such as training.epochs=3.", show_default=False)]
 Source = Annotated[str, typer.Option(help="Kind of source: nsynth (archives or folders), hub, folder (your recordings), soundfont (notes) or phrases (triplets from soundfonts).")]
 Paths = Annotated[Optional[list[Path]], typer.Option("--path", help="Where it is: a folder, a name on the Hub, or soundfonts (the option can be repeated).", show_default="mini-nsynth, inside the package")]
-Count = Annotated[Optional[int], typer.Option(show_default="the recipe's")]
+Count = Annotated[Optional[int], typer.Option(help="Instead of the recipe's; mambamuse recipe prints it.", show_default="the recipe's")]
 
 # %% ../nbs/53_cli.ipynb #cli-transfer
 @app.command()
@@ -72,6 +72,7 @@ def prepare(overrides: Overrides = None, arm: Arm = "as_run", size: Annotated[Op
     from mambamuse.data import MINI
     from mambamuse.prepare import prepare as run
     from mambamuse.recipes import recipe
+    if source != "nsynth" and not path: raise InputError(f"--source {source} needs --path: what it should read")
     given = [f"data.{name}={value}" for name, value in dict(train=train, valid=valid, test=test, seed=seed).items() if value is not None]
     report = run(path or MINI, out, recipe(arm, size or ("paper" if path else "smoke"), [*(overrides or ()), *given]).data, source, workers)
     skipped = sum(sum(reasons.values()) for reasons in report["skipped"].values())
@@ -90,6 +91,7 @@ def info(folder: Annotated[Path, typer.Argument(help="A dataset folder made by p
     """
     from mambamuse.audio import written_beside
     from mambamuse.prepare import describe, plot_set
+    if figure and figure.suffix != ".png": raise InputError(f"{figure}: the picture is a .png")
     typer.echo(describe(folder))
     with written_beside(figure or folder.resolve().with_name(f"{folder.resolve().name}-info.png")) as part: plot_set(folder).savefig(part, dpi=100)
 

@@ -84,7 +84,7 @@ def index(db, source: Source, split: str, config: DataConfig):
         if fault: skip(db, split, name, fault)
     names = [name for name, in db.execute("SELECT name FROM entries WHERE split = ? AND rule = '' ORDER BY name", (split,))]
     n = getattr(config, split)
-    if len(names) < n: raise InputError(f"{split}: {n:,} notes asked for, but only {len(names):,} of {read:,} pass the filters{most(db, split)}; ask for fewer with data.{split}=N")
+    if len(names) < n: raise InputError(f"{split}: {n:,} notes asked for, but only {len(names):,} of {read:,} pass the filters{most(db, split)}; ask for fewer with --{split} N")
     ranks = ((rank, split, name) for rank, name in enumerate(choose(names, min(len(names), n + spares(n)), config)))
     db.executemany("UPDATE entries SET rank = ? WHERE split = ? AND name = ?", ranks)
     db.execute("INSERT INTO done VALUES (?, ?)", (f"index {split}", read))
@@ -121,7 +121,7 @@ def fill(db, source: Source, split: str, config: DataConfig, workers: int):
             if name in ranks: bar.update()
             if not bar.n % COMMIT: db.commit()
     made = db.execute("SELECT count(*) FROM rows WHERE split = ?", (split,)).fetchone()[0]
-    if made < n: raise InputError(f"{split}: {n:,} notes asked for, but of {len(ranks):,} chosen (with spares) only {made:,} can be used{most(db, split)}; ask for fewer with data.{split}=N")
+    if made < n: raise InputError(f"{split}: {n:,} notes asked for, but of {len(ranks):,} chosen (with spares) only {made:,} can be used{most(db, split)}; ask for fewer with --{split} N")
     db.execute("INSERT INTO done VALUES (?, '')", (f"fill {split}",))
     db.commit()
 

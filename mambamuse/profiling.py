@@ -74,7 +74,7 @@ def saved_bytes(model, shape) -> int:
         storage = t.untyped_storage()
         if storage.data_ptr() not in parameters: pieces[storage.data_ptr()] = storage.nbytes()
         return t
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t): output = model(torch.zeros(shape))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t): output = model(torch.zeros(shape, device=next(model.parameters()).device))
     return sum(pieces.values())
 
 # %% ../nbs/41_profiling.ipynb #profiling-time
@@ -213,11 +213,13 @@ def profile(model=None, seconds: float = CLIP/SAMPLE_RATE, repeats: int = 7, dev
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()): raise InputError(f"there is no device {device!r} here")
-    model = MambaMuse() if model is None else model
+    model = (MambaMuse() if model is None else model).to(device)
     samples = round(seconds*SAMPLE_RATE/16)*16
+    try: model(torch.zeros(1, 1, 16, device=device))
+    except (ValueError, ImportError) as error: raise InputError(f"MAMBAMUSE_SCAN={os.environ.get('MAMBAMUSE_SCAN', '')}: {error}") from None
     parameters, artefact, rows = sum(p.numel() for p in model.parameters()), torchinfo_figures(model), macs(model, (1, 1, samples))
     saved = saved_bytes(model, (1, 1, samples))
-    model = model.to(device).for_inference()
+    model = model.for_inference()
     x = torch.rand(1, 1, samples, device=device) - .5
     table = timings(model, **{"lengths": (seconds,), "batches": (1,), "backends": (None,), "threads": (torch.get_num_threads(),), "repeats": repeats, **settings})
     with torch.inference_mode(): transfer = median(timed(lambda: model(x, x), device, repeats)[1])/seconds

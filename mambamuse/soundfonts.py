@@ -159,8 +159,8 @@ def render_archives(paths: list, out, config: DataConfig = DataConfig(), workers
     """
     source, out = Notes(paths, config), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    (out/"README.md").write_text(f"Notes in NSynth's layout, rendered from {', '.join(p.name for p in source.paths)}, whose licences apply.\n")
     made = {split: render_archive(source, split, out/f"nsynth-{split}.jsonwav.tar.gz", workers) for split in SPLITS}
+    (out/"README.md").write_text(f"Notes in NSynth's layout, rendered from {', '.join(p.name for p in source.paths)}, whose licences apply.\n")
     with written_beside(out/"left-out.json") as part: part.write_text(json.dumps({split: left for split, (_, left) in made.items()}, indent=1))
     return {split: count for split, (count, _) in made.items()}
 
