@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .audio import SAMPLE_RATE, InputError, written_beside
-from .data import AUDIO, FEATURES, SPLITS, DataConfig, choose, note_row, to_wav
+from .data import AUDIO, FEATURES, SPLITS, DataConfig, choose, from_wav, note_row, to_wav
 from .sources import Source, check_loud, in_order
 
 # %% ../nbs/04_soundfonts.ipynb #soundfonts-fluid
@@ -127,6 +127,7 @@ HELD, WHOLE = 3*SAMPLE_RATE, 4*SAMPLE_RATE  # samples, as in NSynth
 
 class Notes(Rendered):
     "NSynth-style notes from soundfonts."
+    spare = .25
     features = Features({**FEATURES, "program": Value("int64"), "program_name": Value("string"), "soundfont": Value("string")})
 
     def index(self, split):
@@ -148,7 +149,9 @@ class Notes(Rendered):
         return np.round(audio*32_767).astype(np.int16)
 
     def row(self, entry, split):
-        return {**note_row(entry, self.render(entry), split, self.config), **{k: entry[k] for k in ("program", "program_name", "soundfont")}}
+        row = note_row(entry, self.render(entry), split, self.config)
+        check_loud(from_wav(row["audio"]), self.config)  # the crop of a short note may begin after its end
+        return {**row, **{k: entry[k] for k in ("program", "program_name", "soundfont")}}
 
 # %% ../nbs/04_soundfonts.ipynb #soundfonts-archives
 def render_archives(paths: list, out, config: DataConfig = DataConfig(), workers: int = 2) -> dict[str, int]:
