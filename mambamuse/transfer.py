@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 import numpy as np
 import torch
 
-from .adain import PLACES
+from .adain import ENCODED
 from .audio import PEAK, SAMPLE_RATE, InputError, check, check_place, load, normalise, output_format, resample, save
 from .generator import MambaMuse, ModelConfig
 
 # %% ../nbs/31_transfer.ipynb #transfer-pad
-STRIDE = 2**(len(PLACES) - 1)  # 16: one halving of time a skip
+STRIDE = 2**(len(ENCODED) - 1)  # 16: one halving of time a skip
 
 def pad(x):
     "`(..., time)` with zeros at its end, to a multiple of 16 samples and at least 32."
@@ -82,7 +82,8 @@ def load_model(weights=None) -> MambaMuse:
         if not (folder/name).is_file(): raise InputError(f"{folder}: not a weights folder, there is no {name} in it")
     try:
         config = json.loads((folder/"config.json").read_text())
-        if not isinstance(config, dict) or set(config) != {f.name for f in fields(ModelConfig)}: raise ValueError(f"config.json must have {', '.join(f.name for f in fields(ModelConfig))}")
+        known = [f.name for f in fields(ModelConfig)]  # one that is missing is younger than the weights: its default holds
+        if not isinstance(config, dict) or set(config) - set(known): raise ValueError(f"config.json must have {', '.join(known)} and nothing else")
         model = MambaMuse.from_pretrained(folder)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: these weights do not load ({' '.join(str(error).split())[:160]})") from None
