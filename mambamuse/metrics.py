@@ -186,26 +186,27 @@ class Metric:
     "How to judge an output: `function(output, reference)` gives a float, or a dict with this `name` in it."
     name: str
     function: Callable
-    against: str   # content, style or target: the clip that `reference` is
+    against: tuple[str, ...]   # the clips that `reference` may be, of content, style and target: the first that there is
     unit: str
-    better: str    # lower or higher
+    better: str                # lower or higher
     source: str
 
 METRICS = [
-    Metric("lsd_cifka", lsd_cifka, "target", "dB", "lower", "Cífka et al. 2021"),
-    Metric("lsd_cifka_50", lsd_cifka_50, "target", "dB", "lower", "Cífka et al. 2021, floor at 50 dB"),
-    Metric("lsd", lsd, "target", "dB", "lower", "the usual order of means"),
-    Metric("mr_stft", mr_stft, "target", "", "lower", "Yamamoto et al. 2020"),
-    Metric("log_mel", log_mel, "target", "dB", "lower", "librosa"),
-    Metric("mfcc_distance", mfcc_distance, "target", "", "lower", "librosa"),
-    Metric("onset_f1", onset_f1, "content", "0 to 1", "higher", "librosa, mir_eval"),
-    Metric("chroma_cosine", chroma_cosine, "content", "0 to 1", "higher", "librosa"),
-    Metric("loudness_difference", loudness_difference, "target", "LU", "lower", "ITU-R BS.1770-4, pyloudnorm"),
-    Metric("si_sdr", si_sdr, "target", "dB", "higher", "Le Roux et al. 2019"),
-    Metric("abs_corr", abs_corr, "content", "0 to 1", "lower", "copy detector")]
+    Metric("lsd_cifka", lsd_cifka, ("target",), "dB", "lower", "Cífka et al. 2021"),
+    Metric("lsd_cifka_50", lsd_cifka_50, ("target",), "dB", "lower", "Cífka et al. 2021, floor at 50 dB"),
+    Metric("lsd", lsd, ("target",), "dB", "lower", "the usual order of means"),
+    Metric("mr_stft", mr_stft, ("target",), "", "lower", "Yamamoto et al. 2020"),
+    Metric("log_mel", log_mel, ("target",), "dB", "lower", "librosa"),
+    Metric("mfcc_distance", mfcc_distance, ("target", "style"), "", "lower", "librosa"),
+    Metric("onset_f1", onset_f1, ("content",), "0 to 1", "higher", "librosa, mir_eval"),
+    Metric("chroma_cosine", chroma_cosine, ("content",), "0 to 1", "higher", "librosa"),
+    Metric("loudness_difference", loudness_difference, ("target", "content"), "LU", "lower", "ITU-R BS.1770-4, pyloudnorm"),
+    Metric("si_sdr", si_sdr, ("target",), "dB", "higher", "Le Roux et al. 2019"),
+    Metric("abs_corr_content", abs_corr, ("content",), "0 to 1", "lower", "copy detector")]
 
 def measure(metrics: list[Metric], output, clips: dict) -> dict[str, float]:
     "Name -> value for one `output (time,)`; `clips` has the content, style and target `(time,)` that there are. Raises as `fit`."
-    metrics = [m for m in metrics if m.against in clips]
-    results = {call: call[0](output, clips[call[1]]) for call in dict.fromkeys((m.function, m.against) for m in metrics)}
-    return {m.name: result[m.name] if isinstance(result := results[m.function, m.against], dict) else result for m in metrics}
+    against = {m.name: next((clip for clip in m.against if clip in clips), None) for m in metrics}
+    metrics = [m for m in metrics if against[m.name]]
+    results = {call: call[0](output, clips[call[1]]) for call in dict.fromkeys((m.function, against[m.name]) for m in metrics)}
+    return {m.name: result[m.name] if isinstance(result := results[m.function, against[m.name]], dict) else result for m in metrics}

@@ -92,9 +92,9 @@ def pitch_distance(output, reference) -> float:
 
 # %% ../nbs/44_pitch.ipynb #pitch-list
 PITCH_METRICS = [
-    Metric("rpa", melody, "content", "0 to 1", "higher", "SwiftF0, mir_eval, 50 cents"),
-    Metric("rca", melody, "content", "0 to 1", "higher", "SwiftF0, mir_eval, 50 cents"),
-    Metric("voicing_recall", melody, "content", "0 to 1", "higher", "SwiftF0, mir_eval"),
-    Metric("voicing_false_alarm", melody, "content", "0 to 1", "lower", "SwiftF0, mir_eval"),
-    Metric("f0_difference", melody, "content", "cents", "lower", "SwiftF0"),
-    Metric("pitch_distance", pitch_distance, "target", "0 to 1", "lower", "Cífka et al. 2021, basic-pitch")]
+    Metric("rpa", melody, ("content",), "0 to 1", "higher", "SwiftF0, mir_eval, 50 cents"),
+    Metric("rca", melody, ("content",), "0 to 1", "higher", "SwiftF0, mir_eval, 50 cents"),
+    Metric("voicing_recall", melody, ("content",), "0 to 1", "higher", "SwiftF0, mir_eval"),
+    Metric("voicing_false_alarm", melody, ("content",), "0 to 1", "lower", "SwiftF0, mir_eval"),
+    Metric("f0_difference", melody, ("content",), "cents", "lower", "SwiftF0"),
+    Metric("pitch_distance", pitch_distance, ("target", "content"), "0 to 1", "lower", "Cífka et al. 2021, basic-pitch")]
