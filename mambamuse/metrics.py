@@ -176,7 +176,7 @@ def fad_infinity(generated, reference, seed: int) -> float:
     """
     generated, rng = embeddings(generated, "generated"), np.random.default_rng(seed)
     if len(generated) < 8: raise InputError(f"generated: {len(generated)} rows are too few to extrapolate from, expected at least 8")
-    sizes = np.linspace(len(generated)/4, len(generated), 15).astype(int).repeat(4)
+    sizes = np.linspace(len(generated)/2, len(generated), 15).astype(int).repeat(4)
     distances = [frechet_distance(generated[rng.permutation(len(generated))[:n]], reference) for n in sizes]
     return float(np.polyfit(1/sizes, distances, 1)[1])
 
