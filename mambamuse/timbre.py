@@ -159,7 +159,7 @@ def train_timbre(table: list[dict], x: np.ndarray, steps: int, seed: int) -> Tim
     return fit(TimbreNet, loss, steps, seed)
 
 def train_family(table: list[dict], x: np.ndarray, steps: int, seed: int) -> FamilyNet:
-    "The same data, 48 clips a step, cross-entropy."
+    "The same with cross-entropy; 48 clips a step."
     x, families = torch.from_numpy(x), torch.tensor([i["instrument_family"] for i in table])
     def loss(net, rng):
         who, what = rng.integers(x.shape[:2], size=(48, 2)).T
