@@ -169,7 +169,7 @@ def evaluate(
     given = "output" in table
     if given and (method or weights): raise InputError(f"{pairs}: names outputs, so they are judged; leave --method and --weights away, or the column out")
     systems = [System(m, method=m) for m in method or ()] + [System(n, weights=w, alpha=alpha) for n, w in map(named_weights, weights or ())]
-    if not systems: systems = [System("output")] if given else [System(str(newest := newest_weights()), weights=str(newest), alpha=alpha)]
+    if not systems: systems = [System("output", given="output")] if given else [System(str(newest := newest_weights()), weights=str(newest), alpha=alpha)]
     made = run(table, out, systems, name, workers)
     typer.echo(wide(made, MAIN).to_string())
     typer.echo(f"{out}: scores.csv, baselines.csv, table.csv, table.md, index.html")

@@ -145,7 +145,8 @@ def reproduction(arm: str, size: str, overrides, source: str, path: list, folder
         Step("train", dict(**which, data=data, out=train), (data,), (train,)),
         Step("profile", dict(out=profile), (), (profile,)),
         Step("transfer", dict(name=name, size=size, data=data, run=train, out=transfer), (data, train), (transfer,)),
-        Step("evaluate", dict(name=name, size=size, run=train, out=evaluate, pairs=pairs), (train, str(TEST_SETS)), (evaluate,)),
+        Step("evaluate", dict(name=name, size=size, run=train, out=evaluate, figures=str(figures), pairs=pairs), (train, str(TEST_SETS)),
+             (evaluate, *(str(figures/f"evaluation-{name}.{kind}") for kind in ("csv", "png")))),
         Step("figures", dict(name=name, size=size, run=train, transfer=transfer, out=str(figures)), (train, transfer), drawn),
         Step("claims", dict(**which, name=name, run=str(folder), out=str(figures)), (data, train, transfer, evaluate, profile, *ELSEWHERE), (str(figures/f"claims-{name}.csv"),)),
     ]
