@@ -311,7 +311,9 @@ class Run:
     def at_end_of_epoch(self) -> bool: return self.progress.step % self.in_epoch == 0 or self.progress.step == self.total
 
     @property
-    def over(self) -> bool: return self.progress.step >= self.total or self.epoch - max(self.progress.best_epoch, 0) >= self.config.patience and self.progress.validated == self.progress.step
+    def over(self) -> bool:
+        p = self.progress
+        return p.step >= self.total or 0 < p.validated == p.step and self.epoch - p.best_epoch >= self.config.patience
 
     def begin(self):
         "Write what is known beforehand."
@@ -333,7 +335,7 @@ class Run:
             self.trainer.load(tensors)
         if self.main:
             for name in ("metrics", "timings", "validation"): cut(self.out/f"{name}.jsonl", self.progress.step)
-            print(*(f"passed over {reason}" for reason in passed), f"{self.out}: goes on after step {self.progress.step}", sep="\n", file=sys.stderr)
+            print(*(f"passed over {reason}" for reason in passed), f"{self.out}: goes on after step {self.progress.step}" if found else f"{self.out}: no checkpoint yet, so from the beginning", sep="\n", file=sys.stderr)
         self.trainer.accelerator.wait_for_everyone()
 
     def record(self, row: dict, seconds: float):
@@ -392,7 +394,7 @@ def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingCo
     """Train on the prepared dataset folder `data` into the run folder `out`; returns steps, epochs, best epoch, seconds, and why it stopped, if before its end.
 
     `resume`: go on with the run in `out`, if there is one. `minutes`: stop after so long, with a checkpoint, as SIGTERM and Ctrl-C do; 0: never.
-    `tensorboard`: write a log for it, too. `watch`: a function of `out`, called every ten seconds and at the end.
+    `tensorboard`: write a log for it, too. `watch`: a function of `out`, called every twenty seconds and at the end.
     Raises `InputError` if `data` is not a prepared dataset, damaged, or too small for one batch, or `out` already holds a run (with `resume`: one of
     another configuration), the disk is full, a process that reads died, or too many steps in a row were not finite.
     """
@@ -424,7 +426,7 @@ def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingCo
                     stopped = trainer.agreed(stop.reason)
                     if run.at_end_of_epoch and not stopped: run.validate()
                     if stopped or run.at_end_of_epoch or progress.step % training.save_every == 0: run.save()
-                    if watch and run.main and (last - watched > 10 or stopped or run.over): watch(out); watched = perf_counter()
+                    if watch and run.main and (last - watched > 20 or stopped or run.over): watch(out); watched = perf_counter()
                     if stopped or run.over: break
             except torch.OutOfMemoryError: raise InputError(f"a share of {training.batch//processes} clips does not fit into the GPU's memory: raise training.accumulate") from None
             except RuntimeError as error:
