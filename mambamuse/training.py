@@ -203,9 +203,12 @@ class Trainer:
     @torch.no_grad()
     def validate(self, batches) -> float:
         "Mean mel L1 over all clips, which processes share: what the released code's early stopping watches."
-        mine = [b.to(self.device) for i, b in enumerate(batches) if i % self.accelerator.num_processes == self.accelerator.process_index]
-        sums = [(self.spectral.mel(self.run(self.average, real), real)*len(real)).double() for real in mine]
-        total, clips = self.accelerator.reduce(torch.stack([sum(sums, torch.zeros((), device=self.device)), torch.tensor(sum(map(len, mine)), device=self.device)]), "sum").tolist()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)   # of mel L1, of clips
+        for i, batch in enumerate(batches):
+            if i % self.accelerator.num_processes != self.accelerator.process_index: continue
+            real = batch.to(self.device)
+            sums += torch.stack([self.spectral.mel(self.run(self.average, real), real)*len(real), sums.new_tensor(len(real))])
+        total, clips = self.accelerator.reduce(sums, "sum").tolist()
         return total/clips
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
