@@ -18,7 +18,7 @@ import seaborn as sns
 import torch
 from torch import nn
 
-from .adain import PLACES
+from .adain import ENCODED
 from .audio import CLIP, SAMPLE_RATE, load, written_beside
 from .blocks import EncoderBlock, MambaBlock, ResidualBlock
 from .losses import mel_spectrogram
@@ -106,7 +106,7 @@ def architecture(model, time=CLIP):
         level = sum(p.numel() for kind in ("ups", "mambas", "resblocks") for p in calls[f"{kind}.{3 - i}"].module.parameters())
         box(ax, -1., y, f"EncoderBlock {i + 1}: {c.shape_in[0]} -> {c.shape_out[0]}\n{c.shape_out[1]:,} samples\n{size(c.module)}", "EncoderBlock", 2.9, 1.05)
         box(ax, 3.4, y, f"DecoderBlock {4 - i}: {calls[f'ups.{3 - i}'].shape_in[0]} -> {d.shape_out[0]}\n{d.shape_out[1]:,} samples\n{level:,}", "ResidualBlock", 2.9, 1.05)
-        arrow(ax, (.47, y), (1.93, y)); box(ax, 1.2, y, f"AdaIN\n{PLACES[4 - i]}", "Mamba", .95, .6)
+        arrow(ax, (.47, y), (1.93, y)); box(ax, 1.2, y, f"AdaIN\n{ENCODED[4 - i]}", "Mamba", .95, .6)
         for x, ends in ((-1., (y + .87, y + .55)), (3.4, (y + .55, y + .87))): arrow(ax, (x, ends[0]), (x, ends[1]))
     b = encoders[-1]
     box(ax, 1.2, -9.6, f"Bottleneck: {b.shape_in[0]} -> {b.shape_out[0]}, conv {kernel(b.module.conv1[0])}, {len(b.module.mamba.mambas)} Mambas, AdaIN\n{b.shape_out[1]:,} samples, {size(b.module)}", "EncoderBlock", 5.4, .9)

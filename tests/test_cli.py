@@ -79,11 +79,11 @@ def test_bad_input_is_one_line(mambamuse, studio, content, style, out, more, say
 
 
 @pytest.mark.parametrize("config,says", [
-    ("not json", "do not load"), ("[1, 2]", "config.json must have"), ('{"widths": [4, 8, 16, 32]}', "config.json must have"),
-    ('{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": [1, 1]}', "expected 5 numbers"),
-    ('{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": ["a", 1, 1, 1, 1]}', "expected 5 numbers"),
+    ("not json", "do not load"), ("[1, 2]", "and nothing else"), ('{"widths": [4, 8, 16, 32]}', "config.json must have"),
+    ('{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": [1, 1]}', "expected 5 numbers from 0 to 1, or 9"),
+    ('{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": ["a", 1, 1, 1, 1]}', "expected 5 numbers from 0 to 1, or 9"),
     ('{"widths": [4, 8, 16, 64], "axis": "frame", "alphas": [1, 1, 1, 1, 0]}', "do not load"),
-    ('{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": [1, 1, 1, 1, 0], "axle": 1}', "config.json must have"),
+    ('{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": [1, 1, 1, 1, 0], "axle": 1}', "and nothing else"),
 ])
 def test_a_bad_config_is_one_line(mambamuse, studio, tmp_path, config, says):
     (tmp_path / "model.safetensors").write_bytes((studio / "weights" / "model.safetensors").read_bytes())
