@@ -1,6 +1,6 @@
 """Where does a training step's time go, and does a long run keep its memory? Medians, n stated.
 
-    python benchmarks/training.py [--batch 2] [--repeats 3] [--memory]
+    python benchmarks/training.py [--batch 1] [--repeats 3] [--memory]
 
 Writes benchmarks/training.csv: a step of the full model against full critics, taken apart. `--memory` instead trains a narrow model
 for 2,000 steps with `mambamuse.training.train` and writes the process's resident memory every few seconds to benchmarks/memory.csv.
@@ -34,7 +34,7 @@ def parts(folder, batch, repeats):
     trainer, about = Trainer(ModelConfig(), LossConfig(), TrainingConfig(batch=batch)), machine()
     read = lambda: next(iter(batches(Clips(f"{folder}/data", "train"), batch, 0, 1)))
     rows = step_parts(trainer, read().to(trainer.device), read, repeats)
-    return [dict(part=r["part"], seconds=round(r["seconds"], 4), share=round(r["share"], 4), batch=batch, clip=CLIP, n=min(3, repeats) if r["seconds"] > 1 else repeats,
+    return [dict(part=r["part"], seconds=round(r["seconds"], 4), share=round(r["share"], 4), batch=batch, clip=CLIP, n=repeats,
                  device=about["device"], cpu=about["cpu"], threads=about["threads"], torch=about["torch"]) for r in rows]
 
 
@@ -50,7 +50,7 @@ def memory(folder, steps=2_000):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=2, help="clips a step; the paper's is 32")
+    parser.add_argument("--batch", type=int, default=1, help="clips a step; the paper's is 32")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each part; the median counts")
     parser.add_argument("--memory", action="store_true", help="memory over 2,000 steps instead")
     args = parser.parse_args()

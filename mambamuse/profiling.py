@@ -245,11 +245,18 @@ def step_parts(trainer, real, read=None, repeats=5) -> list[dict]:
         for optimiser, networks in zip(trainer.optimisers, ([trainer.generator], [trainer.critics.mpd, trainer.critics.msd])):
             for network in networks: nn.utils.clip_grad_norm_(network.parameters(), 1.)
             optimiser.step()
-    seconds = lambda run: median(timed(run, real.device.type, repeats)[1])
-    whole = seconds(lambda: trainer.step(real))
-    parts = dict(generator=seconds(generator), losses=seconds(losses), MPD=seconds(lambda: critic(trainer.critics.mpd)), MSD=seconds(lambda: critic(trainer.critics.msd, 2)))
-    for network in (trainer.generator, trainer.critics):
-        for p in network.parameters(): p.grad = torch.zeros_like(p)
-    parts |= dict(optimisers=seconds(optimisers)) | (dict(data=seconds(read)) if read else {})
-    rows = parts | dict(rest=whole - sum(v for k, v in parts.items() if k != "data"), step=whole)
-    return [dict(part=part, seconds=s, share=s/whole) for part, s in rows.items()]
+    def once(run):
+        began = perf_counter()
+        run()
+        if real.is_cuda: torch.cuda.synchronize()
+        return perf_counter() - began
+    runs = dict(generator=generator, losses=losses, MPD=lambda: critic(trainer.critics.mpd), MSD=lambda: critic(trainer.critics.msd, 2), optimisers=optimisers,
+                **(dict(data=read) if read else {}), step=lambda: trainer.step(real))
+    rounds = []
+    for _ in range(repeats + 1):                                # one after the other, so that a machine that gets busy is so for all of them
+        for p in (*trainer.generator.parameters(), *trainer.critics.parameters()): p.grad = torch.zeros_like(p)
+        rounds.append({part: once(run) for part, run in runs.items()})
+    seconds = {part: median(r[part] for r in rounds[1:]) for part in runs}
+    whole = seconds.pop("step")
+    seconds |= dict(rest=whole - sum(s for part, s in seconds.items() if part != "data"), step=whole)
+    return [dict(part=part, seconds=s, share=s/whole) for part, s in seconds.items()]
