@@ -19,7 +19,6 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from torch.utils._pytree import tree_map
 
 from mambamuse.audio import CLIP, SAMPLE_RATE, written_beside
 from mambamuse.generator import MambaMuse, ModelConfig
@@ -129,26 +128,17 @@ def bench_generator(repeats, device, batches=(1, 32), samples=CLIP):
         measure("generator", NEEDS, PRECISIONS, batch, make, repeats, device, batch*samples/SAMPLE_RATE)
 
 
-def under(precision, network, device):
-    "Let `network` run in `precision`; what comes out is float32, as the losses need it."
-    forward = network.forward
-    def run(*x):
-        with autocast(precision, device): return tree_map(lambda y: y.float(), forward(*x))
-    network.forward = run
-
-
 def bench_training(repeats, device, batch=32, samples=CLIP):
     "One step of the released recipe: the generator with its spectral losses alone, then with the critics."
     real = torch.rand(batch, 1, samples, device=device) - .5
-    def trainer(precision):
-        trainer = Trainer(ModelConfig(), LossConfig(), TrainingConfig(), device)
-        for network in (trainer.generator, *trainer.critics.values()): under(precision, network, device)
-        return trainer
+    def trainer(precision): return Trainer(ModelConfig(), LossConfig(), TrainingConfig(precision="bf16" if precision == "bfloat16" else precision))
     def alone(precision):
         t = trainer(precision)
         def step():
-            mel, stft = t.spectral(t.generator(real), real)
-            update(t.optimisers[0], t.loss.lambda_mel*mel + t.loss.lambda_stft*stft, {"generator": t.generator}, t.config.clip_generator)
+            mel, stft = t.spectral(t.run(t.generate, real), real)
+            loss = t.loss.lambda_mel*mel + t.loss.lambda_stft*stft
+            loss.backward()
+            update(t.optimisers[0], loss, {"generator": t.generator}, t.config.clip_generator)
         return step
     def with_critics(precision):
         t = trainer(precision)

@@ -6,6 +6,7 @@
 __all__ = ['Critic', 'fold', 'MultiPeriodDiscriminator', 'MultiScaleDiscriminator']
 
 # %% ../nbs/16_discriminators.ipynb #discriminators-imports
+import torch
 from torch import nn
 import torch.nn.functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
@@ -58,9 +59,10 @@ class MultiScaleDiscriminator(nn.Module):
         return Critic([conv(1, c[0], 15), conv(c[0], c[1], 41, 2, 4), conv(c[1], c[2], 41, 2, 16), conv(c[2], c[3], 41, 4, 16),
                        conv(c[3], c[4], 41, 4, 16), conv(c[4], c[5], 41, 1, 16), conv(c[5], c[6], 5), conv(c[6], 1, 3)])
 
-    def forward(self, x):
+    def forward(self, x, parts=1):
+        "Spectral norm refines its estimate at every pass, so its critic sees the `parts` of a batch one after the other; the others see all at once."
         scores = []
         for critic in self.critics:
-            scores.append(critic(x))
+            scores.append(torch.cat([critic(part) for part in x.chunk(parts if critic is self.critics[0] else 1)]))
             x = F.avg_pool1d(x, 4, stride=2, padding=2)
         return scores

@@ -144,6 +144,7 @@ PAPER_CURVES = pd.DataFrame([(500, 285, 5.87, 2.11), (1_300, 166, 3.27, 1.64), (
 
 def loss_curves(metrics: pd.DataFrame, name: str, size: str):
     "Fig. 3: total, mel and MR-STFT loss over steps, raw and smoothed; at the paper's size with the paper's points."
+    metrics = metrics.dropna(subset=["total", "mel", "stft"])  # a step that was skipped may have no loss
     figure, axes = plt.subplots(1, 3, figsize=(11, 3))
     for ax, term, title in zip(axes, ("total", "mel", "stft"), ("generator, total", "mel L1, unweighted", "MR-STFT, unweighted")):
         ax.plot(metrics.step, metrics[term], color="C0", alpha=.3, lw=.8)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPER_SHAPE', 'KINDS', 'torchinfo_figures', 'conv_macs', 'mamba_macs', 'hooks', 'macs', 'saved_bytes', 'timed',
            'resident', 'peak_memory', 'setting', 'timing', 'timings', 'machine', 'Ledger', 'limits', 'roofline',
-           'plot_roofline', 'profile']
+           'plot_roofline', 'profile', 'step_parts']
 
 # %% ../nbs/41_profiling.ipynb #profiling-imports
 from contextlib import contextmanager
@@ -227,3 +227,36 @@ def profile(model=None, seconds: float = CLIP/SAMPLE_RATE, repeats: int = 7, dev
     return dict(machine=machine(), scan_backend=table[0]["backend"], seconds=seconds, repeats=repeats, parameters=parameters, folded_parameters=sum(p.numel() for p in model.parameters()),
                 torchinfo=artefact, gmac=kinds, gmac_total=sum(kinds.values()), saved_for_backward_MB=saved/1e6,
                 rtf_reconstruct=table[0]["rtf"], rtf_transfer=transfer, first_pass_seconds=table[0]["first_ms"]/1e3, timings=table, roofline=roofline(model, seconds))
+
+# %% ../nbs/41_profiling.ipynb #profiling-step-parts
+def step_parts(trainer, real, read=None, repeats=5) -> list[dict]:
+    "Median seconds of the parts of `trainer.step(real)`, alone, and of the whole: `part`, `seconds`, `share`. `read()`: how a batch is read. The trainer is not to be used further."
+    gradients = lambda outputs, inputs: torch.autograd.grad(sum(x.square().mean() for x in outputs), inputs)
+    fake = trainer.run(trainer.generator, real).detach().requires_grad_()
+    both = torch.cat([real, fake.detach()])
+    def generator(): gradients([trainer.run(trainer.generator, real)], list(trainer.generator.parameters()))
+    def losses(): torch.autograd.grad(sum(trainer.spectral(fake, real)), fake)
+    def critic(network, *parts):
+        network.requires_grad_(False)
+        gradients(trainer.run(network, fake), fake)
+        network.requires_grad_(True)
+        gradients(trainer.run(network, both, *parts), list(network.parameters()))
+    def optimisers():
+        for optimiser, networks in zip(trainer.optimisers, ([trainer.generator], [trainer.critics.mpd, trainer.critics.msd])):
+            for network in networks: nn.utils.clip_grad_norm_(network.parameters(), 1.)
+            optimiser.step()
+    def once(run):
+        began = perf_counter()
+        run()
+        if real.is_cuda: torch.cuda.synchronize()
+        return perf_counter() - began
+    runs = dict(generator=generator, losses=losses, MPD=lambda: critic(trainer.critics.mpd), MSD=lambda: critic(trainer.critics.msd, 2), optimisers=optimisers,
+                **(dict(data=read) if read else {}), step=lambda: trainer.step(real))
+    rounds = []
+    for _ in range(repeats + 1):                                # one after the other, so that a machine that gets busy is so for all of them
+        for p in (*trainer.generator.parameters(), *trainer.critics.parameters()): p.grad = torch.zeros_like(p)
+        rounds.append({part: once(run) for part, run in runs.items()})
+    seconds = {part: median(r[part] for r in rounds[1:]) for part in runs}
+    whole = seconds.pop("step")
+    seconds |= dict(rest=whole - sum(s for part, s in seconds.items() if part != "data"), step=whole)
+    return [dict(part=part, seconds=s, share=s/whole) for part, s in seconds.items()]

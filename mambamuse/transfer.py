@@ -70,10 +70,13 @@ def transfer(self: MambaMuse, content, style, alpha: float = 1., sample_rate: in
 
 # %% ../nbs/31_transfer.ipynb #transfer-load-model
 def newest_weights(runs="runs") -> Path:
-    "The most recently written weights folder below `runs`. Raises `InputError` if there is none."
+    "The weights of the run below `runs` that was written last: its best epoch's, its last one's if none was judged. Raises `InputError` if there is none."
     found = sorted(Path(runs).glob("**/epoch-*/model.safetensors"), key=lambda p: p.stat().st_mtime)
     if not found: raise InputError("no weights yet: make some with 'mambamuse reproduce', or name a folder with --weights")
-    return found[-1].parent
+    last, judged = found[-1].parent, found[-1].parents[1]/"validation.jsonl"
+    rows = [json.loads(line) for line in (judged.read_text().splitlines() if judged.is_file() else ()) if line.endswith("}")]
+    best = [last.with_name(f"epoch-{row['epoch']:03d}") for row in rows if row["best"]]
+    return best[-1] if best and (best[-1]/"model.safetensors").is_file() else last
 
 def check_weights(folder) -> Path:
     "The weights folder `folder` itself. Raises `InputError` if it is none."

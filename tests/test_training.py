@@ -1,0 +1,211 @@
+"""Training as it fares in the world: killed, out of disk, told to stop, on two processes; real processes, real signals, real limits."""
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic, sleep
+
+import psutil
+import pytest
+import torch
+
+from mambamuse.audio import InputError
+from mambamuse.checkpoints import checkpoints, digest, read_checkpoint
+from mambamuse.data import MINI, DataConfig
+from mambamuse.generator import MambaMuse, ModelConfig
+from mambamuse.losses import LossConfig
+from mambamuse.prepare import prepare
+from mambamuse.recipes import train_recipe
+from mambamuse.training import Trainer, TrainingConfig, train
+from mambamuse.transfer import load_model
+
+MODEL = ModelConfig(widths=(2, 2, 2, 2))
+TRAINING = TrainingConfig(batch=2, steps=8, warmup=1, learning_rate=1e-3, critic_width=1/8, save_every=2, ema=.9)  # three steps an epoch
+TINY = ["data.train=7", "data.valid=2", "data.test=1", "data.clip=4112", "model.widths=[2,2,2,2]", "training.batch=2"]
+LOSSES = "total", "mel", "stft", "adversarial", "critics"
+FORK = multiprocessing.get_context("forkserver")  # a process of its own for each run, without the seconds of importing PyTorch
+FORK.set_forkserver_preload(["mambamuse.training"])
+
+
+def in_process(data, out, training, largest_file, how):
+    "What runs in a process of its own; its complaint, if any, goes to `out.said`."
+    torch.set_num_threads(1)
+    if largest_file: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    try: train(data, out, MODEL, training=training, resume=True, **how)
+    except InputError as error:
+        Path(f"{out}.said").write_text(str(error))
+        sys.exit(2)
+
+
+def start(data, out, training=TRAINING, largest_file=0, **how):
+    process = FORK.Process(target=in_process, args=(data, out, training, largest_file, how))
+    process.start()
+    return process
+
+
+def finish(process) -> int:
+    process.join(60)
+    return process.exitcode
+
+
+def wait_for(condition, process):
+    "Until `condition()` or the end of `process`."
+    end = monotonic() + 60
+    while not condition() and process.is_alive() and monotonic() < end: sleep(.001)
+
+
+def steps(out) -> int:
+    path = Path(out) / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def kill(process):
+    with suppress(ProcessLookupError): os.kill(process.pid, signal.SIGKILL)
+    return finish(process)
+
+
+def all_of(out) -> dict:
+    "Hashes of the two logs and of every tensor file of the last checkpoint."
+    last = checkpoints(Path(out) / "checkpoints")[0]
+    return {p.name: digest(p.read_bytes()) for p in (Path(out) / "metrics.jsonl", Path(out) / "validation.jsonl", *sorted(last.glob("*.safetensors")))} | {"last": last.name}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notes") / "data"
+    prepare(MINI, folder, DataConfig(train=7, valid=2, test=1, clip=4_112))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    "What an uninterrupted run leaves."
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert finish(start(data, out)) == 0
+    assert steps(out) == 8 and len(all_of(out)) == 9
+    return all_of(out)
+
+
+def test_killed_at_random_and_resumed_is_the_same_to_the_bit(data, whole, tmp_path):
+    killed = 0
+    for at in (1, 3, 6):
+        process = start(data, tmp_path / "run")
+        wait_for(lambda: steps(tmp_path / "run") >= at, process)
+        sleep(random.Random(at).uniform(0, .2))
+        killed += kill(process) == -signal.SIGKILL
+    assert killed >= 2
+    assert finish(start(data, tmp_path / "run")) == 0
+    assert all_of(tmp_path / "run") == whole
+
+
+def test_killed_while_saving_leaves_the_last_good_one(data, whole, tmp_path):
+    process, folder = start(data, tmp_path / "run", replace(TRAINING, save_every=1)), tmp_path / "run" / "checkpoints"
+    wait_for(lambda: steps(tmp_path / "run") > 2 and list(folder.glob(".step-*.part")), process)
+    assert kill(process) == -signal.SIGKILL
+    for path in checkpoints(folder): read_checkpoint(path)  # whatever has a name is whole
+    assert finish(start(data, tmp_path / "run")) == 0
+    assert all_of(tmp_path / "run") == whole and not list(folder.glob(".*"))
+
+
+def test_disk_full_names_the_checkpoint_and_loses_nothing(data, whole, tmp_path):
+    out = tmp_path / "run"
+    assert finish(start(data, out, minutes=1e-9)) == 0 and steps(out) == 1
+    assert finish(start(data, out, largest_file=1_000_000)) == 2
+    said = Path(f"{out}.said").read_text()
+    assert "step-00000002: the checkpoint cannot be written (File too large)" in said and "\n" not in said
+    assert [p.name for p in checkpoints(out / "checkpoints")] == ["step-00000001"] and not list((out / "checkpoints").glob(".*"))
+    assert finish(start(data, out)) == 0
+    assert all_of(out) == whole
+
+
+def test_a_reader_that_dies_is_named_and_nothing_is_lost(data, whole, tmp_path):
+    process = start(data, tmp_path / "run", replace(TRAINING, workers=1))
+    wait_for(lambda: steps(tmp_path / "run") >= 3, process)
+    psutil.Process(process.pid).children()[0].kill()
+    assert finish(process) == 2
+    said = (tmp_path / "run.said").read_text()
+    assert said.startswith(f"{data}: a process that reads clips died") and "\n" not in said
+    assert finish(start(data, tmp_path / "run")) == 0
+    assert all_of(tmp_path / "run") == whole
+
+
+def test_a_missing_or_short_shard_is_named(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    shard = tmp_path / "data" / "data" / "train-00000-of-00001.arrow"
+    os.truncate(shard, 1_000)
+    with pytest.raises(InputError, match=r"train-00000-of-00001.arrow: 1,000 bytes, expected"): train(tmp_path / "data", tmp_path / "run", MODEL, training=TRAINING)
+    shard.unlink()
+    with pytest.raises(InputError, match=r"train-00000-of-00001.arrow: missing"): train(tmp_path / "data", tmp_path / "run", MODEL, training=TRAINING)
+
+
+def test_other_data_is_another_configuration(data, tmp_path):
+    train(data, tmp_path / "run", MODEL, training=replace(TRAINING, steps=1))
+    prepare(MINI, tmp_path / "data", DataConfig(train=7, valid=2, test=1, clip=4_112, seed=1))
+    with pytest.raises(InputError, match=r"step-00000001: of another configuration: data.sha256 was"): train(tmp_path / "data", tmp_path / "run", MODEL, training=TRAINING, resume=True)
+
+
+def test_two_processes_train_like_one(data, tmp_path):
+    "Through torchrun and gloo; spectral convergence couples the clips of a batch, and must not notice that they are shared."
+    changes = [*TINY, "model.widths=[4,8,16,32]", "training.batch=4", "training.learning_rate=2e-4"]
+    train_recipe(tmp_path / "one", overrides=changes, data=data, steps=3)
+    command = [Path(sys.executable).with_name("torchrun"), "--nproc-per-node", "2", Path(sys.executable).with_name("mambamuse")]
+    done = subprocess.run([*command, "train", "--data", data, "--out", tmp_path / "two", "--steps", "3", *changes], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
+    assert done.returncode == 0 and done.stdout.count("3 steps") == 1, done.stderr[-2_000:]
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
+    one, two = ([json.loads(line) for line in (tmp_path / out / "metrics.jsonl").read_text().splitlines()] for out in ("one", "two"))
+    assert two[0] == pytest.approx(one[0], rel=1e-5)  # gradient norms, too
+    for a, b in zip(one, two, strict=True): assert [b[k] for k in LOSSES] == pytest.approx([a[k] for k in LOSSES], rel=1e-5)
+
+
+def test_sigterm_ends_the_command_with_a_checkpoint_and_runs_compares(mambamuse, tmp_path):
+    words = ["train", "--out", "run", *TINY, "training.epochs=1000"]
+    process = subprocess.Popen([Path(sys.executable).with_name("mambamuse"), *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
+    end = monotonic() + 60
+    while steps(tmp_path / "run") < 1 and process.poll() is None and monotonic() < end: sleep(.01)
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and "stopped (SIGTERM) with a checkpoint: go on with --resume" in out, err
+    assert checkpoints(tmp_path / "run" / "checkpoints")[0].name == f"step-{steps(tmp_path / 'run'):08d}"
+    code, out, err = mambamuse("runs", "run", "--figure", "runs.png", cwd=tmp_path)
+    assert code == 0 and f"run {steps(tmp_path / 'run'):6d}" in out and (tmp_path / "runs.png").stat().st_size > 10_000, err
+    code, _, err = mambamuse("runs", "run", "nothing", cwd=tmp_path)
+    assert code == 2 and err == "mambamuse: nothing: not a run folder, there is no run.json with metrics.jsonl in it\n"
+
+
+class Payload:
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return Path.touch, (self.path,)
+
+
+def test_a_pickle_in_place_of_weights_is_refused_unread(tmp_path):
+    MambaMuse(widths=(2, 2, 2, 2)).save_pretrained(tmp_path)
+    attack = pickle.dumps(Payload(tmp_path / "opened"))
+    (tmp_path / "model.safetensors").write_bytes(attack)
+    with pytest.raises(InputError, match="these weights do not load"): load_model(tmp_path)
+    assert not (tmp_path / "opened").exists()
+    pickle.loads(attack)
+    assert (tmp_path / "opened").exists()  # it would have
+
+
+def test_tensorboard_says_what_the_metrics_say(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    for count in (1, 3): train(data, tmp_path / "run", MODEL, training=replace(TRAINING, steps=count), resume=True, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(e.step, e.value) for e in events.Scalars("stft")] == [(row["step"], pytest.approx(row["stft"])) for row in rows]
+    assert len(events.Images("mels")) == len(events.Tags()["audio"])*2 == 2
+
+
+def test_bfloat16_is_near_float32():
+    real = torch.rand(2, 1, 4_112) - .5
+    exact, near = (Trainer(ModelConfig(widths=(4, 8, 16, 32)), LossConfig(), replace(TRAINING, precision=precision)).step(real) for precision in ("float32", "bf16"))
+    for name in ("stft", "adversarial", "critics"): assert near[name] != exact[name] and near[name] == pytest.approx(exact[name], rel=.02)
