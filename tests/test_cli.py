@@ -79,7 +79,7 @@ def test_bad_input_is_one_line(mambamuse, studio, content, style, out, more, say
 
 
 @pytest.mark.parametrize("config,says", [
-    ("not json", "do not load"), ("[1, 2]", "and nothing else"), ('{"widths": [4, 8, 16, 32]}', "config.json must have"),
+    ("not json", "do not load"), ("[1, 2]", "and nothing else"), ('{"width": [4, 8, 16, 32]}', "and nothing else"),
     ('{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": [1, 1]}', "expected 5 numbers from 0 to 1, or 9"),
     ('{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": ["a", 1, 1, 1, 1]}', "expected 5 numbers from 0 to 1, or 9"),
     ('{"widths": [4, 8, 16, 64], "axis": "frame", "alphas": [1, 1, 1, 1, 0]}', "do not load"),
