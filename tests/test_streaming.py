@@ -1,0 +1,181 @@
+"""Streamed equals offline: for every layer, for the whole network, for every way AdaIN can know its statistics; and the other ways in are refused."""
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mambamuse.adain import statistics
+from mambamuse.audio import InputError
+from mambamuse.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
+from mambamuse.generator import MambaMuse, check_alphas
+from mambamuse.streaming import Follow, Running, Stream, calibrate, cuts, distance, places, signature, streamed
+from mambamuse.transfer import fit, pad
+
+NARROW = (4, 8, 16, 32)
+ENCODER, EVERYWHERE = (1, 1, 1, .5, .2), (1, 1, .8, .5, .2, .7, 1, .3, 1)
+
+
+def shaken(module, by=.03):
+    "Every tensor away from its initial value, so that no scale of 1 or bias of 0 can hide an error."
+    with torch.no_grad():
+        for p in module.parameters(): p += by * torch.randn_like(p)
+    return module.eval()
+
+
+def noise(rng, *shape): return rng.uniform(-.9, .9, shape).astype(np.float32)
+
+
+def in_blocks(stream, x, largest, rng):
+    return np.concatenate([*map(stream.push, np.split(x, np.cumsum(cuts(x.shape[-1], largest, rng))[:-1], -1)), stream.flush()], -1)
+
+
+@torch.inference_mode()
+def whole(model, x, style=None, alphas=None):
+    "The model's own forward pass on `x (time,)`."
+    x = pad(torch.from_numpy(x)[None, None])
+    return model(x, style if style is None else (fit(torch.from_numpy(style), x.shape[-1])[None, None] if model.axis == "frame" else pad(torch.from_numpy(style)[None, None])), alphas)[0, 0].numpy()
+
+
+@pytest.mark.parametrize("module", [
+    Conv(8, 6, 3, padding=1), Conv(8, 6, 3, padding=3, dilation=3), Conv(8, 1, 7, padding=3), ConvTransposed(8, 6, 4, 2, 1), ConvTransposed(8, 6, 8, 2, 3), ChannelNorm(8),
+    leaky(), nn.Tanh(), MambaBlock(8, 3), EncoderBlock(8, 16), EncoderBlock(8, 8, kernel=3, mambas=3, pool=False), ResidualBlock(8), nn.Sequential(leaky(), ChannelNorm(8))],
+    ids=lambda m: f"{type(m).__name__}{getattr(m, 'kernel_size', '')}{getattr(m, 'dilation', '')}")
+def test_step_equals_layer(module):
+    rng = np.random.default_rng(0)
+    for time in (2, 3, 31, 256, 301):
+        for largest in (1, 5, 300): assert distance(shaken(module), torch.randn(2, 8, time), rng, largest) < 5e-6
+
+
+def test_a_module_without_partner_is_refused():
+    with pytest.raises(TypeError, match="LSTM"): streamed(nn.LSTM(3, 3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_reconstruction_equals_the_model(seed):
+    "3 x 13 random cuts of two seconds; blocks from 1 sample to all of it."
+    torch.manual_seed(seed)
+    rng, model = np.random.default_rng(seed), MambaMuse(widths=NARROW).for_inference()
+    x = noise(rng, 32_000 + seed)
+    want = whole(model, x)[:len(x)]
+    for largest in [32_000]*13: assert abs(in_blocks(Stream(model), x, largest, rng) - want).max() <= 1e-5
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("axis", ["frame", "clip"])
+@pytest.mark.parametrize("alphas", [ENCODER, EVERYWHERE], ids=["encoder", "everywhere"])
+def test_transfer_equals_the_model(axis, alphas, seed):
+    "16 x 4 random cuts. On the clip axis with the statistics of the whole content: then nothing but the model's own output will do."
+    torch.manual_seed(seed)
+    rng, model = np.random.default_rng(seed), MambaMuse(widths=NARROW, axis=axis).for_inference()
+    x, style = noise(rng, 4_000 + 5*seed), noise(rng, 2_001)
+    with torch.inference_mode(): content = calibrate(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas) if axis == "clip" else None
+    want = whole(model, x, style, alphas)[:len(x)]
+    assert abs(want - whole(model, x)[:len(x)]).max() > 1e-3  # AdaIN did something
+    for largest in (4_000, 4_000, 4_000, 500): assert abs(in_blocks(Stream(model, style, alphas, content), x, largest, rng) - want).max() <= 1e-5
+
+
+@pytest.mark.parametrize("axis", ["frame", "clip"])
+def test_full_width_equals_the_model(axis):
+    rng, model = np.random.default_rng(0), MambaMuse(axis=axis).for_inference()
+    x, style = noise(rng, 6_000), noise(rng, 5_000)
+    with torch.inference_mode(): content = calibrate(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE) if axis == "clip" else None
+    for largest in (6_000, 700): assert abs(in_blocks(Stream(model, style, EVERYWHERE, content), x, largest, rng) - whole(model, x, style, EVERYWHERE)[:len(x)]).max() <= 1e-5
+
+
+def test_without_bypass_too():
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, bypass=False).for_inference()
+    x = noise(rng, 5_000)
+    assert abs(in_blocks(Stream(model), x, 1_000, rng) - whole(model, x)[:len(x)]).max() <= 1e-5
+
+
+def test_single_precision_is_the_only_difference():
+    model = shaken(MambaMuse(widths=NARROW)).for_inference().double()
+    x, stream, rng = torch.rand(2, 1_600, dtype=torch.double) - .5, Stream(model), np.random.default_rng(0)
+    y = np.concatenate([*map(stream.step, x.split(cuts(1_600, 300, rng), -1)), stream.step(x[:, :0], last=True)], -1)
+    with torch.inference_mode(): assert abs(y - model(x[:, None])[:, 0].numpy()).max() < 1e-12
+
+
+@pytest.mark.parametrize("time", [1, 2, 15, 16, 17, 31, 32, 33, 300])
+def test_short_sounds(time):
+    rng, model = np.random.default_rng(time), MambaMuse(widths=NARROW).for_inference()
+    x = noise(rng, time)
+    y = in_blocks(Stream(model), x, 10, rng)
+    assert y.shape == x.shape and abs(y - whole(model, x)[:time]).max() <= 1e-5
+
+
+def test_channels_do_not_mix():
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW).for_inference()
+    x, style = noise(rng, 2, 3_000), noise(rng, 1_000)
+    both = in_blocks(Stream(model, style, ENCODER), x, 500, rng)
+    assert both.shape == x.shape
+    for one, channel in zip(both, x): assert abs(one - in_blocks(Stream(model, style, ENCODER), channel, 500, rng)).max() <= 1e-5
+
+
+def test_never_more_than_283_samples_behind():
+    model, ahead = MambaMuse(widths=NARROW).for_inference(), []
+    stream, out = Stream(model), 0
+    for n in range(1, 400):
+        out += len(stream.push(np.zeros(1)))
+        ahead.append(n - out)
+    assert max(ahead) == 283
+
+
+def test_running_statistics_are_those_of_the_past():
+    style, x = 3*torch.randn(1, 4, 60) + 1, torch.randn(2, 4, 300) + 2
+    mean, deviation = Follow(statistics(style, "clip"), 60, 1.)(x)
+    for t in (0, 1, 50, 299):
+        heard = torch.cat([style.expand(2, -1, -1), x[..., :t + 1]], -1)
+        for got, want in zip((mean, deviation), statistics(heard, "clip")): assert torch.allclose(got[..., t:t + 1], want, atol=1e-5)
+    mean, _ = Follow(statistics(style, "clip"), 60, .5**(1/10))(x)
+    weights = .5**(torch.arange(300).flip(0)/10)  # what is 10 steps old counts half
+    assert torch.allclose(mean[..., -1], (x*weights).sum(-1)/weights.sum(), atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [Running(), Running(half_life=.2), Running(warm_up=0)])
+def test_running_statistics_in_the_network(content):
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip").for_inference()
+    x, style = noise(rng, 2, 12_000), noise(rng, 5_000)
+    change = places("clip", signature(model, style), check_alphas(EVERYWHERE), content)
+    with torch.inference_mode():
+        want = model.decode(model.encode(torch.from_numpy(x)[:, None]), lambda place, features: change[place](features, last=True))[:, 0].numpy()
+    for largest in (12_000, 12_000, 900): assert abs(in_blocks(Stream(model, style, EVERYWHERE, content), x, largest, rng) - want).max() <= 1e-5
+
+
+def test_a_stream_begins_with_the_contents_own_sound():
+    "Before there is evidence, running statistics leave the content as it is."
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip").for_inference()
+    x, style = noise(rng, 16_000), noise(rng, 5_000)
+    plain = in_blocks(Stream(model), x, 5_000, rng)
+    change = lambda warm_up: abs(in_blocks(Stream(model, style, ENCODER, Running(warm_up=warm_up)), x, 5_000, rng) - plain)
+    assert change(1e4).max() < 1e-3 < 1e-2 < change(.1).max()
+
+
+def test_what_cannot_be_is_refused_and_the_stream_goes_on():
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW).for_inference()
+    x, stream, twin = noise(rng, 2_000), Stream(model), Stream(model)
+    got = [stream.push(x[:900])]
+    for bad, message in [(np.full(9, np.nan), "NaN"), (np.full(9, np.inf), "NaN"), (np.zeros((2, 9)), "channels"), (np.zeros((1, 1, 9)), "channels"), (np.float32(0), "channels")]:
+        with pytest.raises(InputError, match=message): stream.push(bad)
+    assert stream.push(x[:0]).shape == (0,)
+    got = np.concatenate([*got, stream.push(x[900:]), stream.flush()])
+    assert np.array_equal(got, np.concatenate([twin.push(x[:900]), twin.push(x[900:]), twin.flush()]))
+    for late in (stream.flush, lambda: stream.push(x)):
+        with pytest.raises(ValueError, match="flushed"): late()
+    assert Stream(model).flush().shape == (0,)
+
+
+@pytest.mark.parametrize("axis, arguments, message", [
+    ("frame", dict(alphas=(1, 1, 1, 1, 1.5)), "alphas"), ("frame", dict(alphas=(1, 1, 1, 1, -.1)), "alphas"), ("frame", dict(alphas=(1, 1)), "alphas"),
+    ("frame", dict(style=np.zeros((2, 9), np.float32)), "style"), ("frame", dict(style=np.zeros(0, np.float32)), "style"), ("clip", dict(style=np.full(9, np.nan, np.float32)), "NaN"),
+    ("frame", dict(style=[]), "give the style as audio"), ("frame", dict(style=np.ones(9, np.float32), content=Running()), "clip axis"), ("clip", dict(content=Running()), "clip axis")])
+def test_what_does_not_fit_the_model_is_refused(axis, arguments, message):
+    with pytest.raises(ValueError, match=message): Stream(MambaMuse(widths=NARROW, axis=axis), **arguments)
+
+
+def test_the_model_is_left_as_it_was():
+    model = MambaMuse(widths=NARROW).for_inference()
+    before = copy.deepcopy(model.state_dict())
+    Stream(model).push(np.ones(1_000))
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
