@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STRIDES', 'Each', 'joined', 'Window', 'product', 'window', 'Crop', 'Recurrent', 'Chain', 'Sum', 'same', 'streamed',
-           'cuts', 'distance', 'network', 'RestyleFrames', 'signature', 'calibrate', 'Running', 'Follow', 'Restyle',
+           'cuts', 'distance', 'network', 'RestyleFrames', 'signature', 'restyled', 'Running', 'Follow', 'Restyle',
            'places', 'Stream']
 
 # %% ../nbs/32_streaming.ipynb #streaming-imports
@@ -188,14 +188,16 @@ def signature(model, audio) -> list:
     x = torch.as_tensor(audio)[None, None].to(model.final_upsample[1].bias.device)
     return [statistics(f, "clip") for f in model.features(pad(x), len(PLACES) - len(ENCODED))]
 
-def calibrate(model, content, style, alphas) -> list:
-    "The statistics at `PLACES` that `content (batch, 1, time)` has while it is transferred to the signature `style`: in the decoder they depend on it."
+def restyled(model, content, style, alphas) -> tuple:
+    """`content (batch, 1, time)` transferred to the signature `style`: `model`'s own output for the sound it was taken from, without a pass over that.
+
+    Also the content's statistics at `PLACES`, as met on the way: in the decoder they depend on the style. Axis: clip.
+    """
     alphas, met = check_alphas(alphas), [None]*len(PLACES)
     def change(place, x):
         met[place] = statistics(x, "clip")
         return alphas[place]*restyle(x, met[place], style[place]) + (1 - alphas[place])*x
-    model.decode(model.encode(content), change)
-    return met
+    return model.decode(model.encode(content), change), met
 
 # %% ../nbs/32_streaming.ipynb #streaming-running
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ class Stream:
     """The generator `model`, fed with blocks of any size; all that comes out in a row is what `model` makes of the whole, and as long.
 
     `style`: none (reconstruction), audio `(time,)` or, on the clip axis, its `signature`; audio at the model's 16 kHz and peak 0.9, like the blocks.
-    `alphas`: as for `model`. `content`, on the clip axis: `Running(...)` or fixed statistics at `PLACES` (`signature`, `calibrate`).
+    `alphas`: as for `model`. `content`, on the clip axis: `Running(...)` or fixed statistics at `PLACES` (as from `restyled`).
     Raises `ValueError` on alphas, a style or content statistics that do not fit.
     """
     def __init__(self, model, style=None, alphas=None, content=None):

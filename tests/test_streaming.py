@@ -10,7 +10,7 @@ from mambamuse.adain import statistics
 from mambamuse.audio import InputError
 from mambamuse.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
 from mambamuse.generator import MambaMuse, check_alphas
-from mambamuse.streaming import Follow, Running, Stream, calibrate, cuts, distance, places, signature, streamed
+from mambamuse.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
 from mambamuse.transfer import fit, pad
 
 NARROW = (4, 8, 16, 32)
@@ -70,7 +70,7 @@ def test_transfer_equals_the_model(axis, alphas, seed):
     torch.manual_seed(seed)
     rng, model = np.random.default_rng(seed), MambaMuse(widths=NARROW, axis=axis).for_inference()
     x, style = noise(rng, 4_000 + 5*seed), noise(rng, 2_001)
-    with torch.inference_mode(): content = calibrate(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas) if axis == "clip" else None
+    with torch.inference_mode(): content = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas)[1] if axis == "clip" else None
     want = whole(model, x, style, alphas)[:len(x)]
     assert abs(want - whole(model, x)[:len(x)]).max() > 1e-3  # AdaIN did something
     for largest in (4_000, 4_000, 4_000, 500): assert abs(in_blocks(Stream(model, style, alphas, content), x, largest, rng) - want).max() <= 1e-5
@@ -80,7 +80,7 @@ def test_transfer_equals_the_model(axis, alphas, seed):
 def test_full_width_equals_the_model(axis):
     rng, model = np.random.default_rng(0), MambaMuse(axis=axis).for_inference()
     x, style = noise(rng, 6_000), noise(rng, 5_000)
-    with torch.inference_mode(): content = calibrate(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE) if axis == "clip" else None
+    with torch.inference_mode(): content = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE)[1] if axis == "clip" else None
     for largest in (6_000, 700): assert abs(in_blocks(Stream(model, style, EVERYWHERE, content), x, largest, rng) - whole(model, x, style, EVERYWHERE)[:len(x)]).max() <= 1e-5
 
 
