@@ -1,5 +1,8 @@
 """Streamed equals offline: for every layer, for the whole network, for every way AdaIN can know its statistics; and the other ways in are refused."""
 import copy
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,11 +10,13 @@ import torch
 from torch import nn
 
 from mambamuse.adain import statistics
-from mambamuse.audio import InputError
+from mambamuse.audio import InputError, load, normalise, save
 from mambamuse.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
 from mambamuse.generator import MambaMuse, check_alphas
+from mambamuse.live import stream_file
 from mambamuse.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
-from mambamuse.transfer import fit, pad
+from mambamuse.style import Style, mix
+from mambamuse.transfer import fit, pad, transfer_file
 
 NARROW = (4, 8, 16, 32)
 ENCODER, EVERYWHERE = (1, 1, 1, .5, .2), (1, 1, .8, .5, .2, .7, 1, .3, 1)
@@ -179,3 +184,64 @@ def test_the_model_is_left_as_it_was():
     before = copy.deepcopy(model.state_dict())
     Stream(model).push(np.ones(1_000))
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_a_style_file_is_the_sound(tmp_path):
+    "Equal to two passes to 1e-6, through the file; a few kilobytes at full width; refused by other weights."
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip").for_inference()
+    x, sound = noise(rng, 4_000), noise(rng, 3_000)
+    Style.of(model, sound).save(tmp_path / "a.style")
+    style = Style.load(tmp_path / "a.style")
+    with torch.inference_mode():
+        one, _ = restyled(model, pad(torch.from_numpy(x)[None, None]), style.on(model), EVERYWHERE)
+    assert abs(one[0, 0].numpy() - whole(model, x, normalise(sound)[0], EVERYWHERE)).max() <= 1e-6
+    with pytest.raises(InputError, match=f"a.style.*{style.weights}"): style.on(MambaMuse(widths=NARROW, axis="clip"))
+    Style.of(MambaMuse(axis="clip"), sound).save(tmp_path / "full.style")
+    assert (tmp_path / "full.style").stat().st_size < 10_000
+
+
+def test_the_average_of_styles_is_a_mix_of_equal_shares():
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip")
+    sounds = noise(rng, 3_000), noise(rng, 5_000)
+    a, b = (Style.of(model, sound) for sound in sounds)
+    for got, x, y in zip(Style.of(model, *sounds).statistics, a.statistics, b.statistics):
+        for k in (0, 1): assert torch.allclose(got[k], (x[k] + y[k])/2, atol=1e-6)
+    for got, x, y in zip(mix([(a, 3), (b, 7)]).statistics, a.statistics, b.statistics):
+        for k in (0, 1): assert torch.allclose(got[k], .3*x[k] + .7*y[k], atol=1e-6)
+
+
+@pytest.mark.parametrize("axis, alphas", [("frame", ENCODER), ("clip", ENCODER), ("clip", EVERYWHERE)])
+def test_a_file_streamed_is_the_file_transferred(tmp_path, axis, alphas):
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis=axis, alphas=tuple(map(float, alphas)))
+    model.save_pretrained(tmp_path / "w")
+    save(tmp_path / "x.wav", noise(rng, 2, 30_000)/2, 22_050), save(tmp_path / "y.wav", noise(rng, 9_000), 44_100)
+    one, two = (load(f(tmp_path / "x.wav", tmp_path / "y.wav", tmp_path / f"{f.__name__}.wav", .7, tmp_path / "w")) for f in (transfer_file, stream_file))
+    assert one[1] == two[1] == 22_050 and one[0].shape == two[0].shape == (2, 30_000)
+    assert abs(one[0] - two[0]).max() <= 2**-15 + 1e-6  # one step of 16 bits
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    "A quarter of a minute and a minute and a half, the pass for statistics included: peak memory within 10 %."
+    MambaMuse(widths=(2, 2, 4, 4), axis="clip").save_pretrained(tmp_path / "w")
+    code = "import sys, resource, torch; torch.set_num_threads(1); from mambamuse.live import stream_file; stream_file(*sys.argv[1:4], weights=sys.argv[4]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    peaks, rng = [], np.random.default_rng(0)
+    save(tmp_path / "y.wav", noise(rng, 9_000), 16_000)
+    for seconds in (15, 90):
+        save(tmp_path / f"{seconds}.wav", noise(rng, seconds*16_000)/2, 16_000)
+        done = subprocess.run([sys.executable, "-c", code, tmp_path / f"{seconds}.wav", tmp_path / "y.wav", tmp_path / "out.wav", tmp_path / "w"], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] < 1.1*peaks[0], peaks
+
+
+def test_commands(tmp_path, mambamuse):
+    rng = np.random.default_rng(0)
+    MambaMuse(widths=NARROW, axis="clip").save_pretrained(tmp_path / "w")
+    save(tmp_path / "x.wav", noise(rng, 8_000)/2, 16_000), save(tmp_path / "y.wav", noise(rng, 9_000), 16_000)
+    assert mambamuse("style", "y.wav", "x.wav", "-o", "a.style", "--weights", "w", cwd=tmp_path)[0] == 0
+    assert mambamuse("style", "--mix", "a.style=0.3", "a.style=0.7", "-o", "b.style", cwd=tmp_path)[0] == 0
+    assert mambamuse("transfer", "x.wav", "b.style", "-o", "out.wav", "--weights", "w", cwd=tmp_path)[0] == 0
+    code, out, _ = mambamuse("live", "b.style", "--content", "x.wav", "-o", "live.wav", "--block", "1000", "--weights", "w", cwd=tmp_path)
+    assert code == 0 and json.loads(out)["blocks"] == 8 and len(load(tmp_path / "live.wav")[0][0]) == 8_000
+    for words, message in [(("transfer", "x.wav", "absent.style", "--weights", "w"), "absent.style")]:
+        code, _, err = mambamuse(*words, cwd=tmp_path)
+        assert code == 2 and message in err and len(err.splitlines()) == 1
