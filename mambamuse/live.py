@@ -137,11 +137,13 @@ def live_box(style, alpha: float, block: int, weights) -> Box:
 def pace(box, x, block: int) -> tuple[np.ndarray, int]:
     "`x (time,)` through `box` as if it came from a microphone: what comes out, and how many blocks came too late."
     period, late, out = block/SAMPLE_RATE, 0, []
-    began = perf_counter()
-    for n, start in enumerate(range(0, len(x), block), 1):
-        sleep(max(0., began + n*period - perf_counter()))           # the block is complete
+    complete = perf_counter() + period
+    for start in range(0, len(x), block):
+        sleep(max(0., complete - perf_counter()))                   # until the block is complete
         out.append(box(x[start:start + block]))
-        late += perf_counter() > began + (n + 1)*period             # the card has run dry
+        too_late = perf_counter() > complete + period               # the card has run dry; after a gap it starts anew
+        late += too_late
+        complete = perf_counter() if too_late else complete + period
     return np.concatenate(out), late
 
 def live_file(content, style, out, block: int = 256, alpha: float = 1., weights=None) -> dict:
