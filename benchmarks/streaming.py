@@ -93,15 +93,15 @@ def parts(pushes=100):
     row("parts", "block 256", "operator calls", sum(e.count for e in events)/pushes, pushes, "views included")
 
 
-def memory(minutes):
+def memory(minutes, widths):
     "Peak memory of a process that transfers a file, two passes (clip axis)."
     with tempfile.TemporaryDirectory() as folder:
-        MambaMuse(axis="clip").save_pretrained(f"{folder}/weights")
+        MambaMuse(widths=widths, axis="clip").save_pretrained(f"{folder}/weights")
         save(f"{folder}/style.wav", noise(2.1, 1), SAMPLE_RATE)
         for n in minutes:
             save(f"{folder}/content.wav", noise(60*n), SAMPLE_RATE)
             done = subprocess.run([sys.executable, __file__, "--one", folder], check=True, capture_output=True, text=True)
-            row("memory", f"{n:g} min", "peak MB", float(done.stdout.split()[-1])/1e3, 1, "whole process, interpreter and libraries included")
+            row("memory", f"widths {widths[0]} to {widths[-1]}, {n:g} min", "peak MB", float(done.stdout.split()[-1])/1e3, 1, "whole process, interpreter and libraries included")
 
 
 def one(folder):
@@ -114,6 +114,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 2, 5, 10])
+    parser.add_argument("--widths", type=int, nargs=4, default=(32, 64, 128, 256), help="of the model in memory")
     parser.add_argument("--only", nargs="+", default=["equality", "latency", "parts", "memory"])
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -124,7 +125,7 @@ if __name__ == "__main__":
     if "equality" in arguments.only: equality()
     if "latency" in arguments.only: latency(arguments.seconds)
     if "parts" in arguments.only: parts()
-    if "memory" in arguments.only: memory(arguments.minutes)
+    if "memory" in arguments.only: memory(arguments.minutes, tuple(arguments.widths))
     about = f"{where['cpu']}, {where['threads']} thread(s), torch {where['torch']}, load {os.getloadavg()[0]:.1f} at the end"
     rows = [r for r in kept if r["part"] not in arguments.only] + [r | dict(machine=about) for r in ROWS]
     with written_beside(arguments.out) as part, open(part, "w", newline="") as file:
