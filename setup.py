@@ -15,6 +15,7 @@ setup(
     package_data={"mambamuse": ["arms/*.toml", "sizes/*.toml", "mini_nsynth/**/*", "basic_pitch/*", "test_sets/**/*", "timbre_net/*"]},
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "cuda": cfg["extra_cuda"].split(), "synth": cfg["extra_synth"].split(),
-                    "bench": cfg["extra_bench"].split(), "tensorboard": cfg["extra_tensorboard"].split()},
+                    "bench": cfg["extra_bench"].split(), "tensorboard": cfg["extra_tensorboard"].split(),
+                    "live": cfg["extra_live"].split()},
     entry_points={"console_scripts": [cfg["console_scripts"]]},
 )

@@ -21,11 +21,19 @@ def initial_dt_bias(d: int, low=1e-3, high=.1, floor=1e-4):
     return dt + torch.log(-torch.expm1(-dt))
 
 # %% ../nbs/12_mamba.ipynb #mamba-causal-conv
-def causal_conv(x, weight, bias):
-    "Depthwise causal convolution of `x (batch, time, d)` with `weight (d, 1, k)`, in channels-last memory."
-    past = weight.shape[-1] - 1
-    image = F.conv2d(x.transpose(1, 2)[:, :, None], weight[:, :, None], bias, padding=(0, past), groups=len(weight))  # (batch, d, 1, time + past)
-    return image[:, :, 0, :x.shape[1]].transpose(1, 2)
+def causal_conv(x, weight, bias, past=None):
+    """Depthwise causal convolution of `x (batch, time, d)` with `weight (d, 1, k)`, in channels-last memory.
+
+    Before `x` came silence, or `past (batch, k - 1, d)`: then `x` is a short piece, for which `k` products are faster than a convolution.
+    """
+    time, k = x.shape[1], weight.shape[-1]
+    if past is None:
+        image = F.conv2d(x.transpose(1, 2)[:, :, None], weight[:, :, None], bias, padding=(0, k - 1), groups=len(weight))  # (batch, d, 1, time + k - 1)
+        return image[:, :, 0, :time].transpose(1, 2)
+    x, taps = torch.cat([past, x], 1), weight[:, 0].unbind(-1)
+    y = torch.addcmul(bias, x[:, :time], taps[0])
+    for i in range(1, k): y = torch.addcmul(y, x[:, i:time + i], taps[i])
+    return y
 
 # %% ../nbs/12_mamba.ipynb #mamba-mamba
 class Mamba(nn.Module):
@@ -51,13 +59,23 @@ class Mamba(nn.Module):
         "Compute the decay rates once and for all; for inference."
         self.A = -torch.exp(self.A_log.detach())
 
-    def forward(self, x):
+    def start(self, batch: int):
+        "The state before the first sample: the convolution's last inputs `(batch, d_conv - 1, d_inner)` and the scan's `(batch, d_inner, d_state)`, all 0."
+        d_inner, _, k = self.conv1d.weight.shape
+        return self.D.new_zeros(batch, k - 1, d_inner), self.D.new_zeros(batch, d_inner, self.d_state)
+
+    def forward(self, x, state=None, scan=selective_scan):
+        "With the `state` after everything before `x`, goes on from there and returns `(y, state)`. `scan` is a function like `selective_scan`."
         to_x, to_z = self.in_proj.weight.chunk(2)
         x, z = F.linear(x, to_x), F.linear(x, to_z)                                       # (batch, time, d_inner)
-        x = F.silu(causal_conv(x, self.conv1d.weight, self.conv1d.bias))
+        past, h = state or (None, None)
+        recent = None if state is None else torch.cat([past, x], 1)[:, -past.shape[1]:]
+        x = F.silu(causal_conv(x, self.conv1d.weight, self.conv1d.bias, past))
         dt, B, C = F.linear(x, self.x_proj.weight).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta = F.linear(dt, self.dt_proj.weight)
         x, delta, B, C, z = (s.transpose(1, 2) for s in (x, delta, B, C, z))              # views, (batch, ..., time)
         A = -torch.exp(self.A_log) if self.A is None else self.A
-        y = selective_scan(x, delta, A, B, C, self.D, z, self.dt_proj.bias, delta_softplus=True)
-        return F.linear(y.transpose(1, 2), self.out_proj.weight)
+        y = scan(x, delta, A, B, C, self.D, z, self.dt_proj.bias, True, return_last_state=state is not None, initial_state=h)
+        y, h = (y, None) if state is None else y
+        y = F.linear(y.transpose(1, 2), self.out_proj.weight)
+        return y if state is None else (y, (recent, h))

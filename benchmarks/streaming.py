@@ -1,0 +1,133 @@
+"""Is the stream the model, how late is it, what does a block cost, and does memory grow? The released configuration, untrained weights.
+
+    python benchmarks/streaming.py [--out benchmarks/streaming.csv] [--seconds 60] [--minutes 1 2 5 10] [--only equality latency parts memory]
+
+Run it on a quiet machine. `memory` takes as long as two transfers of the longest file; `--only` leaves rows of other parts in the file as they are.
+"""
+import argparse
+import csv
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import process_time
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from mambamuse.audio import SAMPLE_RATE, save, written_beside
+from mambamuse.generator import MambaMuse
+from mambamuse.live import Box, pace, report, stream_file
+from mambamuse.profiling import machine
+from mambamuse.streaming import Running, Stream, cuts
+from mambamuse.transfer import fit, pad
+
+ROWS = []
+
+
+def row(part, case, measure, value, n, note=""):
+    ROWS.append(dict(part=part, case=case, measure=measure, value=f"{value:.6g}", n=n, note=note))
+    print("{part:9} {case:34} {measure:18} {value:>12} n={n} {note}".format(**ROWS[-1]), flush=True)
+
+
+def noise(seconds, seed=0): return np.random.default_rng(seed).uniform(-.5, .5, int(seconds*SAMPLE_RATE)).astype(np.float32)
+
+
+def equality(chunkings=10, seeds=3):
+    "Worst difference to the offline pass over random cuts of 2.1 s, blocks from 1 sample to 2 s."
+    for axis in ("frame", "clip"):
+        worst = {}
+        for seed in range(seeds):
+            torch.manual_seed(seed)
+            rng, model, x, style = np.random.default_rng(seed), MambaMuse(axis=axis).for_inference(), noise(2.1, seed), noise(1.3, seed + 100)
+            y = pad(torch.from_numpy(x)[None, None])
+            with torch.inference_mode():
+                cases = {"reconstruction": ((), model(y))}
+                if axis == "frame": cases["transfer"] = (style,), model(y, fit(torch.from_numpy(style), y.shape[-1])[None, None])
+            for case, (arguments, want) in cases.items():
+                for _ in range(chunkings):
+                    stream = Stream(model, *arguments)
+                    got = np.concatenate([*map(stream.push, np.split(x, np.cumsum(cuts(len(x), 2*SAMPLE_RATE, rng))[:-1])), stream.flush()])
+                    worst[case] = max(worst.get(case, 0), float(abs(got - want[0, 0, :len(x)].numpy()).max()))
+        for case, value in worst.items(): row("equality", f"{axis}, {case}", "worst difference", value, chunkings*seeds)
+
+
+def latency(seconds):
+    "Blocks at the pace of the clock."
+    for axis in ("clip", "frame"):
+        model = MambaMuse(axis=axis).for_inference()
+        for block in (256, 128):
+            for case, arguments in (("reconstruction", ()), ("transfer", (noise(2.1, 1), (1, 1, 1, 1, .2), Running() if axis == "clip" else None))):
+                if axis == "frame" and case == "reconstruction": continue  # the same as on the clip axis
+                box = Box(Stream(model, *arguments))
+                pace(box, noise(2), block)
+                box.times.clear()
+                _, late = pace(box, noise(seconds), block)
+                said = report(box.times, block, late)
+                for measure in ("algorithmic_ms", "budget_ms", "p50_ms", "p95_ms", "p99_ms", "jitter_ms", "drop_outs"):
+                    row("latency", f"{axis}, {case}, block {block}", measure, said[measure], said["blocks"])
+
+
+KINDS = {"aten::mm": "matrix products", "aten::addmm": "matrix products", "mambamuse::scan_numba": "scan", "aten::mkldnn_convolution": "depthwise convolutions",
+         "aten::copy_": "copies", "aten::cat": "copies", "aten::native_layer_norm": "norms"}
+
+
+def parts(pushes=100):
+    "Where the processor's time for a block of 256 goes; what no operator accounts for is Python and PyTorch's way to the operators."
+    stream, x, times = Stream(MambaMuse(axis="clip").for_inference()), noise(256/SAMPLE_RATE), []
+    for _ in range(20): stream.push(x)
+    for _ in range(pushes):
+        began = process_time()
+        stream.push(x)
+        times.append(process_time() - began)
+    row("parts", "block 256", "whole, ms", 1e3*np.median(times), pushes, "processor time, median")
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        for _ in range(pushes): stream.push(x)
+    events = [e for e in seen.key_averages() if "::" in e.key]
+    kinds = {}
+    for e in events: kinds[KINDS.get(e.key, "small operators")] = kinds.get(KINDS.get(e.key, "small operators"), 0) + e.self_cpu_time_total/1e3/pushes
+    for kind, ms in sorted(kinds.items(), key=lambda kind: -kind[1]): row("parts", "block 256", f"{kind}, ms", ms, pushes, "wall time under torch.profiler, which slows calls")
+    row("parts", "block 256", "operator calls", sum(e.count for e in events)/pushes, pushes, "views included")
+
+
+def memory(minutes, widths):
+    "Peak memory of a process that transfers a file, two passes (clip axis)."
+    with tempfile.TemporaryDirectory() as folder:
+        MambaMuse(widths=widths, axis="clip").save_pretrained(f"{folder}/weights")
+        save(f"{folder}/style.wav", noise(2.1, 1), SAMPLE_RATE)
+        for n in minutes:
+            save(f"{folder}/content.wav", noise(60*n), SAMPLE_RATE)
+            done = subprocess.run([sys.executable, __file__, "--one", folder], check=True, capture_output=True, text=True)
+            row("memory", f"widths {widths[0]} to {widths[-1]}, {n:g} min", "peak MB", float(done.stdout.split()[-1])/1e3, 1, "whole process, interpreter and libraries included")
+
+
+def one(folder):
+    stream_file(f"{folder}/content.wav", f"{folder}/style.wav", f"{folder}/out.wav", weights=f"{folder}/weights")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 2, 5, 10])
+    parser.add_argument("--widths", type=int, nargs=4, default=(32, 64, 128, 256), help="of the model in memory")
+    parser.add_argument("--only", nargs="+", default=["equality", "latency", "parts", "memory"])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one: sys.exit(one(arguments.one))
+    where = machine()
+    print(where)
+    kept = [r for r in csv.DictReader(arguments.out.open())] if arguments.out.exists() else []
+    if "equality" in arguments.only: equality()
+    if "latency" in arguments.only: latency(arguments.seconds)
+    if "parts" in arguments.only: parts()
+    if "memory" in arguments.only: memory(arguments.minutes, tuple(arguments.widths))
+    about = f"{where['cpu']}, {where['threads']} thread(s), torch {where['torch']}, load {os.getloadavg()[0]:.1f} at the end"
+    rows = [r for r in kept if r["part"] not in arguments.only] + [r | dict(machine=about) for r in ROWS]
+    with written_beside(arguments.out) as part, open(part, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader(), writer.writerows(rows)

@@ -1,0 +1,251 @@
+"""Streamed equals offline: for every layer, for the whole network, for every way AdaIN can know its statistics; and the other ways in are refused."""
+import copy
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from mambamuse.adain import statistics
+from mambamuse.audio import InputError, load, normalise, save
+from mambamuse.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
+from mambamuse.cli import app
+from mambamuse.generator import MambaMuse, check_alphas
+from mambamuse.live import stream_file
+from mambamuse.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
+from mambamuse.style import Style, mix
+from mambamuse.transfer import fit, pad, transfer_file
+
+NARROW = (4, 8, 16, 32)
+ENCODER, EVERYWHERE = (1, 1, 1, .5, .2), (1, 1, .8, .5, .2, .7, 1, .3, 1)
+
+
+def shaken(module, by=.03):
+    "Every tensor away from its initial value, so that no scale of 1 or bias of 0 can hide an error."
+    with torch.no_grad():
+        for p in module.parameters(): p += by * torch.randn_like(p)
+    return module.eval()
+
+
+def noise(rng, *shape): return rng.uniform(-.9, .9, shape).astype(np.float32)
+
+
+def in_blocks(stream, x, largest, rng):
+    return np.concatenate([*map(stream.push, np.split(x, np.cumsum(cuts(x.shape[-1], largest, rng))[:-1], -1)), stream.flush()], -1)
+
+
+@torch.inference_mode()
+def whole(model, x, style=None, alphas=None):
+    "The model's own forward pass on `x (time,)`."
+    x = pad(torch.from_numpy(x)[None, None])
+    return model(x, style if style is None else (fit(torch.from_numpy(style), x.shape[-1])[None, None] if model.axis == "frame" else pad(torch.from_numpy(style)[None, None])), alphas)[0, 0].numpy()
+
+
+@pytest.mark.parametrize("module", [
+    Conv(8, 6, 3, padding=1), Conv(8, 6, 3, padding=3, dilation=3), Conv(8, 1, 7, padding=3), ConvTransposed(8, 6, 4, 2, 1), ConvTransposed(8, 6, 8, 2, 3), ChannelNorm(8),
+    leaky(), nn.Tanh(), MambaBlock(8, 3), EncoderBlock(8, 16), EncoderBlock(8, 8, kernel=3, mambas=3, pool=False), ResidualBlock(8), nn.Sequential(leaky(), ChannelNorm(8))],
+    ids=lambda m: f"{type(m).__name__}{getattr(m, 'kernel_size', '')}{getattr(m, 'dilation', '')}")
+def test_step_equals_layer(module):
+    rng = np.random.default_rng(0)
+    for time in (2, 3, 31, 256, 301):
+        for largest in (1, 5, 300): assert distance(shaken(module), torch.randn(2, 8, time), rng, largest) < 5e-6
+
+
+def test_a_module_without_partner_is_refused():
+    with pytest.raises(TypeError, match="LSTM"): streamed(nn.LSTM(3, 3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_reconstruction_equals_the_model(seed):
+    "3 x 13 random cuts of two seconds; blocks from 1 sample to all of it."
+    torch.manual_seed(seed)
+    rng, model = np.random.default_rng(seed), MambaMuse(widths=NARROW).for_inference()
+    x = noise(rng, 32_000 + seed)
+    want = whole(model, x)[:len(x)]
+    for largest in [32_000]*13: assert abs(in_blocks(Stream(model), x, largest, rng) - want).max() <= 1e-5
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("axis", ["frame", "clip"])
+@pytest.mark.parametrize("alphas", [ENCODER, EVERYWHERE], ids=["encoder", "everywhere"])
+def test_transfer_equals_the_model(axis, alphas, seed):
+    "16 x 4 random cuts. On the clip axis with the statistics of the whole content: then nothing but the model's own output will do."
+    torch.manual_seed(seed)
+    rng, model = np.random.default_rng(seed), MambaMuse(widths=NARROW, axis=axis).for_inference()
+    x, style = noise(rng, 4_000 + 5*seed), noise(rng, 2_001)
+    with torch.inference_mode(): content = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas)[1] if axis == "clip" else None
+    want = whole(model, x, style, alphas)[:len(x)]
+    assert abs(want - whole(model, x)[:len(x)]).max() > 1e-3  # AdaIN did something
+    for largest in (4_000, 4_000, 4_000, 500): assert abs(in_blocks(Stream(model, style, alphas, content), x, largest, rng) - want).max() <= 1e-5
+
+
+@pytest.mark.parametrize("axis", ["frame", "clip"])
+def test_full_width_equals_the_model(axis):
+    rng, model = np.random.default_rng(0), MambaMuse(axis=axis).for_inference()
+    x, style = noise(rng, 6_000), noise(rng, 5_000)
+    with torch.inference_mode(): content = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE)[1] if axis == "clip" else None
+    for largest in (6_000, 700): assert abs(in_blocks(Stream(model, style, EVERYWHERE, content), x, largest, rng) - whole(model, x, style, EVERYWHERE)[:len(x)]).max() <= 1e-5
+
+
+def test_without_bypass_too():
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, bypass=False).for_inference()
+    x = noise(rng, 5_000)
+    assert abs(in_blocks(Stream(model), x, 1_000, rng) - whole(model, x)[:len(x)]).max() <= 1e-5
+
+
+def test_single_precision_is_the_only_difference():
+    model = shaken(MambaMuse(widths=NARROW)).for_inference().double()
+    x, stream, rng = torch.rand(2, 1_600, dtype=torch.double) - .5, Stream(model), np.random.default_rng(0)
+    y = np.concatenate([*map(stream.step, x.split(cuts(1_600, 300, rng), -1)), stream.step(x[:, :0], last=True)], -1)
+    with torch.inference_mode(): assert abs(y - model(x[:, None])[:, 0].numpy()).max() < 1e-12
+
+
+@pytest.mark.parametrize("time", [1, 2, 15, 16, 17, 31, 32, 33, 300])
+def test_short_sounds(time):
+    rng, model = np.random.default_rng(time), MambaMuse(widths=NARROW).for_inference()
+    x = noise(rng, time)
+    y = in_blocks(Stream(model), x, 10, rng)
+    assert y.shape == x.shape and abs(y - whole(model, x)[:time]).max() <= 1e-5
+
+
+def test_channels_do_not_mix():
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW).for_inference()
+    x, style = noise(rng, 2, 3_000), noise(rng, 1_000)
+    both = in_blocks(Stream(model, style, ENCODER), x, 500, rng)
+    assert both.shape == x.shape
+    for one, channel in zip(both, x): assert abs(one - in_blocks(Stream(model, style, ENCODER), channel, 500, rng)).max() <= 1e-5
+
+
+def test_never_more_than_283_samples_behind():
+    model, ahead = MambaMuse(widths=NARROW).for_inference(), []
+    stream, out = Stream(model), 0
+    for n in range(1, 400):
+        out += len(stream.push(np.zeros(1)))
+        ahead.append(n - out)
+    assert max(ahead) == 283
+
+
+def test_running_statistics_are_those_of_the_past():
+    style, x = 3*torch.randn(1, 4, 60) + 1, torch.randn(2, 4, 300) + 2
+    mean, deviation = Follow(statistics(style, "clip"), 60, 1.)(x)
+    for t in (0, 1, 50, 299):
+        heard = torch.cat([style.expand(2, -1, -1), x[..., :t + 1]], -1)
+        for got, want in zip((mean, deviation), statistics(heard, "clip")): assert torch.allclose(got[..., t:t + 1], want, atol=1e-5)
+    mean, _ = Follow(statistics(style, "clip"), 60, .5**(1/10))(x)
+    weights = .5**(torch.arange(300).flip(0)/10)  # what is 10 steps old counts half
+    assert torch.allclose(mean[..., -1], (x*weights).sum(-1)/weights.sum(), atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [Running(), Running(half_life=.2), Running(warm_up=0)])
+def test_running_statistics_in_the_network(content):
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip").for_inference()
+    x, style = noise(rng, 2, 12_000), noise(rng, 5_000)
+    change = places("clip", signature(model, style), check_alphas(EVERYWHERE), content)
+    with torch.inference_mode():
+        want = model.decode(model.encode(torch.from_numpy(x)[:, None]), lambda place, features: change[place](features, last=True))[:, 0].numpy()
+    for largest in (12_000, 12_000, 900): assert abs(in_blocks(Stream(model, style, EVERYWHERE, content), x, largest, rng) - want).max() <= 1e-5
+
+
+def test_a_stream_begins_with_the_contents_own_sound():
+    "Before there is evidence, running statistics leave the content as it is."
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip").for_inference()
+    x, style = noise(rng, 16_000), noise(rng, 5_000)
+    plain = in_blocks(Stream(model), x, 5_000, rng)
+    change = lambda warm_up: abs(in_blocks(Stream(model, style, ENCODER, Running(warm_up=warm_up)), x, 5_000, rng) - plain)
+    assert change(1e4).max() < 1e-3 < 1e-2 < change(.1).max()
+
+
+def test_what_cannot_be_is_refused_and_the_stream_goes_on():
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW).for_inference()
+    x, stream, twin = noise(rng, 2_000), Stream(model), Stream(model)
+    got = [stream.push(x[:900])]
+    for bad, message in [(np.full(9, np.nan), "NaN"), (np.full(9, np.inf), "NaN"), (np.zeros((2, 9)), "channels"), (np.zeros((1, 1, 9)), "channels"), (np.float32(0), "channels")]:
+        with pytest.raises(InputError, match=message): stream.push(bad)
+    assert stream.push(x[:0]).shape == (0,)
+    got = np.concatenate([*got, stream.push(x[900:]), stream.flush()])
+    assert np.array_equal(got, np.concatenate([twin.push(x[:900]), twin.push(x[900:]), twin.flush()]))
+    for late in (stream.flush, lambda: stream.push(x)):
+        with pytest.raises(ValueError, match="flushed"): late()
+    assert Stream(model).flush().shape == (0,)
+
+
+@pytest.mark.parametrize("axis, arguments, message", [
+    ("frame", dict(alphas=(1, 1, 1, 1, 1.5)), "alphas"), ("frame", dict(alphas=(1, 1, 1, 1, -.1)), "alphas"), ("frame", dict(alphas=(1, 1)), "alphas"),
+    ("frame", dict(style=np.zeros((2, 9), np.float32)), "style"), ("frame", dict(style=np.zeros(0, np.float32)), "style"), ("clip", dict(style=np.full(9, np.nan, np.float32)), "NaN"),
+    ("frame", dict(style=[]), "give the style as audio"), ("frame", dict(style=np.ones(9, np.float32), content=Running()), "clip axis"), ("clip", dict(content=Running()), "clip axis")])
+def test_what_does_not_fit_the_model_is_refused(axis, arguments, message):
+    with pytest.raises(ValueError, match=message): Stream(MambaMuse(widths=NARROW, axis=axis), **arguments)
+
+
+def test_the_model_is_left_as_it_was():
+    model = MambaMuse(widths=NARROW).for_inference()
+    before = copy.deepcopy(model.state_dict())
+    Stream(model).push(np.ones(1_000))
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_a_style_file_is_the_sound(tmp_path):
+    "Equal to two passes to 1e-6, through the file; a few kilobytes at full width; refused by other weights."
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip").for_inference()
+    x, sound = noise(rng, 4_000), noise(rng, 3_000)
+    Style.of(model, sound).save(tmp_path / "a.style")
+    style = Style.load(tmp_path / "a.style")
+    with torch.inference_mode():
+        one, _ = restyled(model, pad(torch.from_numpy(x)[None, None]), style.on(model), EVERYWHERE)
+    assert abs(one[0, 0].numpy() - whole(model, x, normalise(sound)[0], EVERYWHERE)).max() <= 1e-6
+    with pytest.raises(InputError, match=f"a.style.*{style.weights}"): style.on(MambaMuse(widths=NARROW, axis="clip"))
+    Style.of(MambaMuse(axis="clip"), sound).save(tmp_path / "full.style")
+    assert (tmp_path / "full.style").stat().st_size < 10_000
+
+
+def test_the_average_of_styles_is_a_mix_of_equal_shares():
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip")
+    sounds = noise(rng, 3_000), noise(rng, 5_000)
+    a, b = (Style.of(model, sound) for sound in sounds)
+    for got, x, y in zip(Style.of(model, *sounds).statistics, a.statistics, b.statistics):
+        for k in (0, 1): assert torch.allclose(got[k], (x[k] + y[k])/2, atol=1e-6)
+    for got, x, y in zip(mix([(a, 3), (b, 7)]).statistics, a.statistics, b.statistics):
+        for k in (0, 1): assert torch.allclose(got[k], .3*x[k] + .7*y[k], atol=1e-6)
+
+
+@pytest.mark.parametrize("axis, alphas", [("frame", ENCODER), ("clip", ENCODER), ("clip", EVERYWHERE)])
+def test_a_file_streamed_is_the_file_transferred(tmp_path, axis, alphas):
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis=axis, alphas=tuple(map(float, alphas)))
+    model.save_pretrained(tmp_path / "w")
+    save(tmp_path / "x.wav", noise(rng, 2, 30_000)/2, 22_050), save(tmp_path / "y.wav", noise(rng, 9_000), 44_100)
+    one, two = (load(f(tmp_path / "x.wav", tmp_path / "y.wav", tmp_path / f"{f.__name__}.wav", .7, tmp_path / "w")) for f in (transfer_file, stream_file))
+    assert one[1] == two[1] == 22_050 and one[0].shape == two[0].shape == (2, 30_000)
+    assert abs(one[0] - two[0]).max() <= 2**-15 + 1e-6  # one step of 16 bits
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    "Ten seconds and a minute, the pass for statistics included: peak memory within 10 %."
+    MambaMuse(widths=(2, 2, 4, 4), axis="clip").save_pretrained(tmp_path / "w")
+    code = "import sys, resource, torch; torch.set_num_threads(1); from mambamuse.live import stream_file; stream_file(*sys.argv[1:4], weights=sys.argv[4]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    peaks, rng = [], np.random.default_rng(0)
+    save(tmp_path / "y.wav", noise(rng, 9_000), 16_000)
+    for seconds in (10, 60):
+        save(tmp_path / f"{seconds}.wav", noise(rng, seconds*16_000)/2, 16_000)
+        done = subprocess.run([sys.executable, "-c", code, tmp_path / f"{seconds}.wav", tmp_path / "y.wav", tmp_path / "out.wav", tmp_path / "w"], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] < 1.1*peaks[0], peaks
+
+
+def test_commands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng, run = np.random.default_rng(0), lambda *words: CliRunner().invoke(app, words)
+    MambaMuse(widths=NARROW, axis="clip").save_pretrained("w")
+    save("x.wav", noise(rng, 8_000)/2, 16_000), save("y.wav", noise(rng, 9_000), 16_000)
+    for words in (("style", "y.wav", "x.wav", "-o", "a.style", "--weights", "w"), ("style", "--mix", "a.style=0.3", "a.style=0.7", "-o", "b.style"), ("transfer", "x.wav", "b.style", "-o", "out.wav", "--weights", "w")):
+        assert run(*words).exit_code == 0
+    said = run("live", "b.style", "--content", "x.wav", "-o", "live.wav", "--block", "1000", "--weights", "w")
+    assert json.loads(said.stdout)["blocks"] == 8 and len(load("live.wav")[0][0]) == 8_000
+    for words, message in [(("style", "--mix", "a.style", "-o", "c.style"), "share"), (("transfer", "x.wav", "absent.style", "--weights", "w"), "absent.style"), (("live", "a.style", "--content", "x.wav", "--alpha", "2", "--weights", "w"), "alpha"),
+                           (("live", "a.style", "--content", "x.wav", "--block", "64", "-o", "no/out.wav", "--weights", "w"), "folder"), (("live", "a.style", "--weights", "w"), "--content")]:
+        failed = run(*words).exception
+        assert isinstance(failed, InputError) and message in str(failed), failed  # main() makes one line of it
+    assert not (tmp_path / "c.style").exists()
