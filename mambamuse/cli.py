@@ -85,14 +85,15 @@ def live(
 @app.command()
 def reproduce(overrides: Overrides = None, arm: Arm = "as_run", size: Size = "smoke", source: Source = "nsynth", path: Paths = None,
               out: Annotated[Optional[Path], typer.Option(help="The run folder.", show_default="runs/ARM-SIZE")] = None,
-              figures: Annotated[Optional[Path], typer.Option(help="The folder for figures and the claims table.", show_default="figures; with changed fields, inside the run folder")] = None):
-    """Run data, training, profiling, transfer, figures and claims; skip what is up to date.
+              figures: Annotated[Optional[Path], typer.Option(help="The folder for figures and the claims table.", show_default="figures; with changed fields, inside the run folder")] = None,
+              pairs: Annotated[int, typer.Option(help="Pairs of each test set to judge.", min=1, max=50)] = 50):
+    """Run data, training, profiling, transfer, evaluation, figures and claims; skip what is up to date.
 
     Example: mambamuse reproduce --arm as_written training.epochs=3
     """
     from mambamuse.data import MINI
     from mambamuse.reproduce import reproduce as run
-    folder, figures = run(arm, size, overrides or (), source, path or [MINI], out, figures)
+    folder, figures = run(arm, size, overrides or (), source, path or [MINI], out, figures, pairs)
     typer.echo(f"run: {folder} (manifest.json, notebooks/); figures and claims: {figures}")
 
 # %% ../nbs/53_cli.ipynb #cli-prepare

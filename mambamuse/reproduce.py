@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'NOTEBOOKS', 'ELSEWHERE', 'Step', 'fingerprint', 'source', 'key', 'check_parameters', 'make_way', 'execute',
-           'commit', 'run_steps', 'run_name', 'reproduction', 'reproduce', 'study_steps', 'study']
+           'commit', 'run_steps', 'run_name', 'reproduction', 'reproduce', 'checkpoint_size', 'study_steps', 'study']
 
 # %% ../nbs/52_reproduce.ipynb #reproduce-imports
 from dataclasses import dataclass
@@ -134,11 +134,10 @@ def run_name(arm: str, size: str, overrides=()) -> str:
 
 ELSEWHERE = ("figures/adain-study.csv", "benchmarks/scan.csv")  # results of other commands that the claims table quotes, where they are
 
-def reproduction(arm: str, size: str, overrides, source: str, path: list, folder: Path, figures: Path) -> list[Step]:
-    "The seven steps of one reproduction into the run `folder` and the `figures` folder."
+def reproduction(arm: str, size: str, overrides, source: str, path: list, folder: Path, figures: Path, pairs: int) -> list[Step]:
+    "The seven steps of one reproduction into the run `folder` and the `figures` folder; `pairs` of each test set are judged."
     name, which = folder.name, dict(arm=arm, size=size, overrides=list(overrides))
     data, train, transfer, evaluate, profile = (str(folder/x) for x in ("data", "train", "transfer", "evaluate", "profile.json"))
-    pairs = recipe(arm, size, overrides).data.test
     drawn = tuple(str(figures/f"{x}.png") for x in ("fig1-architecture", "fig2-blocks", f"fig3-losses-{name}", f"fig4-training-{name}", f"fig5-transfer-{name}"))
     return [
         Step("prepare", dict(**which, source=source, path=path, out=data), tuple(path), (data,)),
@@ -151,9 +150,9 @@ def reproduction(arm: str, size: str, overrides, source: str, path: list, folder
         Step("claims", dict(**which, name=name, run=str(folder), out=str(figures)), (data, train, transfer, evaluate, profile, *ELSEWHERE), (str(figures/f"claims-{name}.csv"),)),
     ]
 
-def reproduce(arm="as_run", size="smoke", overrides=(), source="nsynth", path=(MINI,), out=None, figures=None) -> tuple[Path, Path]:
+def reproduce(arm="as_run", size="smoke", overrides=(), source="nsynth", path=(MINI,), out=None, figures=None, pairs=50) -> tuple[Path, Path]:
     """Run the reproduction of `arm` at `size`; returns the run folder (default: `runs/` and `run_name`) and the figures folder
-    (default: `figures`, or with overrides `figures` in the run folder).
+    (default: `figures`, or with overrides `figures` in the run folder). `pairs` of each test set are judged, of 50.
 
     Raises `InputError` if the recipe is wrong, the `source` at `path` has too few notes, or a step fails.
     """
@@ -162,12 +161,20 @@ def reproduce(arm="as_run", size="smoke", overrides=(), source="nsynth", path=(M
     except InputError as error: raise InputError(f"{error}; or name a larger set with --path") from None
     folder = Path(out) if out else Path("runs")/run_name(arm, size, overrides)
     figures = Path(figures) if figures else folder/"figures" if overrides else Path("figures")
-    run_steps(reproduction(arm, size, overrides, source, [str(p) for p in path], folder, figures), folder, dict(arm=arm, size=size, overrides=list(overrides)))
+    run_steps(reproduction(arm, size, overrides, source, [str(p) for p in path], folder, figures, pairs), folder, dict(arm=arm, size=size, overrides=list(overrides)))
     return folder, figures
 
 # %% ../nbs/52_reproduce.ipynb #reproduce-study
-def study_steps(weights: dict[str, str], out: Path, figures: Path, pairs: int) -> list[Step]:
-    "A step for each cell of the grid of each checkpoint (`weights`: folders by name), and the page."
+def checkpoint_size(folder) -> str:
+    "A line on a checkpoint: its widths and, in a run's folder, steps and seed."
+    folder = Path(folder)
+    line, run = f"widths {json.loads((folder/'config.json').read_text())['widths']}", folder.parent/"run.json"
+    if not (run.is_file() and folder.name.startswith("epoch-")): return line
+    about = json.loads(run.read_text())
+    return f"{line}, {int(folder.name[6:])*(about['clips']//about['training']['batch']):,} steps of {about['training']['batch']} clips, seed {about['training']['seed']}"
+
+def study_steps(weights: dict[str, str], out: Path, figures: Path, pairs: int, about: dict[str, str]) -> list[Step]:
+    "A step for each cell of the grid of each checkpoint (`weights`: folders by name, `about`: a line on each), and the page."
     cells = []
     for name, folder in weights.items():
         for axis in AXES:
@@ -177,7 +184,7 @@ def study_steps(weights: dict[str, str], out: Path, figures: Path, pairs: int) -
                                   (str(folder), str(TEST_SETS)), (table,), notebook="adain"))
     tables = [cell.outputs[0] for cell in cells]
     maps = [str(figures/f"adain-study-{name}-{which}.png") for name in weights for which in ("notes", "phrases")]
-    return [*cells, Step("adain_page", dict(cells=tables, pairs=pairs, work=str(out), out=str(figures)), tuple(tables), (str(figures/"adain-study.csv"), *maps))]
+    return [*cells, Step("adain_page", dict(cells=tables, about=about, pairs=pairs, work=str(out), out=str(figures)), tuple(tables), (str(figures/"adain-study.csv"), *maps))]
 
 def study(weights: dict[str, str], out="runs/adain-study", figures="figures", pairs: int = 12) -> Path:
     """Run the grid of the AdaIN study on checkpoints (`weights`: folders by name) over the first `pairs` of each test set; returns `figures`.
@@ -187,5 +194,6 @@ def study(weights: dict[str, str], out="runs/adain-study", figures="figures", pa
     for name, folder in weights.items():
         if not re.fullmatch(r"[\w.-]+", name): raise InputError(f"{name}: name these weights with letters and digits, as in --weights mine={folder}")
         check_weights(folder)
-    run_steps(study_steps(weights, Path(out), Path(figures), pairs), out, dict(weights={name: str(folder) for name, folder in weights.items()}, pairs=pairs))
+    about = {name: checkpoint_size(folder) for name, folder in weights.items()}
+    run_steps(study_steps(weights, Path(out), Path(figures), pairs, about), out, dict(weights={name: str(folder) for name, folder in weights.items()}, pairs=pairs))
     return Path(figures)

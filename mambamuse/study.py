@@ -40,17 +40,17 @@ def study_cell(name: str, weights, axis: str, sites: str, out, n: int) -> pd.Dat
 
 # %% ../nbs/48_adain_study.ipynb #study-heat-maps
 def heat_maps(study: pd.DataFrame, which: str, ends: dict | None = None):
-    "A figure of `study` on one test set: a row of maps for each metric, a column for axis and bypass; places down, alpha across. `ends` gives CP-CONTENT's and CP-STYLE's values by metric."
+    "A figure of `study` on one test set: a row of maps for each metric, a column for axis and bypass; places down, alpha across. `ends`: CP-CONTENT's and CP-STYLE's values by metric."
     panels = [(axis, bypass) for bypass in (True, False) for axis in AXES]
     figure, axes = plt.subplots(len(SHOWN), len(panels), figsize=(14, 2.3*len(SHOWN)), layout="constrained", sharex=True, sharey=True)
+    for ax, (axis, bypass) in zip(axes[0], panels): ax.set_title(f"{axis} axis, 32-channel skip {'kept' if bypass else 'dropped'}", fontsize=10)
     for line, (metric, title) in zip(axes, SHOWN.items()):
         of = study[(study.set == which) & (study.metric == metric)]
         for ax, (axis, bypass) in zip(line, panels):
             grid = of[(of.axis == axis) & (of.bypass == bypass)].pivot(index="places", columns="alpha", values="value").loc[list(SITES)]
             sns.heatmap(grid, ax=ax, vmin=of.value.min(), vmax=of.value.max(), annot=True, fmt=".2f", cmap="viridis_r", cbar=False, annot_kws=dict(size=7))
             ax.set(xlabel="", ylabel="")
-            if line is axes[0]: ax.set_title(f"{axis} axis, 32-channel skip {'kept' if bypass else 'dropped'}", fontsize=10)
-        line[0].set_ylabel(title + ("\nCP-CONTENT {:.2f}, CP-STYLE {:.2f}".format(*ends[metric]) if ends else ""), fontsize=9)
+        line[0].set_ylabel(title + ("\n(content {:.2f}, style {:.2f})".format(*ends[metric]) if ends else ""), fontsize=9)
     figure.supxlabel("alpha", fontsize=10)
     return figure
 
