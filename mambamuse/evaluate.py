@@ -153,13 +153,15 @@ def results(pairs: pd.DataFrame, systems: list[System], out, workers: int | None
     "A row for each system and pair, with `scores` and `embeddings`; from `out/results.jsonl` where it is there already."
     out, code, rows = Path(out), code_key(), pairs.to_dict("records")
     out.mkdir(parents=True, exist_ok=True)
+    before = (out/"results.jsonl").read_bytes() if (out/"results.jsonl").is_file() else b""
+    cut_off = before and not before.endswith(b"\n")
     jobs = {job_key(system, row, code): (system, row) for row in rows for system in systems}
     done = read_results(out/"results.jsonl")
     todo = {key: job for key, job in jobs.items() if key not in done}
     place = lambda system: out/"outputs"/re.sub(r"[^\w.-]+", "_", system.name)
     work = lambda key, system, row: dict(key=key) | judge(system, row, place(system))
     with parallel_config(backend="loky", inner_max_num_threads=1), open(out/"results.jsonl", "a") as file:
-        if file.tell(): file.write("\n")  # ends a line that was cut off
+        if cut_off: file.write("\n")
         made = Parallel(n_jobs=min(workers or os.cpu_count(), len(todo) or 1), return_as="generator_unordered")(delayed(work)(key, *job) for key, job in todo.items())
         for result in tqdm(made, total=len(todo), desc="evaluate", unit="pair", delay=2):
             file.write(json.dumps(result) + "\n")

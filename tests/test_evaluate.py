@@ -49,7 +49,7 @@ def test_the_trivial_rows_are_what_they_must_be(four):
 
 
 def test_the_same_run_gives_the_same_numbers_and_costs_nothing(four):
-    before = {name: (four/"out"/name).read_bytes() for name in ("scores.csv", "baselines.csv", "table.csv", "table.md", "index.html")}
+    before = {name: (four/"out"/name).read_bytes() for name in ("results.jsonl", "scores.csv", "baselines.csv", "table.csv", "table.md", "index.html")}
     stamps = {p: p.stat().st_mtime_ns for p in (four/"out"/"outputs").rglob("*.flac")}
     evaluate(read_pairs(four/"pairs.csv"), four/"out", [System("output", given="output")], workers=1)
     assert before == {name: (four/"out"/name).read_bytes() for name in before}
