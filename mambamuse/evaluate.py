@@ -19,6 +19,7 @@ import os
 import re
 
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 import numpy as np
 import pandas as pd
@@ -160,13 +161,15 @@ def results(pairs: pd.DataFrame, systems: list[System], out, workers: int | None
     todo = {key: job for key, job in jobs.items() if key not in done}
     place = lambda system: out/"outputs"/re.sub(r"[^\w.-]+", "_", system.name)
     work = lambda key, system, row: dict(key=key) | judge(system, row, place(system))
+    made_by = min(workers or os.cpu_count(), len(todo) or 1)
     with parallel_config(backend="loky", inner_max_num_threads=1), open(out/"results.jsonl", "a") as file:
         if cut_off: file.write("\n")
-        made = Parallel(n_jobs=min(workers or os.cpu_count(), len(todo) or 1), return_as="generator_unordered")(delayed(work)(key, *job) for key, job in todo.items())
+        made = Parallel(n_jobs=made_by, return_as="generator_unordered")(delayed(work)(key, *job) for key, job in todo.items())
         for result in tqdm(made, total=len(todo), desc="evaluate", unit="pair", delay=2):
             file.write(json.dumps(result) + "\n")
             file.flush()
             done[result["key"]] = result
+        if todo and made_by > 1: get_reusable_executor().shutdown(wait=True)  # workers left idle would keep a process that was forked from ending
     about = [column for column in pairs if column != "output"]
     made = [dict(system=system.name, **{k: row[k] for k in about}, **{k: done[key][k] for k in ("output", "scores", "embeddings")}) for key, (system, row) in jobs.items()]
     order = [system.name for system in systems]

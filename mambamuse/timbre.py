@@ -211,7 +211,7 @@ def shipped(kind: type) -> nn.Module:
 @torch.inference_mode()
 def hear(kind: type, x: np.ndarray) -> torch.Tensor:
     "MFCC `(n, 12, frames)` -> `(n, features)` by the trained network of a kind."
-    return shipped(kind)(torch.from_numpy(np.ascontiguousarray(x)))
+    return shipped(kind)(torch.from_numpy(np.array(x)))
 
 # %% ../nbs/45_timbre.ipynb #timbre-distance
 def embed(audio: np.ndarray) -> np.ndarray:
