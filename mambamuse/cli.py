@@ -20,8 +20,8 @@ from .audio import InputError
 # %% ../nbs/53_cli.ipynb #cli-app
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, help="One-shot timbre transfer: a companion to the MambaMuse paper.")
 
-Arm = Annotated[str, typer.Option(help="Which system: as_run (the released code) or as_written (the paper's text).")]
-Size = Annotated[str, typer.Option(help="How much of it: smoke (minutes), small (a night) or paper (a GPU and NSynth).")]
+Arm = Annotated[str, typer.Option(help="Which system: as_run (the released code), as_written (the paper's text) or paired (what works: trained on triplets).")]
+Size = Annotated[str, typer.Option(help="How much of it: smoke (minutes), half (hours on one core, on triplets), small (a night) or paper (a GPU and NSynth).")]
 Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Single fields of the recipe, such as training.epochs=3.", show_default=False)]
 Source = Annotated[str, typer.Option(help="Kind of source: nsynth (archives or folders), hub, folder (your recordings), soundfont (notes) or phrases (triplets from soundfonts).")]
 Paths = Annotated[Optional[list[Path]], typer.Option("--path", help="Where it is: a folder, a name on the Hub, or soundfonts (the option can be repeated).", show_default="mini-nsynth, inside the package")]

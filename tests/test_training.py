@@ -247,3 +247,9 @@ def test_what_a_step_of_transfer_asks_for():
     assert torch.equal(generated, trainer.generator(content, style)) and torch.equal(reference, target)
     loss = lambda *triplet, alpha: trainer.generator_loss(torch.cat(triplet, 1), alpha)[0]["total"].item()
     assert loss(content, style, target, alpha=0.) == loss(content, target, style, alpha=0.) != loss(content, style, target, alpha=1.)
+
+
+def test_the_arm_paired_trains_on_the_embedded_notes(tmp_path):
+    notes = ["data.train=102", "data.valid=16", "data.test=16", "data.clip=4112", "model.widths=[2,2,2,2]", "training.batch=2"]
+    summary = train_recipe(tmp_path / "run", "paired", "smoke", notes, steps=2, seed=3)
+    assert summary["steps"] == 2 and load_model(tmp_path / "run" / "epoch-001").alphas[5:] == (1, 1, 1, 0)
