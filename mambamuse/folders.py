@@ -48,8 +48,8 @@ def transfer_folder(folder, style, out, alpha: float = 1., weights=None, match_l
     done, counts, taken = read_record(out), dict(made=0, kept=0, failed=0), {}
     def write(record):
         with written_beside(out/RECORD) as part: part.write_text(json.dumps(record, indent=1))
-    for content, name in (bar := tqdm(files.items(), desc="transfer", unit="file")):
-        bar.set_postfix_str(str(content))
+    for content, name in (bar := tqdm(files.items(), desc="transfer", unit="file", delay=2)):
+        bar.set_postfix_str(str(content), refresh=False)
         try:
             if (first := taken.setdefault(name, content)) != content: raise InputError(f"{folder/content}: would become {name}, as {first} does; rename one of them")
             key = sha256(json.dumps([file_hash(folder/content), *settings]).encode()).hexdigest()
