@@ -118,9 +118,9 @@ class Transfer:
 
     def blocks(self, content, survey: Survey):
         "Yield the output for the recording `content` as `(channels, time)` blocks, at its rate, and as long."
-        level, blended, left = np.float32(survey.peak/PEAK or 1.), any(self.alphas), survey.frames
+        level, blended, left = np.float32(survey.peak/PEAK), any(self.alphas), survey.frames
         back = resampler(SAMPLE_RATE, survey.rate, survey.channels)
-        def heard(): return (block/level for block in watched(sound(content), survey.frames//survey.rate + 2))
+        def heard(): return (block/(level or 1) for block in watched(sound(content), survey.frames//survey.rate + 2))
         known = measured(self.model, heard, self.style, self.alphas) if blended and self.model.axis == "clip" else None
         stream = Stream(self.model, self.style if blended else None, self.alphas, known)
         for y in chain(map(stream.push, heard()), [None]):

@@ -40,12 +40,20 @@ class Loudness:
         sums = np.diff(np.concatenate([[0], np.cumsum(power)])[edges])
         self.powers, self.rest = np.concatenate([self.powers, sums/(self.rate/per_second)]), power[edges[-1]:]
 
-    def value(self) -> float:
-        "LUFS of all that was pushed; minus infinity if it is silent or below the gate."
+    def value(self, gain: float = 0.) -> float:
+        "LUFS of all that was pushed, made louder by `gain` in dB; minus infinity if it is silent or below the gate."
         powers = self.powers if len(self.powers) >= 4 else np.pad([*self.powers, 10*self.rest.sum()/self.rate], (0, 3 - len(self.powers)))
-        blocks = np.lib.stride_tricks.sliding_window_view(powers, 4).mean(1)
+        blocks = np.lib.stride_tricks.sliding_window_view(powers, 4).mean(1)*10**(gain/10)
         blocks = blocks[blocks >= 10**((-70 + .691)/10)]
         return float(lufs(blocks[blocks > blocks.mean()/10].mean())) if len(blocks) else -np.inf
+
+    def gain_to(self, loudness: float) -> float:
+        "The gain in dB that makes what was pushed `loudness` LUFS loud; 0 if one of the two is silent. Found in steps, since a gain lifts blocks over the gate."
+        power = max(self.powers.max(initial=0), self.rest.mean() if len(self.rest) else 0)
+        if not power or not np.isfinite(loudness): return 0.
+        gain = loudness - lufs(power)   # so much that its loudest part is not below the gate
+        for _ in range(20): gain += np.nan_to_num(loudness - self.value(gain), posinf=10.)
+        return float(gain)
 
 # %% ../nbs/33_loudness.ipynb #loudness-matched
 def matched(blocks, loudness: float, rate: int, out):
@@ -58,7 +66,6 @@ def matched(blocks, loudness: float, rate: int, out):
             peak = max(peak, float(abs(block).max(initial=0)))
             np.save(kept, block)
         kept.seek(0)
-        wanted, allowed = loudness - meter.value(), 20*np.log10(LIMIT/peak) if peak else 0.
-        if not np.isfinite(wanted): wanted = 0.
+        wanted, allowed = meter.gain_to(loudness), 20*np.log10(LIMIT/peak) if peak else 0.
         if wanted > allowed: tqdm.write(f"{out}: {wanted - allowed:.1f} LU quieter than the content, so that it does not clip", file=sys.stderr)
         for _ in iter(lambda: kept.peek(1), b""): yield np.load(kept)*np.float32(10**(min(wanted, allowed)/20))
