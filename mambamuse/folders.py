@@ -21,9 +21,8 @@ from .transfer import check_weights, newest_weights
 # %% ../nbs/35_folders.ipynb #folders-targets
 def targets(folder, out) -> dict[Path, Path]:
     "Each recording below `folder` and the file below `out` that it becomes. Raises `InputError` if there is none, or `out` is `folder`."
-    folder, out = Path(folder).absolute(), Path(out).absolute()
-    if out.resolve() == folder.resolve(): raise InputError(f"{out}: holds the recordings themselves; name another folder to write")
-    found = [path.relative_to(folder) for path in recordings(folder) if not path.is_relative_to(out)]
+    if Path(out).resolve() == Path(folder).resolve(): raise InputError(f"{out}: holds the recordings themselves; name another folder to write")
+    found = [path.relative_to(folder) for path in recordings(folder) if not path.resolve().is_relative_to(Path(out).resolve())]
     return {path: path if path.suffix.lower() in FORMATS else path.with_suffix(".wav") for path in found}
 
 # %% ../nbs/35_folders.ipynb #folders-transfer-folder
