@@ -30,28 +30,38 @@ Count = Annotated[Optional[int], typer.Option(help="Instead of the recipe's; mam
 # %% ../nbs/53_cli.ipynb #cli-transfer
 @app.command()
 def transfer(
-    content: Annotated[Path, typer.Argument(help="The recording to keep: its notes, rate, channels and length.")],
+    content: Annotated[Path, typer.Argument(help="The recording to keep: its notes, rate, channels and length; or a folder of recordings.")],
     style: Annotated[Path, typer.Argument(help="The recording whose timbre to borrow, or a style file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .wav, .flac, .ogg or .mp3.")] = Path("out.wav"),
+    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="The file to write: .wav, .flac, .ogg or .mp3; for a folder, a folder.", show_default="out.wav")] = None,
     alpha: Annotated[float, typer.Option(help="From 0 (content) to 1 (the full transfer).")] = 1.,
+    match_loudness: Annotated[bool, typer.Option("--match-loudness", help="Make the output as loud as the content (BS.1770), as far as it does not clip.")] = False,
     weights: Annotated[Optional[Path], typer.Option(help="A weights folder.", show_default="the newest checkpoint under runs/")] = None,
 ):
-    """Give one recording the timbre of another.
+    """Give one recording, or each one in a folder, the timbre of another.
 
-    Example: mambamuse transfer voice.wav trumpet.wav -o voice-as-trumpet.wav --alpha 0.7
+    Of a folder, what was done with the same settings is skipped, so a run that was cut off goes on; a recording that cannot be used is named, and the others are done.
+
+    Examples: mambamuse transfer voice.wav trumpet.wav -o voice-as-trumpet.wav --alpha 0.7
+
+    mambamuse transfer takes trumpet.style -o takes-as-trumpet --match-loudness
     """
+    from mambamuse.folders import transfer_folder
     from mambamuse.live import stream_file
     from mambamuse.transfer import newest_weights
-    if weights is None and content.is_file() and style.is_file():
-        weights = newest_weights()
-        typer.echo(f"weights: {weights}", err=True)
-    typer.echo(stream_file(content, style, out, alpha, weights))
+    if content.is_dir() and out is None: raise InputError(f"{content}: is a folder, so name the folder to write with -o")
+    chosen = weights or (newest_weights() if content.exists() and style.exists() else None)
+    if not content.is_dir(): typer.echo(stream_file(content, style, out or Path("out.wav"), alpha, chosen, match_loudness))
+    else:
+        counts = transfer_folder(content, style, out, alpha, chosen, match_loudness)
+        typer.echo(f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+    if weights is None: typer.echo(f"weights: {chosen}", err=True)
+    if content.is_dir() and counts["failed"]: raise InputError(f"{content}: {counts['failed']} of {sum(counts.values())} recordings could not be transferred; each is named above")
 
 # %% ../nbs/53_cli.ipynb #cli-style
 @app.command()
 def style(
-    sources: Annotated[list[str], typer.Argument(metavar="SOUND... | STYLE=SHARE...", help="Recordings, whose styles are averaged; with --mix, style files and their shares.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The style file to write.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOUND... | STYLE=SHARE...", help="Recordings, or folders of them, whose styles are averaged; with --mix, style files and their shares.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The style file to write, .style.")],
     mix: Annotated[bool, typer.Option("--mix", help="Mix style files instead of measuring recordings.")] = False,
     weights: Annotated[Optional[Path], typer.Option(help="A weights folder.", show_default="the newest checkpoint under runs/")] = None,
 ):
@@ -152,7 +162,7 @@ def train(out: Annotated[Path, typer.Option(help="The run folder to write.")],
           data: Annotated[Optional[Path], typer.Option(help="A dataset folder made by prepare.", show_default="the embedded notes, prepared as OUT/data")] = None,
           steps: Annotated[Optional[int], typer.Option(help="Steps to train for, in all.", min=1, show_default="the recipe's epochs")] = None,
           seed: Annotated[Optional[int], typer.Option(help="Of the weights.", show_default="the recipe's")] = None,
-          resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in OUT, if there is one.")] = False,
+          resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in OUT, if there is one; repeat the other settings as they were.")] = False,
           minutes: Annotated[float, typer.Option(help="Stop after so long, with a checkpoint; 0: never.", min=0)] = 0.,
           tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write OUT/tensorboard, too.")] = False):
     """Train a recipe; the losses are in OUT/metrics.jsonl. Ctrl-C and SIGTERM end it with a checkpoint. With several GPUs: accelerate launch $(which mambamuse) train ...
