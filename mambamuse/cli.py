@@ -35,7 +35,7 @@ def transfer(
     out: Annotated[Optional[Path], typer.Option("--out", "-o", help="The file to write: .wav, .flac, .ogg or .mp3; for a folder, a folder.", show_default="out.wav")] = None,
     alpha: Annotated[float, typer.Option(help="From 0 (content) to 1 (the full transfer).")] = 1.,
     match_loudness: Annotated[bool, typer.Option("--match-loudness", help="Make the output as loud as the content (BS.1770), as far as it does not clip.")] = False,
-    weights: Annotated[Optional[Path], typer.Option(help="A weights folder.", show_default="the newest checkpoint under runs/")] = None,
+    weights: Annotated[Optional[Path], typer.Option(help="A weights folder, such as an epoch of a run.", show_default="the package's")] = None,
 ):
     """Give one recording, or each one in a folder, the timbre of another.
 
@@ -47,15 +47,11 @@ def transfer(
     """
     from mambamuse.folders import transfer_folder
     from mambamuse.live import stream_file
-    from mambamuse.transfer import newest_weights
     if content.is_dir() and out is None: raise InputError(f"{content}: is a folder, so name the folder to write with -o")
-    chosen = weights or (newest_weights() if content.exists() and style.exists() else None)
-    if not content.is_dir(): typer.echo(stream_file(content, style, out or Path("out.wav"), alpha, chosen, match_loudness))
-    else:
-        counts = transfer_folder(content, style, out, alpha, chosen, match_loudness)
-        typer.echo(f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
-    if weights is None: typer.echo(f"weights: {chosen}", err=True)
-    if content.is_dir() and counts["failed"]: raise InputError(f"{content}: {counts['failed']} of {sum(counts.values())} recordings could not be transferred; each is named above")
+    if not content.is_dir(): return typer.echo(stream_file(content, style, out or Path("out.wav"), alpha, weights, match_loudness))
+    counts = transfer_folder(content, style, out, alpha, weights, match_loudness)
+    typer.echo(f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+    if counts["failed"]: raise InputError(f"{content}: {counts['failed']} of {sum(counts.values())} recordings could not be transferred; each is named above")
 
 # %% ../nbs/53_cli.ipynb #cli-style
 @app.command()
@@ -63,7 +59,7 @@ def style(
     sources: Annotated[list[str], typer.Argument(metavar="SOUND... | STYLE=SHARE...", help="Recordings, or folders of them, whose styles are averaged; with --mix, style files and their shares.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The style file to write, .style.")],
     mix: Annotated[bool, typer.Option("--mix", help="Mix style files instead of measuring recordings.")] = False,
-    weights: Annotated[Optional[Path], typer.Option(help="A weights folder.", show_default="the newest checkpoint under runs/")] = None,
+    weights: Annotated[Optional[Path], typer.Option(help="A weights folder, such as an epoch of a run.", show_default="the package's")] = None,
 ):
     """Keep the timbre of recordings in a style file, which transfer takes in place of a recording; or mix such files.
 
@@ -81,7 +77,7 @@ def live(
     block: Annotated[int, typer.Option(help="Samples at 16 kHz that are processed at a time.", min=1)] = 256,
     alpha: Annotated[float, typer.Option(help="From 0 (content) to 1 (the full transfer).")] = 1.,
     seconds: Annotated[Optional[float], typer.Option(help="With the sound card: how long.", show_default="until interrupted")] = None,
-    weights: Annotated[Optional[Path], typer.Option(help="A weights folder.", show_default="the newest checkpoint under runs/")] = None,
+    weights: Annotated[Optional[Path], typer.Option(help="A weights folder, such as an epoch of a run.", show_default="the package's")] = None,
 ):
     """Transfer as the sound comes in; prints latency, computing time per block and drop-outs as JSON.
 
@@ -222,14 +218,14 @@ def evaluate(
     """Judge a timbre transfer on pairs of recordings, beside two trivial and two classical methods.
 
     The pairs come from --pairs, --set, or --content and --style. Judged are the outputs that --pairs names; else each --method and
-    --weights; else the newest checkpoint under runs/. At most 10 s of each recording. A run that was cut off goes on.
+    --weights; else the package's weights. At most 10 s of each recording. A run that was cut off goes on.
 
     Examples: mambamuse evaluate --set phrases --out judged
 
     mambamuse evaluate --pairs pairs.csv --weights mine=runs/mine/epoch-010 --out judged
     """
     from mambamuse.evaluate import MAIN, named_weights, pair_folders, read_pairs, shipped_pairs, System, evaluate as run, wide
-    from mambamuse.transfer import newest_weights
+    from mambamuse.generator import SHIPPED
     if sum((pairs is not None, test_set is not None, content is not None or style is not None)) != 1: raise InputError("evaluate needs pairs from one place: --pairs FILE, --set NAME, or --content DIR with --style DIR")
     if (content is None) != (style is None): raise InputError("--content DIR needs --style DIR, and the other way round")
     table, name = (read_pairs(pairs), pairs.stem) if pairs else (shipped_pairs(test_set), test_set) if test_set else (pair_folders(content, style), f"{content.name} and {style.name}")
@@ -237,7 +233,7 @@ def evaluate(
     given = "output" in table
     if given and (method or weights): raise InputError(f"{pairs}: names outputs, so they are judged; leave --method and --weights away, or the column out")
     systems = [System(m, method=m) for m in method or ()] + [System(n, weights=w, alpha=alpha) for n, w in map(named_weights, weights or ())]
-    if not systems: systems = [System("output", given="output")] if given else [System(str(newest := newest_weights()), weights=str(newest), alpha=alpha)]
+    if not systems: systems = [System("output", given="output")] if given else [System("mambamuse", weights=str(SHIPPED), alpha=alpha)]
     made = run(table, out, systems, name, workers)
     typer.echo(wide(made, MAIN).to_string())
     typer.echo(f"{out}: scores.csv, baselines.csv, table.csv, table.md, index.html")

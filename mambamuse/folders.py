@@ -16,7 +16,8 @@ from tqdm import tqdm
 from .audio import FORMATS, InputError, check_folder, recordings, written_beside
 from .live import Transfer
 from .prepare import sha256 as file_hash
-from .transfer import check_weights, newest_weights
+from .generator import SHIPPED
+from .transfer import check_weights
 
 # %% ../nbs/35_folders.ipynb #folders-targets
 def targets(folder, out) -> dict[Path, Path]:
@@ -40,7 +41,7 @@ def transfer_folder(folder, style, out, alpha: float = 1., weights=None, match_l
     Goes on where it was cut off. Arguments as for `Transfer`. A recording that cannot be used is named on standard error, the others are done.
     Raises `InputError` if the folders, the style, the weights or alpha cannot be used.
     """
-    folder, out, weights = Path(folder), check_folder(out), check_weights(weights or newest_weights())
+    folder, out, weights = Path(folder), check_folder(out), check_weights(weights or SHIPPED)
     files, transfer = targets(folder, out), Transfer(style, alpha, weights, match_loudness)
     settings = [file_hash(style), *(file_hash(weights/name) for name in ("config.json", "model.safetensors")), float(alpha), match_loudness]
     out.mkdir(parents=True, exist_ok=True)

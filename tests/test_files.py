@@ -247,11 +247,3 @@ def test_a_style_of_a_folder_and_its_file(studio, session, monkeypatch):
     (session / "plain").touch()
     assert stat.S_IMODE(os.stat(session / "x.style").st_mode) == stat.S_IMODE(os.stat(session / "plain").st_mode)
     assert command("style", "in", "-o", "x.wav", "--weights", studio / "clip")[0] == "x.wav: the name of a style file ends in .style" and not (session / "x.wav").exists()
-
-
-def test_weights_are_named_only_when_they_were_used(session, monkeypatch):
-    monkeypatch.chdir(session)
-    MambaMuse(widths=(4, 8, 16, 32)).save_pretrained(session / "runs" / "mine" / "epoch-001"), (session / "bad.wav").write_text("no")
-    failed, out, err = command("transfer", "bad.wav", "in/a.flac")
-    assert failed.startswith("bad.wav: not audio") and not out + err
-    assert command("transfer", "in/song/b.ogg", "in/a.flac") == ("", "out.wav\n", "weights: runs/mine/epoch-001\n")
