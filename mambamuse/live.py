@@ -64,7 +64,7 @@ def measured(model, blocks, style, alphas) -> list:
         stream.net = network(model, [*places("clip", style, alphas, met)[:stage[0]], *listen, *[Each(same)]*(len(PLACES) - 1 - stage[-1])])
         for block in blocks(): stream.push(block)
         stream.flush()
-        for place, layer in zip(stage, listen): met[place] = layer.statistics()
+        for place, layer in zip(stage, listen): met[place] = layer.statistics() if layer.count else None  # without bypass, the last skip leads nowhere
     return met
 
 # %% ../nbs/35_live.ipynb #live-stream-file
