@@ -12,7 +12,7 @@ setup(
     author_email=cfg["author_email"], license="MIT", keywords=cfg["keywords"], url=cfg["git_url"],
     long_description=Path("README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
     packages=find_packages(include=["mambamuse", "mambamuse.*"]),
-    package_data={"mambamuse": ["arms/*.toml", "sizes/*.toml", "mini_nsynth/**/*", "basic_pitch/*", "test_sets/**/*", "timbre_net/*"]},
+    package_data={"mambamuse": ["arms/*.toml", "sizes/*.toml", "mini_nsynth/**/*", "basic_pitch/*", "test_sets/**/*", "timbre_net/*", "weights/*"]},
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "cuda": cfg["extra_cuda"].split(), "synth": cfg["extra_synth"].split(),
                     "bench": cfg["extra_bench"].split(), "tensorboard": cfg["extra_tensorboard"].split(),

@@ -20,8 +20,8 @@ from .audio import InputError
 # %% ../nbs/53_cli.ipynb #cli-app
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, help="One-shot timbre transfer: a companion to the MambaMuse paper.")
 
-Arm = Annotated[str, typer.Option(help="Which system: as_run (the released code) or as_written (the paper's text).")]
-Size = Annotated[str, typer.Option(help="How much of it: smoke (minutes), small (a night) or paper (a GPU and NSynth).")]
+Arm = Annotated[str, typer.Option(help="Which system: as_run (the released code), as_written (the paper's text) or paired (what works: trained on triplets).")]
+Size = Annotated[str, typer.Option(help="How much of it: smoke (minutes), half (hours on one core, on triplets), small (a night) or paper (a GPU and NSynth).")]
 Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Single fields of the recipe, such as training.epochs=3.", show_default=False)]
 Source = Annotated[str, typer.Option(help="Kind of source: nsynth (archives or folders), hub, folder (your recordings), soundfont (notes) or phrases (triplets from soundfonts).")]
 Paths = Annotated[Optional[list[Path]], typer.Option("--path", help="Where it is: a folder, a name on the Hub, or soundfonts (the option can be repeated).", show_default="mini-nsynth, inside the package")]
@@ -30,30 +30,36 @@ Count = Annotated[Optional[int], typer.Option(help="Instead of the recipe's; mam
 # %% ../nbs/53_cli.ipynb #cli-transfer
 @app.command()
 def transfer(
-    content: Annotated[Path, typer.Argument(help="The recording to keep: its notes, rate, channels and length.")],
+    content: Annotated[Path, typer.Argument(help="The recording to keep: its notes, rate, channels and length; or a folder of recordings.")],
     style: Annotated[Path, typer.Argument(help="The recording whose timbre to borrow, or a style file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .wav, .flac, .ogg or .mp3.")] = Path("out.wav"),
+    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="The file to write: .wav, .flac, .ogg or .mp3; for a folder, a folder.", show_default="out.wav")] = None,
     alpha: Annotated[float, typer.Option(help="From 0 (content) to 1 (the full transfer).")] = 1.,
-    weights: Annotated[Optional[Path], typer.Option(help="A weights folder.", show_default="the newest checkpoint under runs/")] = None,
+    match_loudness: Annotated[bool, typer.Option("--match-loudness", help="Make the output as loud as the content (BS.1770), as far as it does not clip.")] = False,
+    weights: Annotated[Optional[Path], typer.Option(help="A weights folder, such as an epoch of a run.", show_default="the package's")] = None,
 ):
-    """Give one recording the timbre of another.
+    """Give one recording, or each one in a folder, the timbre of another.
 
-    Example: mambamuse transfer voice.wav trumpet.wav -o voice-as-trumpet.wav --alpha 0.7
+    Of a folder, what was done with the same settings is skipped, so a run that was cut off goes on; a recording that cannot be used is named, and the others are done.
+
+    Examples: mambamuse transfer voice.wav trumpet.wav -o voice-as-trumpet.wav --alpha 0.7
+
+    mambamuse transfer takes trumpet.style -o takes-as-trumpet --match-loudness
     """
+    from mambamuse.folders import transfer_folder
     from mambamuse.live import stream_file
-    from mambamuse.transfer import newest_weights
-    if weights is None and content.is_file() and style.is_file():
-        weights = newest_weights()
-        typer.echo(f"weights: {weights}", err=True)
-    typer.echo(stream_file(content, style, out, alpha, weights))
+    if content.is_dir() and out is None: raise InputError(f"{content}: is a folder, so name the folder to write with -o")
+    if not content.is_dir(): return typer.echo(stream_file(content, style, out or Path("out.wav"), alpha, weights, match_loudness))
+    counts = transfer_folder(content, style, out, alpha, weights, match_loudness)
+    typer.echo(f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+    if counts["failed"]: raise InputError(f"{content}: {counts['failed']} of {sum(counts.values())} recordings could not be transferred; each is named above")
 
 # %% ../nbs/53_cli.ipynb #cli-style
 @app.command()
 def style(
-    sources: Annotated[list[str], typer.Argument(metavar="SOUND... | STYLE=SHARE...", help="Recordings, whose styles are averaged; with --mix, style files and their shares.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The style file to write.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOUND... | STYLE=SHARE...", help="Recordings, or folders of them, whose styles are averaged; with --mix, style files and their shares.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The style file to write, .style.")],
     mix: Annotated[bool, typer.Option("--mix", help="Mix style files instead of measuring recordings.")] = False,
-    weights: Annotated[Optional[Path], typer.Option(help="A weights folder.", show_default="the newest checkpoint under runs/")] = None,
+    weights: Annotated[Optional[Path], typer.Option(help="A weights folder, such as an epoch of a run.", show_default="the package's")] = None,
 ):
     """Keep the timbre of recordings in a style file, which transfer takes in place of a recording; or mix such files.
 
@@ -71,7 +77,7 @@ def live(
     block: Annotated[int, typer.Option(help="Samples at 16 kHz that are processed at a time.", min=1)] = 256,
     alpha: Annotated[float, typer.Option(help="From 0 (content) to 1 (the full transfer).")] = 1.,
     seconds: Annotated[Optional[float], typer.Option(help="With the sound card: how long.", show_default="until interrupted")] = None,
-    weights: Annotated[Optional[Path], typer.Option(help="A weights folder.", show_default="the newest checkpoint under runs/")] = None,
+    weights: Annotated[Optional[Path], typer.Option(help="A weights folder, such as an epoch of a run.", show_default="the package's")] = None,
 ):
     """Transfer as the sound comes in; prints latency, computing time per block and drop-outs as JSON.
 
@@ -152,7 +158,7 @@ def train(out: Annotated[Path, typer.Option(help="The run folder to write.")],
           data: Annotated[Optional[Path], typer.Option(help="A dataset folder made by prepare.", show_default="the embedded notes, prepared as OUT/data")] = None,
           steps: Annotated[Optional[int], typer.Option(help="Steps to train for, in all.", min=1, show_default="the recipe's epochs")] = None,
           seed: Annotated[Optional[int], typer.Option(help="Of the weights.", show_default="the recipe's")] = None,
-          resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in OUT, if there is one.")] = False,
+          resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in OUT, if there is one; repeat the other settings as they were.")] = False,
           minutes: Annotated[float, typer.Option(help="Stop after so long, with a checkpoint; 0: never.", min=0)] = 0.,
           tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write OUT/tensorboard, too.")] = False):
     """Train a recipe; the losses are in OUT/metrics.jsonl. Ctrl-C and SIGTERM end it with a checkpoint. With several GPUs: accelerate launch $(which mambamuse) train ...
@@ -212,14 +218,14 @@ def evaluate(
     """Judge a timbre transfer on pairs of recordings, beside two trivial and two classical methods.
 
     The pairs come from --pairs, --set, or --content and --style. Judged are the outputs that --pairs names; else each --method and
-    --weights; else the newest checkpoint under runs/. At most 10 s of each recording. A run that was cut off goes on.
+    --weights; else the package's weights. At most 10 s of each recording. A run that was cut off goes on.
 
     Examples: mambamuse evaluate --set phrases --out judged
 
     mambamuse evaluate --pairs pairs.csv --weights mine=runs/mine/epoch-010 --out judged
     """
     from mambamuse.evaluate import MAIN, named_weights, pair_folders, read_pairs, shipped_pairs, System, evaluate as run, wide
-    from mambamuse.transfer import newest_weights
+    from mambamuse.generator import SHIPPED
     if sum((pairs is not None, test_set is not None, content is not None or style is not None)) != 1: raise InputError("evaluate needs pairs from one place: --pairs FILE, --set NAME, or --content DIR with --style DIR")
     if (content is None) != (style is None): raise InputError("--content DIR needs --style DIR, and the other way round")
     table, name = (read_pairs(pairs), pairs.stem) if pairs else (shipped_pairs(test_set), test_set) if test_set else (pair_folders(content, style), f"{content.name} and {style.name}")
@@ -227,7 +233,7 @@ def evaluate(
     given = "output" in table
     if given and (method or weights): raise InputError(f"{pairs}: names outputs, so they are judged; leave --method and --weights away, or the column out")
     systems = [System(m, method=m) for m in method or ()] + [System(n, weights=w, alpha=alpha) for n, w in map(named_weights, weights or ())]
-    if not systems: systems = [System("output", given="output")] if given else [System(str(newest := newest_weights()), weights=str(newest), alpha=alpha)]
+    if not systems: systems = [System("output", given="output")] if given else [System("mambamuse", weights=str(SHIPPED), alpha=alpha)]
     made = run(table, out, systems, name, workers)
     typer.echo(wide(made, MAIN).to_string())
     typer.echo(f"{out}: scores.csv, baselines.csv, table.csv, table.md, index.html")

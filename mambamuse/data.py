@@ -64,10 +64,12 @@ class DataConfig:
     seed: int = 42
     short: str = "skip"                             # audio shorter than a clip: skip it, or pad it with zeros
     silence: float = -60.                           # dB of full scale: own or rendered audio that peaks below is skipped
+    held: float = 0.                                # share of phrase triplets that are one held note each
 
     def __post_init__(self):
         if min(self.train, self.valid, self.test) < 1: raise ValueError("train, valid and test must be at least 1")
         if self.clip % 16 or self.clip <= 4_096: raise ValueError(f"clip is {self.clip}, expected a multiple of 16 above 4,096 (half the longest STFT window)")
+        if not 0 <= self.held <= 1: raise ValueError(f"held is {self.held}, expected a share from 0 to 1")
         if self.short not in ("skip", "pad"): raise ValueError(f"short is {self.short!r}, expected skip or pad")
 
 # %% ../nbs/02_data.ipynb #data-keep

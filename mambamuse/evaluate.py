@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from .audio import FORMATS, SAMPLE_RATE, InputError, load, resample, save, written_beside
+from .audio import SAMPLE_RATE, InputError, check_folder, load, recordings, resample, save, written_beside
 from .baselines import METHODS
 from .metrics import METRICS, Metric, fad_infinity, frechet_distance, measure
 from .pitch import PITCH_METRICS
@@ -39,7 +39,7 @@ KINDS = ("content", "style", "target")
 LONGEST = 10*SAMPLE_RATE  # samples of each recording that are judged, from its start
 
 def read_pairs(path) -> pd.DataFrame:
-    "The list of pairs at `path`, with absolute paths. Raises `InputError` if it is not such a list, or names a file that does not exist."
+    "The list of pairs at `path`, with absolute paths and, in `attrs`, the `folder` that the list counts from. Raises `InputError` if it is not such a list, or names a file that does not exist."
     path = Path(path)
     if not path.is_file(): raise InputError(f"{path}: no such list of pairs")
     try: pairs = pd.read_csv(path, dtype={kind: str for kind in (*KINDS, "output")})
@@ -53,6 +53,7 @@ def read_pairs(path) -> pd.DataFrame:
             if not isinstance(name, str): raise InputError(f"{path}: line {line} has no {kind}")
             if not (path.parent/name).is_file(): raise InputError(f"{path}: line {line}, {kind}: no such file {path.parent/name}")
         pairs[kind] = [str((path.parent/name).resolve()) for name in pairs[kind]]
+    pairs.attrs["folder"] = str(path.parent.resolve())
     if pairs.pair.duplicated().any(): raise InputError(f"{path}: the pair {pairs.pair[pairs.pair.duplicated()].iloc[0]} is there twice")
     return pairs
 
@@ -64,13 +65,9 @@ def shipped_pairs(name: str) -> pd.DataFrame:
 
 def pair_folders(contents, styles, seed: int = 42) -> pd.DataFrame:
     "Each recording in the folder `contents` with one in `styles`, dealt out in seeded order. Raises `InputError` if there are none."
-    found = {}
-    for kind, folder in (("content", contents), ("style", styles)):
-        if not Path(folder).is_dir(): raise InputError(f"{folder}: no such folder")
-        found[kind] = sorted(str(p.resolve()) for p in Path(folder).rglob("*") if p.suffix.lower() in FORMATS and p.is_file())
-        if not found[kind]: raise InputError(f"{folder}: no recordings in it ({', '.join(FORMATS)})")
-    order = np.random.default_rng(seed).permutation(len(found["style"]))
-    return pd.DataFrame([dict(pair=i + 1, content=content, style=found["style"][order[i % len(order)]]) for i, content in enumerate(found["content"])])
+    contents, styles = (list(map(str, recordings(folder))) for folder in (contents, styles))
+    order = np.random.default_rng(seed).permutation(len(styles))
+    return pd.DataFrame([dict(pair=i + 1, content=content, style=styles[order[i % len(order)]]) for i, content in enumerate(contents)])
 
 # %% ../nbs/47_evaluate.ipynb #evaluate-system
 @dataclass(frozen=True)
@@ -243,15 +240,18 @@ def evaluate(pairs: pd.DataFrame, out, systems: list[System], name: str = "pairs
     """Judge `systems` and the baselines on `pairs` (from `read_pairs`, `shipped_pairs` or `pair_folders`); returns the `summary`.
 
     Writes into the folder `out`: `scores.csv`, a row for each pair and system; `baselines.csv` likewise; `table.csv` (the summary), `table.md`
-    and `index.html`, with players; `outputs/`. What `out/results.jsonl` holds already is not computed again.
+    and `index.html`, with players; `outputs/`. Paths in the scores count from the list of pairs, those of outputs made here from `out`. What `out/results.jsonl` holds already is not computed again.
     Raises `InputError` if a sound or the weights cannot be used.
     """
-    out, beside = Path(out), [*([ANSWER] if "target" in pairs else []), *BASELINES]
-    if out.is_file(): raise InputError(f"{out}: is a file; name a folder")
+    out, beside = check_folder(out), [*([ANSWER] if "target" in pairs else []), *BASELINES]
     for system in systems: system.check()
+    kinds = [kind for kind in (*KINDS, "output") if kind in pairs]
+    for path in tqdm(pd.unique(pairs[kinds].to_numpy().ravel()), desc="read", unit="file", delay=2): load(path)  # a bad one ends it before anything is written
     rows = results(pairs, [*beside, *systems], out, workers)
     table, title = summary(rows, pairs, seed), caption(name, pairs, seed)
     scores = score_columns(rows).assign(fad=rows.system.map(table[table.metric == "fad"].set_index("system").value))
+    shown = lambda path: os.path.relpath(path, out) if Path(path).is_relative_to(out) else os.path.relpath(path, pairs.attrs["folder"]) if "folder" in pairs.attrs else path
+    for kind in {*kinds, "output"}: scores[kind] = scores[kind].map(shown)
     texts = {"table.csv": table.to_csv(index=False), "table.md": f"{title}\n\n{markdown(wide(table))}", "index.html": page(title, table, rows, out),
              "scores.csv": scores[scores.system.isin([s.name for s in systems])].to_csv(index=False), "baselines.csv": scores[scores.system.isin([s.name for s in beside])].to_csv(index=False)}
     for file, text in texts.items():

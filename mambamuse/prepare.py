@@ -241,7 +241,7 @@ def plot_set(folder, split: str = "train"):
 
 # %% ../nbs/05_prepare.ipynb #prepare-triplets
 class Triplets(torch.utils.data.Dataset):
-    """One split as `(content, style, target)`, each `(1, time)` float32 with peak 0.9: its own triplets, or `n` seeded ones from a grid of whole notes.
+    """One split as `(3, time)` float32, content, style and target, each with peak 0.9: its own triplets, or `n` seeded ones from a grid of whole notes.
 
     Raises `InputError` if `folder` is not a prepared dataset, its notes are crops, or no two instruments share a pitch.
     """
@@ -249,7 +249,7 @@ class Triplets(torch.utils.data.Dataset):
         self.rows, self.clip, self.seed = read_split(folder, split), clip, seed
         self.phrases = "target" in self.rows.column_names
         if self.phrases: self.picked = [(i, i, i) for i in range(len(self.rows))]; return
-        if any(self.rows["start"]): raise InputError(f"{folder}: its notes are crops that start anywhere; prepare whole ones with data.clip=64000")
+        if any(self.rows["start"]): raise InputError(f"{folder}: its notes are crops that start anywhere; prepare them from their beginning, with data.latest_start=1")
         self.picked = grid_triplets(self.rows["instrument_str"], self.rows["pitch"], self.rows["velocity"], n, np.random.default_rng(seed))
         if not self.picked: raise InputError(f"{folder}: no two instruments share a pitch and a velocity")
 
@@ -258,9 +258,9 @@ class Triplets(torch.utils.data.Dataset):
     def __getitem__(self, i):
         columns = ("audio", "style", "target") if self.phrases else ("audio",)*3
         content, style, target = (from_wav(self.rows[row][column]) for row, column in zip(self.picked[i], columns))
-        start = 0 if self.phrases else int(np.random.default_rng((self.seed, i)).integers(min(SAMPLE_RATE, len(content) - self.clip + 1)))
-        end = None if self.phrases else start + self.clip
-        return tuple(torch.from_numpy(normalise(audio[start:end])[0])[None] for audio in (content, style, target))
+        clip = len(content) if self.phrases else min(self.clip, len(content))
+        start = int(np.random.default_rng((self.seed, i)).integers(min(SAMPLE_RATE, len(content) - clip + 1)))
+        return torch.stack([torch.from_numpy(normalise(audio[start:start + clip])[0]) for audio in (content, style, target)])
 
 def grid_triplets(instruments, pitches, velocities, n: int, rng) -> list[tuple[int, int, int]]:
     "Up to `n` row numbers `(content, style, target)`: target and content share pitch and velocity, target and style the instrument and not the pitch."

@@ -16,7 +16,7 @@ import typing
 from accelerate import PartialState
 import torch
 
-from .audio import InputError
+from .audio import InputError, check_folder
 from .data import MINI, DataConfig
 from .generator import ModelConfig
 from .losses import LossConfig
@@ -105,6 +105,7 @@ def train_recipe(out, arm="as_run", size="smoke", overrides=(), data=None, steps
 
     `steps` and `seed` are short for the overrides of that name. Raises as `recipe`, `prepare` and `train` do.
     """
+    check_folder(out)
     given = [f"training.{name}={value}" for name, value in dict(steps=steps, seed=seed).items() if value is not None]
     r = recipe(arm, size, [*overrides, *given])
     if data is None:

@@ -69,6 +69,7 @@ class Soundfont:
             synth = more["new"](self.keeper.settings)
             more["select"](synth, 0, more["add"](synth, self.font), 0, program)
             for sample, pitch, velocity in [*events, (frames, 0, 0)]:
+                sample = min(sample, frames)
                 if sample > at: more["write"](synth, sample - at, out[at:].ctypes.data, 0, 2, out[at:].ctypes.data, 1, 2)
                 if sample < frames: more["on"](synth, 0, pitch, velocity) if velocity else more["off"](synth, 0, pitch)
                 at = sample
@@ -249,9 +250,16 @@ class Phrases(Rendered):
             score = voices(score)
             voice = score[-1] if chords else score[rng.integers(len(score) - 1)]
             starts = voice[voice[:, 0] <= max(voice[0, 0], voice[-1, 0] - frames/SAMPLE_RATE/quarter), 0]
-            return phrase(voice, float(rng.choice(starts)), quarter, max(a["low"], b["low"]), min(a["high"], b["high"]), velocity, frames)
-        content, style = islice((scores[i] for i in rng.permutation(len(scores)) if voices(scores[i])), 2)
-        return dict(a=a, b=b, content=drawn(content), style=drawn(style), content_score=content.name, style_score=style.name, chords=chords, quarter=quarter, velocity=velocity)
+            return phrase(voice, float(rng.choice(starts)), quarter, low, high, velocity, frames)
+        low, high = max(a["low"], b["low"]), min(a["high"], b["high"])
+        if self.config.held and rng.random() < self.config.held:
+            about = dict(content_score="", style_score="", chords=False)
+            content, style = ([(0, pitch, velocity), (HELD, pitch, 0)] for pitch in rng.choice(np.arange(low, high + 1), 2, replace=False).tolist())
+        else:
+            scored = list(islice((scores[i] for i in rng.permutation(len(scores)) if voices(scores[i])), 2))
+            about = dict(zip(("content_score", "style_score"), (score.name for score in scored)), chords=chords)
+            content, style = map(drawn, scored)
+        return dict(a=a, b=b, content=content, style=style, quarter=quarter, velocity=velocity, **about)
 
     def sound(self, instrument, events): return self.fonts[instrument["soundfont"]].play(instrument["program"], events, self.config.clip)
 

@@ -283,7 +283,7 @@ class Stream:
         if model.axis == "frame" and not (style is None or audio): raise ValueError("the model's axis is frame: each time step needs its own of the style, so give the style as audio")
         if content is not None and (model.axis == "frame" or style is None): raise ValueError("statistics of the content serve the clip axis and a style")
         self.device = model.final_upsample[1].bias.device
-        self.loop = torch.as_tensor(style, dtype=torch.float32, device=self.device) if audio and model.axis == "frame" else None
+        self.loop = torch.as_tensor(style, dtype=torch.float32, device=self.device).clone() if audio and model.axis == "frame" else None
         with torch.inference_mode():
             if audio and model.axis == "clip": style = signature(model, style)
             self.net = network(model, places(model.axis, style, alphas, content or Running()))

@@ -18,7 +18,7 @@ import torch
 
 from .adain import ENCODED
 from .audio import PEAK, SAMPLE_RATE, InputError, check, check_place, load, normalise, output_format, resample, save
-from .generator import MambaMuse, ModelConfig
+from .generator import SHIPPED, MambaMuse, ModelConfig
 
 # %% ../nbs/31_transfer.ipynb #transfer-pad
 STRIDE = 2**(len(ENCODED) - 1)  # 16: one halving of time a skip
@@ -72,7 +72,7 @@ def transfer(self: MambaMuse, content, style, alpha: float = 1., sample_rate: in
 def newest_weights(runs="runs") -> Path:
     "The weights of the run below `runs` that was written last: its best epoch's, its last one's if none was judged. Raises `InputError` if there is none."
     found = sorted(Path(runs).glob("**/epoch-*/model.safetensors"), key=lambda p: p.stat().st_mtime)
-    if not found: raise InputError("no weights yet: make some with 'mambamuse reproduce', or name a folder with --weights")
+    if not found: raise InputError(f"{runs}: no run with weights in it; make one with 'mambamuse train' or 'mambamuse reproduce'")
     last, judged = found[-1].parent, found[-1].parents[1]/"validation.jsonl"
     rows = [json.loads(line) for line in (judged.read_text().splitlines() if judged.is_file() else ()) if line.endswith("}")]
     best = [last.with_name(f"epoch-{row['epoch']:03d}") for row in rows if row["best"]]
@@ -85,8 +85,8 @@ def check_weights(folder) -> Path:
     return Path(folder)
 
 def load_model(weights=None) -> MambaMuse:
-    "The model in the folder `weights` (default: `newest_weights()`), ready for inference. Raises `InputError` if it is not a weights folder."
-    folder = check_weights(weights or newest_weights())
+    "The model in the folder `weights` (default: the package's), ready for inference. Raises `InputError` if it is not a weights folder."
+    folder = check_weights(weights or SHIPPED)
     try:
         config = json.loads((folder/"config.json").read_text())
         known = [f.name for f in fields(ModelConfig)]  # one that is missing is younger than the weights: its default holds

@@ -55,7 +55,7 @@ def test_silent_and_very_short_content_is_no_error(mambamuse, studio, content):
 
 @pytest.mark.parametrize("content,style,out,more,says", [
     ("absent.wav", "style.mp3", "bad.wav", [], "absent.wav: no such file"),
-    ("folder.wav", "style.mp3", "bad.wav", [], "folder.wav: is a folder"),
+    ("folder.wav", "style.mp3", "bad.wav", [], "mambamuse: folder.wav: no recordings in it"),
     ("song.mp3", "style.mp3", "bad.wav", [], "song.mp3: not audio"),
     ("stereo.flac", "absent.wav", "bad.wav", [], "absent.wav: no such file"),
     ("empty.wav", "style.mp3", "bad.wav", [], "empty.wav: the file is empty"),
@@ -115,7 +115,9 @@ def test_prepare_train_and_transfer_by_hand(mambamuse, tmp_path):
     code, out, err = mambamuse("train", "--data", "data", "--out", "runs/mine", "--arm", "as_written", *tiny, cwd=tmp_path)
     assert code == 0 and out.startswith("runs/mine: 2 steps, 1 epochs"), err
     note = next((MINI / "nsynth-test" / "audio").iterdir())
-    assert mambamuse("transfer", note, note, cwd=tmp_path)[0] == 0  # finds the newest weights, writes out.wav
+    assert mambamuse("transfer", note, note, cwd=tmp_path)[0] == 0  # the package's weights; writes out.wav
     assert sf.info(tmp_path / "out.wav").frames == 64_000
+    assert mambamuse("transfer", note, note, "-o", "mine.wav", "--weights", "runs/mine/epoch-001", cwd=tmp_path)[0] == 0
+    assert (tmp_path / "mine.wav").read_bytes() != (tmp_path / "out.wav").read_bytes()
     code, _, err = mambamuse("train", "--data", "data", "--out", "runs/mine", *tiny, cwd=tmp_path)
     assert code == 2 and "already holds a run" in err

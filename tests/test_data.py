@@ -243,7 +243,7 @@ def test_triplets_of_notes_are_aligned(tmp_path):
     for i in range(10):
         places = []
         for clip, row in zip(triplets[i], triplets.picked[i]):  # where, but for a factor, the note's samples are the clip's
-            whole, clip = sf.read(io.BytesIO(triplets.rows[row]["audio"]["bytes"]), dtype="float64")[0], clip[0, :4_000].double().numpy()
+            whole, clip = sf.read(io.BytesIO(triplets.rows[row]["audio"]["bytes"]), dtype="float64")[0], clip[:4_000].double().numpy()
             windows = np.lib.stride_tricks.sliding_window_view(whole, 4_000)[:16_000]
             energy = np.cumsum(np.r_[0, whole**2])
             places.append(int((energy[4_000:][:16_000] - energy[:-4_000][:16_000] - (windows @ clip)**2/(clip @ clip)).argmin()))
@@ -295,7 +295,7 @@ def test_phrases_are_the_same_twice_and_share_their_events(fonts, tmp_path):
     assert prepare(fonts, tmp_path / "a", config, "phrases") == prepare(fonts, tmp_path / "b", config, "phrases", workers=1)
     rows = {split: read_split(tmp_path / "a", split) for split in SPLITS}
     content, style, target = Triplets(tmp_path / "a", "train")[0]
-    assert content.shape == style.shape == target.shape == (1, 33_600) and not torch.equal(content, target)
+    assert content.shape == style.shape == target.shape == (33_600,) and not torch.equal(content, target)
     for split in SPLITS:
         for row in rows[split]: assert all(s % BLOCK == 0 for s in row["onsets"]) and row["onsets"][0] == 0 and row["content_instrument"] != row["style_instrument"]
     for column in ("style_instrument", "content_score"): assert not set(rows["train"][column]) & set(rows["test"][column])
@@ -305,3 +305,19 @@ def test_what_is_no_soundfont_is_refused(fonts, tmp_path):
     (tmp_path / "bad.sf2").write_bytes(b"RIFF, no more")
     for path, says in ((tmp_path / "bad.sf2", "not a soundfont"), (tmp_path / "none.sf2", "no such soundfont")):
         with pytest.raises(InputError, match=says): prepare(path, tmp_path / "out", SMALL, "soundfont")
+
+
+def test_held_notes_are_triplets_of_one_note_each(fonts, tmp_path):
+    prepare(fonts, tmp_path / "data", DataConfig(train=12, valid=2, test=2, held=.5, clip=16_800), "phrases")
+    rows = read_split(tmp_path / "data", "train")
+    held = [row for row in rows if not row["content_score"]]
+    assert 1 <= len(held) <= 11 and all(row["onsets"] == [0] and len(row["pitches"]) == 1 for row in held)
+    assert {len(sf.read(io.BytesIO(row[column]["bytes"]))[0]) for row in rows for column in ("audio", "style", "target")} == {16_800}
+
+
+def test_events_after_the_end_change_nothing(fonts):
+    "They used to be written behind the end of the memory."
+    from mambamuse.soundfonts import Soundfont
+    font = Soundfont(fonts[0])
+    within = font.play(0, [(0, 60, 100)], 4_096)
+    assert np.abs(within).max() > .01 and np.array_equal(font.play(0, [(0, 60, 100), (40_960, 60, 0), (81_920, 62, 100)], 4_096), within)

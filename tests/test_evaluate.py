@@ -102,6 +102,22 @@ def test_weights_are_judged_under_their_name(tmp_path, mambamuse):
     assert len(pd.read_csv(tmp_path/"out"/"scores.csv")) == 1 and (tmp_path/"out"/"outputs"/"mine"/"note-00.flac").is_file()
 
 
+def test_paths_in_the_scores_count_from_the_list(four):
+    "So that a table can move with its sounds; those of outputs made here count from the table's folder."
+    given, made = (pd.read_csv(four/"out"/name) for name in ("scores.csv", "baselines.csv"))
+    assert given.output.tolist() == [f"{pair}.wav" for pair in given.pair] and all((four/path).is_file() for kind in ("content", "style", "target") for path in given[kind])
+    ours = made[made.system != "the target"].output
+    assert all((four/"out"/path).is_file() for path in ours) and not any(Path(path).is_absolute() for frame in (given, made) for kind in ("content", "style", "target", "output") for path in frame[kind])
+
+
+@pytest.mark.parametrize("damage, says", [(lambda path: path.write_text("not audio"), "b.wav: not audio"), (lambda path: save(path, np.zeros(0), SAMPLE_RATE), "b.wav: there are no samples")])
+def test_a_corrupt_recording_leaves_no_folder(tmp_path, damage, says):
+    (tmp_path/"pairs.csv").write_text("content,style\na.wav,a.wav\nb.wav,a.wav\n")
+    save(tmp_path/"a.wav", np.ones(9_000)/2, SAMPLE_RATE), damage(tmp_path/"b.wav")
+    with pytest.raises(InputError, match=says): evaluate(read_pairs(tmp_path/"pairs.csv"), tmp_path/"out", [], workers=1)
+    assert not (tmp_path/"out").exists()
+
+
 @pytest.mark.parametrize("text,says", [
     ("content\na.wav\n", "no column style"), ("content,style\n", "no pairs"), ("content,style\nnone.wav,a.wav\n", "line 2, content: no such file"),
     ("content,style\na.wav,\n", "line 2 has no style"), ("pair,content,style\n1,a.wav,a.wav\n1,a.wav,a.wav\n", "there twice"), ("", "not a CSV file"),

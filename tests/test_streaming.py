@@ -11,7 +11,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from mambamuse.adain import statistics
-from mambamuse.audio import InputError, load, normalise, save
+from mambamuse.audio import InputError, load, normalise, resample, save
 from mambamuse.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
 from mambamuse.cli import app
 from mambamuse.generator import MambaMuse, check_alphas
@@ -118,6 +118,49 @@ def test_channels_do_not_mix():
     both = in_blocks(Stream(model, style, ENCODER), x, 500, rng)
     assert both.shape == x.shape
     for one, channel in zip(both, x): assert abs(one - in_blocks(Stream(model, style, ENCODER), channel, 500, rng)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("block", [16, 64, 256, 1_000])
+@pytest.mark.parametrize("axis", ["frame", "clip"])
+def test_no_click_at_the_edges_of_blocks(axis, block):
+    "RMS of the first differences around each edge, of the blocks pushed and of those that came back, as offline to 1e-5: of a tone, where a step would stand out."
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis=axis).for_inference()
+    time = min(32*block, 4_096)
+    x, style = (.5*np.sin(2*np.pi*440*np.arange(time)/16_000)).astype(np.float32), noise(rng, 2_001)
+    with torch.inference_mode(): content = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE)[1] if axis == "clip" else None
+    make, pieces = lambda: Stream(model, style, EVERYWHERE, content), np.split(x, range(block, time, block))
+    def energy(y, edges): return np.sqrt([np.square(np.diff(y[max(0, edge - 8):edge + 8])).mean() for edge in edges])
+    def whole_stream():
+        stream = make()
+        return [*map(stream.push, pieces), stream.flush()]
+    def restarted(piece):
+        stream = make()
+        return np.concatenate([stream.push(piece), stream.flush()])
+    want, got = whole(model, x, style, EVERYWHERE)[:time], whole_stream()
+    pushed, given = (np.cumsum([len(piece) for piece in parts])[:-1] for parts in (pieces, got))
+    for edges in (pushed, given[(given > 0) & (given < time)]): assert abs(energy(np.concatenate(got), edges) - energy(want, edges)).max() <= 1e-5
+    assert abs(energy(np.concatenate([*map(restarted, pieces)]), pushed) - energy(want, pushed)).max() > 1e-3  # blocks without memory do click
+
+
+@pytest.mark.parametrize("axis", ["frame", "clip"])
+def test_the_style_may_be_overwritten_while_streaming(axis):
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis=axis).for_inference()
+    x, style = noise(rng, 4_000), noise(rng, 1_000)
+    want = in_blocks(Stream(model, style, ENCODER), x, 4_000, np.random.default_rng(1))
+    stream = Stream(model, style, ENCODER)
+    got = [stream.push(x[:500])]
+    style[:] = 0
+    assert abs(np.concatenate([*got, stream.push(x[500:]), stream.flush()]) - want).max() <= 1e-5
+
+
+def test_a_source_that_changes_its_rate_is_two_streams():
+    "A stream knows 16 kHz alone: what came before ends with `flush`, the rest begins anew; each part is what it would be alone."
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW).for_inference()
+    parts = [resample(noise(rng, 1, rate//4), rate, 16_000)[0] for rate in (44_100, 8_000)]
+    for part in parts: assert abs(in_blocks(Stream(model), part, 700, rng) - whole(model, part)[:len(part)]).max() <= 1e-5
+    ended = Stream(model)
+    ended.push(parts[0]), ended.flush()
+    with pytest.raises(ValueError, match="flushed: make a new one"): ended.push(parts[1])
 
 
 def test_never_more_than_283_samples_behind():

@@ -25,7 +25,7 @@ from mambamuse.generator import MambaMuse, ModelConfig
 from mambamuse.losses import LossConfig
 from mambamuse.prepare import prepare
 from mambamuse.recipes import train_recipe
-from mambamuse.training import Trainer, TrainingConfig, train
+from mambamuse.training import Trainer, TrainingConfig, alpha_at, train
 from mambamuse.transfer import load_model
 
 MODEL = ModelConfig(widths=(2, 2, 2, 2))
@@ -209,3 +209,47 @@ def test_bfloat16_is_near_float32():
     real = torch.rand(2, 1, 4_112) - .5
     exact, near = (Trainer(ModelConfig(widths=(4, 8, 16, 32)), LossConfig(), replace(TRAINING, precision=precision)).step(real) for precision in ("float32", "bf16"))
     for name in ("stft", "adversarial", "critics"): assert near[name] != exact[name] and near[name] == pytest.approx(exact[name], rel=.02)
+
+
+PAIRED = LossConfig(lambda_mel=2, lambda_stft=1, mel_gradient=True, mel_bands=128, mel_floor=1e-5, stft_reference="real", stft_mels=0, stft_weighted=False,
+                    stft_reduction="sum", stft_floor=1e-4, lambda_adversarial=0, lambda_wave=10)
+
+
+def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path):
+    prepare(MINI, tmp_path / "data", DataConfig(train=102, valid=16, test=16, clip=64_000))
+    model = replace(MODEL, axis="clip", alphas=(1., 1., 1., 1., 0., 1., 1., 0., 0.), bypass=False)
+    training = replace(TRAINING, reconstruct=.3, partial=.3, steps=6, epoch_steps=3, save_every=6)
+    run = lambda out, **more: train(tmp_path / "data", tmp_path / out, model, PAIRED, training, **more)
+    run("whole")
+    for _ in range(3): run("parts", resume=True, minutes=1e-9)
+    run("parts", resume=True)
+    assert all_of(tmp_path / "parts") == all_of(tmp_path / "whole")
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["alpha"] for row in rows] == [alpha_at(step, training) for step in range(6)] and {row["alpha"] in (0, 1) for row in rows} == {True, False}
+    assert all(("wave" in row) == (row["alpha"] == 0) and "critics" not in row for row in rows)
+    for row in rows: assert row["total"] == pytest.approx(2*row["mel"] + row["stft"] + 10*row.get("wave", 0), rel=1e-5)
+    assert sorted(p.name for p in (tmp_path / "whole").glob("epoch-*")) == ["epoch-001", "epoch-002"]
+    assert {p.name for p in (tmp_path / "whole" / "epoch-002").glob("*.wav")} == {"content.wav", "style.wav", "target.wav", "generated.wav"}
+
+
+def test_a_step_of_transfer_in_pieces_is_the_step():
+    model = ModelConfig(widths=(4, 8, 16, 32), axis="clip", alphas=(1.,)*9, bypass=False)
+    triplets = torch.randn(4, 3, 8_192, generator=torch.Generator().manual_seed(0))
+    one, pieces = (Trainer(model, PAIRED, replace(TRAINING, batch=4, accumulate=n)).step(triplets, .6) for n in (1, 4))
+    for name in ("total", "mel", "stft", "grad_generator"): assert pieces[name] == pytest.approx(one[name], rel=1e-4), name
+
+
+def test_what_a_step_of_transfer_asks_for():
+    "Only the blend and the target count: at alpha 1 the content is no reference, at alpha 0 neither style nor target are."
+    trainer = Trainer(ModelConfig(widths=(2, 2, 2, 2), axis="clip", alphas=(1.,)*5), PAIRED, replace(TRAINING, ema=0.))
+    content, style, target = torch.randn(3, 1, 1, 8_192, generator=torch.Generator().manual_seed(0))
+    generated, (reference, *_) = trainer.generated(trainer.generator, torch.cat([content, style, target], 1), 1.)
+    assert torch.equal(generated, trainer.generator(content, style)) and torch.equal(reference, target)
+    loss = lambda *triplet, alpha: trainer.generator_loss(torch.cat(triplet, 1), alpha)[0]["total"].item()
+    assert loss(content, style, target, alpha=0.) == loss(content, target, style, alpha=0.) != loss(content, style, target, alpha=1.)
+
+
+def test_the_arm_paired_trains_on_the_embedded_notes(tmp_path):
+    notes = ["data.train=102", "data.valid=16", "data.test=16", "data.clip=4112", "model.widths=[2,2,2,2]", "training.batch=2"]
+    summary = train_recipe(tmp_path / "run", "paired", "smoke", notes, steps=2, seed=3)
+    assert summary["steps"] == 2 and load_model(tmp_path / "run" / "epoch-001").alphas[5:] == (1, 1, 1, 0)

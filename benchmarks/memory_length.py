@@ -1,0 +1,86 @@
+"""Peak memory of a transfer against the length of the recording: streamed, and held whole. Untrained weights, clip axis, two passes.
+
+    python benchmarks/memory_length.py [--out benchmarks/memory_length.csv] [--figure figures/memory-length.png] [--long]
+
+Each row is a fresh process of one thread (Linux); its peak includes interpreter, libraries, model and style (the row of 0 minutes). `--long` adds three hours, with a narrow
+model; other rows of the file are then left as they are. Takes about a quarter of an hour, and as long again with `--long`.
+"""
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import soundfile as sf
+
+from mambamuse.audio import SAMPLE_RATE, written_beside
+from mambamuse.generator import MambaMuse
+from mambamuse.profiling import machine
+
+HALF, NARROW = (16, 32, 64, 128), (2, 4, 8, 16)
+CASES = [*(("streamed", HALF, 1, SAMPLE_RATE, minutes) for minutes in (0, 1, 2, 5, 10)),
+         *(("streamed", HALF, 2, 44_100, minutes) for minutes in (1, 10)),
+         *(("held whole", HALF, 1, SAMPLE_RATE, minutes) for minutes in (.25, .5, 1))]
+LONG = [("streamed", NARROW, 1, SAMPLE_RATE, minutes) for minutes in (1, 180)]
+
+WORK = {"nothing": "live.Transfer(style, weights=weights)", "streamed": "live.Transfer(style, weights=weights)(content, out)", "held whole": "transfer.transfer_file(content, style, out, weights=weights)"}
+ONE = {how: f"""
+import json, re, sys
+from time import perf_counter
+from mambamuse import live, transfer
+content, style, out, weights = (sys.argv[1] + name for name in ("/content.wav", "/style.wav", "/out.wav", "/weights"))
+began = perf_counter()
+{work}
+peak = int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])   # kB; ru_maxrss would begin at the parent's
+print(json.dumps(dict(peak_mb=round(peak*1024/1e6, 1), seconds=round(perf_counter() - began, 1))))
+""" for how, work in WORK.items()}
+
+
+def write_noise(path, seconds, channels, rate):
+    rng = np.random.default_rng(0)
+    with sf.SoundFile(path, "w", rate, channels) as file:
+        for _ in range(seconds): file.write(rng.uniform(-.5, .5, (rate, channels)))
+
+
+def measure(how, widths, channels, rate, minutes) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        MambaMuse(widths=widths, axis="clip").save_pretrained(f"{folder}/weights")
+        write_noise(f"{folder}/style.wav", 2, 1, SAMPLE_RATE), write_noise(f"{folder}/content.wav", round(60*minutes), channels, rate)
+        done = subprocess.run([sys.executable, "-c", ONE[how if minutes else "nothing"], folder], check=True, capture_output=True, text=True)
+        return dict(how=how, widths=f"{widths[0]} to {widths[-1]}", channels=channels, rate=rate, minutes=minutes) | json.loads(done.stdout.splitlines()[-1])
+
+
+def draw(rows):
+    sns.set_theme(style="whitegrid")
+    rows = rows[(rows.minutes > 0) & (rows.widths == f"{HALF[0]} to {HALF[-1]}")]
+    names = rows.how + rows.channels.map({1: ", mono, 16 kHz", 2: ", stereo, 44.1 kHz"})
+    ax = sns.lineplot(rows, x="minutes", y="peak_mb", hue=names, style=names, markers=True, dashes=False)
+    ax.set(xlabel="length of the recording, minutes", ylabel="peak memory, MB", ylim=(0, None), title="Memory of a transfer, widths 16 to 128")
+    ax.legend(title=None)
+    ax.figure.set_size_inches(7, 3.2), ax.figure.tight_layout()
+    return ax.figure
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--figure", type=Path, default=Path(__file__).parents[1]/"figures"/"memory-length.png")
+    parser.add_argument("--long", action="store_true")
+    arguments = parser.parse_args()
+    where = machine()
+    about = f"{where['cpu']}, 1 thread, torch {where['torch']}"
+    made = []
+    for case in LONG if arguments.long else CASES:
+        made.append(measure(*case) | dict(n=1, machine=about))
+        print(made[-1], flush=True)
+    rows, wide = pd.DataFrame(made), f"{HALF[0]} to {HALF[-1]}"
+    if arguments.out.is_file():
+        kept = pd.read_csv(arguments.out)
+        kept = kept[(kept.widths == wide) == arguments.long]
+        rows = pd.concat([kept, rows] if arguments.long else [rows, kept])
+    with written_beside(arguments.out) as part: rows.to_csv(part, index=False)
+    with written_beside(arguments.figure) as part: draw(rows).savefig(part, dpi=100)

@@ -1,0 +1,249 @@
+"""Files of any length, folders of files, loudness: against the whole-array twins, and with every file damaged that can be."""
+import json
+import os
+import shutil
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyloudnorm
+import pytest
+import soundfile as sf
+
+from typer.testing import CliRunner
+
+from mambamuse.audio import InputError, load, save
+from mambamuse.cli import app
+from mambamuse.folders import RECORD, transfer_folder
+from mambamuse.generator import MambaMuse
+from mambamuse.live import Survey, Transfer, stream_file
+from mambamuse.loudness import LIMIT
+from mambamuse.style import Style
+from mambamuse.transfer import load_model, transfer_file
+
+HOURS = 3*3600
+
+
+def noise(*shape, seed=0): return np.random.default_rng(seed).uniform(-.5, .5, shape).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory):
+    "Weights with either axis, and a style."
+    d = tmp_path_factory.mktemp("studio")
+    for axis in ("frame", "clip"): MambaMuse(widths=(4, 8, 16, 32), axis=axis).save_pretrained(d / axis)
+    save(d / "style.wav", noise(9_000, seed=1), 22_050)
+    return d
+
+
+def command(*words):
+    "The command, in this process: the line that `main` would make of its failure, standard output, standard error."
+    done = CliRunner().invoke(app, list(map(str, words)))
+    if done.exception and not isinstance(done.exception, InputError): raise done.exception
+    return str(done.exception or ""), done.stdout, done.stderr
+
+
+def lufs(path):
+    audio, rate = sf.read(path)
+    return pyloudnorm.Meter(rate).integrated_loudness(audio)
+
+
+@pytest.mark.parametrize("axis", ["frame", "clip"])
+@pytest.mark.parametrize("channels, rate", [(1, 16_000), (2, 44_100), (2, 8_000)])
+def test_matched_output_is_as_loud_as_its_content(studio, tmp_path, axis, channels, rate):
+    "As pyloudnorm hears both files, whole; with a soft passage and a pause, which the gate leaves out."
+    levels = np.repeat([1, .1, 0, .6], rate//2).astype(np.float32)
+    save(tmp_path / "x.wav", .03*noise(channels, 2*rate)*levels, rate)
+    for match in (False, True): stream_file(tmp_path / "x.wav", studio / "style.wav", tmp_path / f"{match}.wav", 1, studio / axis, match)
+    assert abs(lufs(tmp_path / "True.wav") - lufs(tmp_path / "x.wav")) < .1 < abs(lufs(tmp_path / "False.wav") - lufs(tmp_path / "x.wav"))
+
+
+def test_a_matched_output_never_clips_and_says_what_is_missing(studio, tmp_path):
+    save(tmp_path / "x.wav", 1.9*np.sign(noise(16_000)), 16_000)
+    failed, _, err = command("transfer", tmp_path / "x.wav", studio / "style.wav", "-o", tmp_path / "y.wav", "--weights", studio / "clip", "--match-loudness")
+    peak = abs(load(tmp_path / "y.wav")[0]).max()
+    assert not failed and LIMIT - 1e-3 < peak < 1
+    missing = float(err.rpartition("y.wav: ")[2].split()[0])
+    assert "so that it does not clip" in err and abs(lufs(tmp_path / "x.wav") - lufs(tmp_path / "y.wav") - missing) < .1
+
+
+@pytest.mark.parametrize("samples", [1, 100, 6_399])
+def test_short_and_silent_sounds_are_matched_too(studio, tmp_path, samples):
+    "Shorter than a block of 400 ms: as if silence followed. Silence has no loudness and stays silence."
+    for name, x in (("sound", .05*noise(samples)), ("silence", np.zeros(samples))):
+        save(tmp_path / f"{name}.wav", x, 16_000)
+        y, _ = load(stream_file(tmp_path / f"{name}.wav", studio / "style.wav", tmp_path / f"{name}-out.wav", 1, studio / "clip", True))
+        assert y.shape == (1, samples) and y.any() == (name == "sound")
+    if samples > 100:
+        padded = lambda name: pyloudnorm.Meter(16_000).integrated_loudness(np.pad(load(tmp_path / name)[0][0], (0, 6_400 - samples)))
+        assert abs(padded("sound.wav") - padded("sound-out.wav")) < .1
+
+
+def cut(path, by):
+    "`path` without its last `by` bytes."
+    path.write_bytes(path.read_bytes()[:-by])
+    return path
+
+
+@pytest.mark.parametrize("axis", ["frame", "clip"])
+@pytest.mark.parametrize("suffix, by", [("wav", 10_001), ("wav", 10_003), ("ogg", 4_001), ("mp3", 4_001)])
+def test_a_file_that_ends_mid_frame_is_transferred_as_far_as_it_goes(studio, tmp_path, axis, suffix, by):
+    save(tmp_path / f"x.{suffix}", noise(2, 48_000), 16_000)
+    content = cut(tmp_path / f"x.{suffix}", by)
+    there = load(content)[0].shape
+    assert there[1] < 48_000
+    whole, streamed = (load(f(content, studio / "style.wav", tmp_path / f"{f.__name__}.wav", 1, studio / axis))[0] for f in (transfer_file, stream_file))
+    assert whole.shape == streamed.shape == there and abs(whole - streamed).max() <= 2**-15 + 1e-6
+
+
+def claims_three_hours(path):
+    "A WAV or FLAC of three seconds whose header says three hours."
+    save(path, noise(2, 48_000), 16_000)
+    data = bytearray(path.read_bytes())
+    if path.suffix == ".wav":
+        at = data.find(b"data")
+        data[4:8], data[at + 4:at + 8] = struct.pack("<I", HOURS*16_000*4 + 36), struct.pack("<I", HOURS*16_000*4)
+    else: data[18:26] = (int.from_bytes(data[18:26], "big") >> 36 << 36 | HOURS*16_000).to_bytes(8, "big")  # the last 36 bits of this part of STREAMINFO
+    path.write_bytes(data)
+    return path
+
+
+def test_a_header_that_promises_three_hours(studio, tmp_path):
+    "WAV: what is there. FLAC, whose frames are checked: a line that says where it ends, and nothing is written."
+    content = claims_three_hours(tmp_path / "x.wav")
+    assert Survey.of(content).frames == 48_000
+    y, _ = load(stream_file(cut(content, 3), studio / "style.wav", tmp_path / "y.wav", 1, studio / "clip"))
+    assert y.shape == (2, 47_999)
+    (tmp_path / "z.wav").write_bytes(b"old")
+    content = claims_three_hours(tmp_path / "x.flac")
+    assert sf.info(content).frames == HOURS*16_000
+    with pytest.raises(InputError, match=rf"x.flac: cannot be read beyond \d s of {HOURS}, it is damaged or was cut off"):
+        stream_file(content, studio / "style.wav", tmp_path / "z.wav", 1, studio / "clip")
+    assert (tmp_path / "z.wav").read_bytes() == b"old" and not list(tmp_path.glob(".*"))
+
+
+def test_nan_in_the_middle_of_a_file(studio, tmp_path):
+    x = noise(60_000)
+    x[50_000] = np.nan
+    sf.write(tmp_path / "x.wav", x, 16_000, subtype="FLOAT")
+    with pytest.raises(InputError, match="x.wav: there are NaN"): stream_file(tmp_path / "x.wav", studio / "style.wav", tmp_path / "y.wav", 1, studio / "clip")
+    assert not (tmp_path / "y.wav").exists()
+
+
+def test_a_file_whose_rate_changes_ends_where_it_does(studio, tmp_path):
+    "A chained OGG: libsndfile reads its first link, for `load` and for the stream."
+    save(tmp_path / "a.ogg", noise(32_000), 16_000), save(tmp_path / "b.ogg", noise(64_000), 32_000)
+    (tmp_path / "ab.ogg").write_bytes((tmp_path / "a.ogg").read_bytes() + (tmp_path / "b.ogg").read_bytes())
+    one, two = (load(stream_file(tmp_path / f"{name}.ogg", studio / "style.wav", tmp_path / f"{name}.wav", 1, studio / "clip")) for name in ("a", "ab"))
+    assert one[1] == two[1] == 16_000 and np.array_equal(one[0], two[0])
+
+
+@pytest.mark.parametrize("axis", ["frame", "clip"])
+def test_the_style_may_go_away_once_it_was_read(studio, tmp_path, axis):
+    shutil.copytree(studio / axis, tmp_path / "w"), shutil.copy(studio / "style.wav", tmp_path / "style.wav")
+    save(tmp_path / "x.wav", noise(20_000), 16_000)
+    transfer = Transfer(tmp_path / "style.wav", weights=tmp_path / "w")
+    before = transfer(tmp_path / "x.wav", tmp_path / "before.wav").read_bytes()
+    (tmp_path / "style.wav").unlink(), shutil.rmtree(tmp_path / "w")
+    assert transfer(tmp_path / "x.wav", tmp_path / "after.wav").read_bytes() == before
+
+
+@pytest.fixture
+def session(tmp_path):
+    "A folder of three recordings, one of a format that is not written; and things that are none."
+    (tmp_path / "in" / "song").mkdir(parents=True)
+    save(tmp_path / "in" / "a.flac", noise(2, 9_000), 44_100), save(tmp_path / "in" / "song" / "b.ogg", noise(9_000), 16_000)
+    sf.write(tmp_path / "in" / "song" / "c.aiff", noise(9_000), 16_000)
+    (tmp_path / "in" / "text.txt").write_text("la"), (tmp_path / "in" / "._a.flac").write_text("a Mac was here")
+    return tmp_path
+
+
+def stamps(folder): return {p.relative_to(folder).as_posix(): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != RECORD}
+
+
+def test_a_folder_is_done_once_for_the_same_settings(studio, session):
+    "And again for what differs: content, style, alpha, loudness, weights; or is missing."
+    out, style, weights = session / "in" / "out", session / "style.wav", session / "w"   # inside the folder, yet not its content
+    shutil.copy(studio / "style.wav", style), shutil.copytree(studio / "clip", weights)
+    run = lambda alpha=1., match=False: tuple(transfer_folder(session / "in", style, out, alpha, weights, match).values())
+    assert run() == (3, 0, 0)
+    first = stamps(out)
+    assert set(first) == {"a.flac", "song/b.ogg", "song/c.wav"} and sf.info(out / "a.flac").samplerate == 44_100
+    assert run() == (0, 3, 0) and stamps(out) == first
+    save(session / "in" / "a.flac", noise(2, 8_000), 44_100)
+    assert run() == (1, 2, 0) and {name for name, stamp in stamps(out).items() if stamp != first[name]} == {"a.flac"}
+    (out / "song" / "b.ogg").unlink()
+    assert run() == (1, 2, 0)
+    assert run(.5) == (3, 0, 0) and run(.5, True) == (3, 0, 0) and run(.5) == (3, 0, 0)
+    save(style, noise(8_000), 22_050)
+    assert run(.5) == (3, 0, 0)
+    config = json.loads((weights / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps(config | dict(alphas=[1, 1, 1, .5, .2])))
+    assert run(.5) == (3, 0, 0) and run(.5) == (0, 3, 0)
+
+
+def test_broken_recordings_are_named_and_the_others_done(studio, session, monkeypatch):
+    monkeypatch.chdir(session)
+    (session / "in" / "0-broken.wav").write_text("not audio"), (session / "in" / "empty.mp3").touch()
+    save(session / "in" / "song" / "c.wav", noise(100), 16_000)   # c.aiff would become c.wav, too
+    for made, kept in ((3, 0), (0, 3)):
+        failed, out, err = command("transfer", "in", studio / "style.wav", "-o", "out", "--weights", studio / "clip")
+        assert failed.startswith("in: 3 of 6 recordings could not be transferred") and out == f"out: {made} made, {kept} kept, 3 failed\n"
+        for line in ("in/0-broken.wav: not audio", "in/empty.mp3: the file is empty", "in/song/c.wav: would become song/c.wav, as song/c.aiff does"):
+            assert err.count(f"mambamuse: {line}") == 1, err
+    assert len(stamps(session / "out")) == 3
+
+
+def test_a_folder_goes_on_after_a_kill(studio, tmp_path):
+    "SIGKILL while it works on the second file or later: what was finished is kept, no part of a file is left, and the rest is as if never stopped."
+    (tmp_path / "in").mkdir()
+    for k in range(4): save(tmp_path / "in" / f"{k}.wav", noise(48_000, seed=k), 16_000)
+    words = [Path(sys.executable).with_name("mambamuse"), "transfer", "in", studio / "style.wav", "-o", "out", "--weights", studio / "clip"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "out" / RECORD).is_file() and process.poll() is None: time.sleep(.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = json.loads((tmp_path / "out" / RECORD).read_text())
+    before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in done}
+    assert 0 < len(done) < 4
+    assert transfer_folder(tmp_path / "in", studio / "style.wav", tmp_path / "out", 1., studio / "clip") == dict(made=4 - len(done), kept=len(done), failed=0)
+    assert before == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in done}
+    for k in range(4):
+        alone = stream_file(tmp_path / "in" / f"{k}.wav", studio / "style.wav", tmp_path / "alone.wav", 1., studio / "clip")
+        assert alone.read_bytes() == (tmp_path / "out" / f"{k}.wav").read_bytes()
+
+
+@pytest.mark.parametrize("words, says", [
+    (["in", "style.wav"], "name the folder to write with -o"), (["in", "style.wav", "-o", "in"], "holds the recordings themselves"), (["in", "style.wav", "-o", "style.wav"], "style.wav: is a file; name a folder"),
+    (["nothing", "style.wav", "-o", "out"], "nothing: no recordings in it"), (["in", "in", "-o", "out"], "in: is a folder, not an audio file"), (["in", "none.wav", "-o", "out"], "none.wav: no such file"),
+    (["in", "style.wav", "-o", "out", "--alpha", "2"], "alpha is 2"), (["in/a.flac", "style.wav", "-o", "nothing"], "nothing"), (["a.style", "style.wav", "-o", "y.wav"], "a.style: is a style file; the content is a recording"),
+])
+def test_bad_words_are_one_line_and_leave_nothing(studio, session, monkeypatch, words, says):
+    monkeypatch.chdir(session)
+    (session / "nothing").mkdir(), shutil.copy(studio / "style.wav", session / "style.wav"), (session / "a.style").touch()
+    before = sorted(session.rglob("*"))
+    failed, out, err = command("transfer", *words, "--weights", studio / "clip")
+    assert says in failed and "\n" not in failed and not out + err
+    assert sorted(session.rglob("*")) == before
+
+
+def test_a_record_that_cannot_be_read(studio, session):
+    (session / "out").mkdir(), (session / "out" / RECORD).write_text('{"a.flac": ')
+    with pytest.raises(InputError, match=f"{RECORD}: cannot be read; remove it"): transfer_folder(session / "in", studio / "style.wav", session / "out", 1., studio / "clip")
+
+
+def test_a_style_of_a_folder_and_its_file(studio, session, monkeypatch):
+    "The mean of all recordings in it; the file has the rights of any other, and a name that tells what it is."
+    monkeypatch.chdir(session)
+    assert command("style", "in", "-o", "x.style", "--weights", studio / "clip") == ("", "x.style\n", "")
+    want = Style.of(load_model(studio / "clip"), *(session / "in" / name for name in ("a.flac", "song/b.ogg", "song/c.aiff")))
+    for got, wanted in zip(Style.load(session / "x.style").statistics, want.statistics):
+        for a, b in zip(got, wanted): assert abs(a - b).max() < 1e-6
+    (session / "plain").touch()
+    assert stat.S_IMODE(os.stat(session / "x.style").st_mode) == stat.S_IMODE(os.stat(session / "plain").st_mode)
+    assert command("style", "in", "-o", "x.wav", "--weights", studio / "clip")[0] == "x.wav: the name of a style file ends in .style" and not (session / "x.wav").exists()
