@@ -3,7 +3,7 @@
     python benchmarks/memory_length.py [--out benchmarks/memory_length.csv] [--figure figures/memory-length.png] [--long]
 
 Each row is a fresh process of one thread (Linux); its peak includes interpreter, libraries, model and style (the row of 0 minutes). `--long` adds three hours, with a narrow
-model; other rows of the file are then left as they are. Takes about a quarter of an hour, and as long again with `--long`.
+model; other rows of the file are then left as they are. `seconds` is wall time; the rows in the repository are from a processor shared with other work.
 """
 import argparse
 import json

@@ -1,8 +1,9 @@
 """Is the stream the model, how late is it, what does a block cost, and does memory grow? The released configuration, untrained weights.
 
-    python benchmarks/streaming.py [--out benchmarks/streaming.csv] [--seconds 60] [--minutes 1 2 5 10] [--only equality latency parts memory]
+    python benchmarks/streaming.py [--out benchmarks/streaming.csv] [--seconds 60] [--minutes 1 2 5 10] [--only equality step latency parts memory]
 
-Run it on a quiet machine. `memory` takes as long as two transfers of the longest file; `--only` leaves rows of other parts in the file as they are.
+Run it on a quiet machine. `--only step latency`, the exported step beside PyTorch's stream and the live bar, takes under five minutes; `memory` as long as two transfers
+of the longest file. `--only` leaves rows of other parts in the file as they are.
 """
 import argparse
 import csv
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 
 import numpy as np
 import torch
@@ -20,9 +21,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from mambamuse.audio import SAMPLE_RATE, save, written_beside
 from mambamuse.generator import MambaMuse
-from mambamuse.live import Box, pace, report, stream_file
-from mambamuse.profiling import machine
-from mambamuse.streaming import Running, Stream, cuts
+from mambamuse.export import Step, step_model
+from mambamuse.live import Timed, pace, report, stream_file
+from mambamuse.profiling import machine, setting
+from mambamuse.streaming import Stream, cuts, signature
 from mambamuse.transfer import fit, pad
 
 ROWS = []
@@ -30,10 +32,10 @@ ROWS = []
 
 def row(part, case, measure, value, n, note=""):
     ROWS.append(dict(part=part, case=case, measure=measure, value=f"{value:.6g}", n=n, note=note))
-    print("{part:9} {case:34} {measure:18} {value:>12} n={n} {note}".format(**ROWS[-1]), flush=True)
+    print("{part:9} {case:56} {measure:20} {value:>12} n={n} {note}".format(**ROWS[-1]), flush=True)
 
 
-def noise(seconds, seed=0): return np.random.default_rng(seed).uniform(-.5, .5, int(seconds*SAMPLE_RATE)).astype(np.float32)
+def noise(seconds, seed=0): return np.random.default_rng(seed).uniform(-.5, .5, round(seconds*SAMPLE_RATE)).astype(np.float32)
 
 
 def equality(chunkings=10, seeds=3):
@@ -55,20 +57,49 @@ def equality(chunkings=10, seeds=3):
         for case, value in worst.items(): row("equality", f"{axis}, {case}", "worst difference", value, chunkings*seeds)
 
 
+WIDTHS = {"full width": (32, 64, 128, 256), "half width": (16, 32, 64, 128)}
+ALPHAS = {"reconstruction": (0.,)*9, "transfer": (1., 1., 1., 1., .2), "transfer at nine places": (1.,)*9}
+
+
+def ready(widths, case):
+    "A model on the clip axis, and a style for it if the case has one."
+    model = MambaMuse(widths=WIDTHS[widths], axis="clip", alphas=ALPHAS[case]).for_inference()
+    with torch.inference_mode(): return model, signature(model, noise(2.1, 1)) if any(model.alphas) else None
+
+
+def step(n=200):
+    "Wall time of a block: PyTorch's stream and the exported step, turn by turn in one process, one thread each."
+    for widths in WIDTHS:
+        for case in ("reconstruction", "transfer"):
+            model, style = ready(widths, case)
+            for block in (128, 256, 512):
+                began = perf_counter()
+                exported = Step(step_model(model, block).SerializeToString(), style)
+                row("step", f"{widths}, {case}, block {block}", "drawn and loaded, s", perf_counter() - began, 1)
+                pushes, times = {"stream": Stream(model, style).push, "step": exported}, {"stream": [], "step": []}
+                for samples in noise((n + 20)*block/SAMPLE_RATE).reshape(-1, block):
+                    for name, push in pushes.items():
+                        began = perf_counter()
+                        push(samples)
+                        times[name].append(1e3*(perf_counter() - began))
+                for name in pushes:
+                    for measure, q in (("median", .5), ("p95", .95), ("p99", .99)): row("step", f"{widths}, {case}, block {block}", f"{name}, {measure}, ms", np.quantile(times[name][20:], q), n, "one thread, turn by turn")
+                row("step", f"{widths}, {case}, block {block}", "stream over step", np.median(times["stream"][20:])/np.median(times["step"][20:]), n, "ratio of the medians")
+
+
 def latency(seconds):
-    "Blocks at the pace of the clock."
-    for axis in ("clip", "frame"):
-        model = MambaMuse(axis=axis).for_inference()
+    "Blocks at the pace of the clock, through the exported step as `mambamuse live` does it; blocks of 128 for half as long."
+    for widths, case in (("full width", "transfer"), ("half width", "transfer at nine places")):
+        model, style = ready(widths, case)
         for block in (256, 128):
-            for case, arguments in (("reconstruction", ()), ("transfer", (noise(2.1, 1), (1, 1, 1, 1, .2), Running() if axis == "clip" else None))):
-                if axis == "frame" and case == "reconstruction": continue  # the same as on the clip axis
-                box = Box(Stream(model, *arguments))
-                pace(box, noise(2), block)
-                box.times.clear()
-                _, late = pace(box, noise(seconds), block)
-                said = report(box.times, block, late)
-                for measure in ("algorithmic_ms", "budget_ms", "p50_ms", "p95_ms", "p99_ms", "jitter_ms", "drop_outs"):
-                    row("latency", f"{axis}, {case}, block {block}", measure, said[measure], said["blocks"])
+            timed = Timed(Step(step_model(model, block).SerializeToString(), style))
+            pace(timed, noise(2))
+            timed.step.start(), timed.times.clear()
+            _, late = pace(timed, noise(seconds*block/256))
+            said = report(timed, late)
+            for measure in ("algorithmic_ms", "budget_ms", "p50_ms", "p95_ms", "p99_ms", "jitter_ms", "drop_outs"):
+                row("latency", f"clip, {widths}, {case}, block {block}", measure, said[measure], said["blocks"], "exported step, one thread")
+            row("latency", f"clip, {widths}, {case}, block {block}", "total_ms", said["algorithmic_ms"] + said["p99_ms"], said["blocks"], "by the algorithm, and p99 of computing")
 
 
 KINDS = {"aten::mm": "matrix products", "aten::addmm": "matrix products", "mambamuse::scan_numba": "scan", "aten::mkldnn_convolution": "depthwise convolutions",
@@ -115,7 +146,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 2, 5, 10])
     parser.add_argument("--widths", type=int, nargs=4, default=(32, 64, 128, 256), help="of the model in memory")
-    parser.add_argument("--only", nargs="+", default=["equality", "latency", "parts", "memory"])
+    parser.add_argument("--only", nargs="+", default=["equality", "step", "latency", "parts", "memory"])
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one: sys.exit(one(arguments.one))
@@ -123,6 +154,8 @@ if __name__ == "__main__":
     print(where)
     kept = [r for r in csv.DictReader(arguments.out.open())] if arguments.out.exists() else []
     if "equality" in arguments.only: equality()
+    if "step" in arguments.only:
+        with setting(None, threads=1): step()
     if "latency" in arguments.only: latency(arguments.seconds)
     if "parts" in arguments.only: parts()
     if "memory" in arguments.only: memory(arguments.minutes, tuple(arguments.widths))

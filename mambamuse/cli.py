@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'Arm', 'Size', 'Overrides', 'Source', 'Paths', 'Count', 'data', 'Weights', 'transfer', 'style', 'live',
-           'reproduce', 'prepare', 'info', 'render', 'train', 'runs', 'profile', 'evaluate', 'study', 'recipe', 'main']
+           'export', 'reproduce', 'prepare', 'info', 'render', 'train', 'runs', 'profile', 'evaluate', 'study',
+           'recipe', 'main']
 
 # %% ../nbs/53_cli.ipynb #cli-imports
 from pathlib import Path
@@ -86,6 +87,21 @@ def live(
     from mambamuse.live import live_card, live_file
     said = live_file(content, style, out, block, alpha, weights) if content else live_card(style, block, alpha, weights, seconds)
     typer.echo(json.dumps(said, indent=1))
+
+# %% ../nbs/53_cli.ipynb #cli-export
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="The file to write: .onnx.")],
+    block: Annotated[int, typer.Option(help="Samples at 16 kHz that are processed at a time: a multiple of 16.")] = 256,
+    weights: Annotated[Optional[Path], typer.Option(help="A weights folder.", show_default="the newest checkpoint under runs/")] = None,
+):
+    """Write the stream's step as one ONNX file, which a host runs without Python; prints its block, delay and places.
+
+    Example: mambamuse export model.onnx --block 256
+    """
+    from mambamuse.export import export_step, session_of
+    from mambamuse.transfer import load_model
+    typer.echo(json.dumps(session_of(export_step(load_model(weights), out, block)).get_modelmeta().custom_metadata_map, indent=1))
 
 # %% ../nbs/53_cli.ipynb #cli-reproduce
 @app.command()

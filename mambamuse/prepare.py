@@ -241,16 +241,16 @@ def plot_set(folder, split: str = "train"):
 
 # %% ../nbs/05_prepare.ipynb #prepare-triplets
 class Triplets(torch.utils.data.Dataset):
-    """One split as `(3, time)` float32, content, style and target, each with peak 0.9: its own triplets, or `n` seeded ones from a grid of whole notes.
+    """One split as `(3, time)` float32, content, style and target, each with peak 0.9: its own triplets, or `n` (default: as many as there are notes) seeded ones from a grid of notes.
 
     Raises `InputError` if `folder` is not a prepared dataset, its notes are crops, or no two instruments share a pitch.
     """
-    def __init__(self, folder, split: str, n: int = 10_000, clip: int = CLIP, seed: int = 42):
+    def __init__(self, folder, split: str, n: int | None = None, clip: int = CLIP, seed: int = 42):
         self.rows, self.clip, self.seed = read_split(folder, split), clip, seed
         self.phrases = "target" in self.rows.column_names
         if self.phrases: self.picked = [(i, i, i) for i in range(len(self.rows))]; return
         if any(self.rows["start"]): raise InputError(f"{folder}: its notes are crops that start anywhere; prepare them from their beginning, with data.latest_start=1")
-        self.picked = grid_triplets(self.rows["instrument_str"], self.rows["pitch"], self.rows["velocity"], n, np.random.default_rng(seed))
+        self.picked = grid_triplets(self.rows["instrument_str"], self.rows["pitch"], self.rows["velocity"], n or len(self.rows), np.random.default_rng(seed))
         if not self.picked: raise InputError(f"{folder}: no two instruments share a pitch and a velocity")
 
     def __len__(self): return len(self.picked)

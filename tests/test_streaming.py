@@ -285,8 +285,8 @@ def test_commands(tmp_path, monkeypatch):
     save("x.wav", noise(rng, 8_000)/2, 16_000), save("y.wav", noise(rng, 9_000), 16_000)
     for words in (("style", "y.wav", "x.wav", "-o", "a.style", "--weights", "w"), ("style", "--mix", "a.style=0.3", "a.style=0.7", "-o", "b.style"), ("transfer", "x.wav", "b.style", "-o", "out.wav", "--weights", "w")):
         assert run(*words).exit_code == 0
-    said = run("live", "b.style", "--content", "x.wav", "-o", "live.wav", "--block", "1000", "--weights", "w")
-    assert json.loads(said.stdout)["blocks"] == 8 and len(load("live.wav")[0][0]) == 8_000
+    said = run("live", "b.style", "--content", "x.wav", "-o", "live.wav", "--block", "1008", "--weights", "w")
+    assert json.loads(said.stdout)["blocks"] == 9 and len(load("live.wav")[0][0]) == 8_000
     for words, message in [(("style", "--mix", "a.style", "-o", "c.style"), "share"), (("transfer", "x.wav", "absent.style", "--weights", "w"), "absent.style"), (("live", "a.style", "--content", "x.wav", "--alpha", "2", "--weights", "w"), "alpha"),
                            (("live", "a.style", "--content", "x.wav", "--block", "64", "-o", "no/out.wav", "--weights", "w"), "folder"), (("live", "a.style", "--weights", "w"), "--content")]:
         failed = run(*words).exception
