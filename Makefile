@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup reproduce test readme lab clean
+.PHONY: setup reproduce test readme lab playground clean
 
 setup: .venv/installed
 
@@ -11,7 +11,7 @@ setup: .venv/installed
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'mambamuse needs Python 3.11 or newer: make setup PYTHON=...')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip setuptools wheel -c constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,synth]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,synth,playground]'
 	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/pip install --quiet --no-build-isolation --no-deps -c constraints.txt mamba-ssm
 	touch $@
 
@@ -35,6 +35,9 @@ readme: setup
 
 lab: setup
 	$(BIN)/jupyter lab nbs
+
+playground: setup
+	$(BIN)/voila nbs/playground.ipynb
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -16,6 +16,6 @@ setup(
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "cuda": cfg["extra_cuda"].split(), "synth": cfg["extra_synth"].split(),
                     "bench": cfg["extra_bench"].split(), "tensorboard": cfg["extra_tensorboard"].split(),
-                    "live": cfg["extra_live"].split()},
+                    "live": cfg["extra_live"].split(), "playground": cfg["extra_playground"].split()},
     entry_points={"console_scripts": [cfg["console_scripts"]]},
 )
