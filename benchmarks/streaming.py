@@ -1,17 +1,13 @@
-"""Is the stream the model, how late is it, what does a block cost, and does memory grow? The released configuration, untrained weights.
+"""Is the stream the model, how late is it, and what does a block cost? The released configuration, untrained weights.
 
-    python benchmarks/streaming.py [--out benchmarks/streaming.csv] [--seconds 60] [--minutes 1 2 5 10] [--only equality step latency parts memory]
+    python benchmarks/streaming.py [--out benchmarks/streaming.csv] [--seconds 60] [--only equality step latency parts]
 
-Run it on a quiet machine. `--only step latency`, the exported step beside PyTorch's stream and the live bar, takes under five minutes; `memory` as long as two transfers
-of the longest file. `--only` leaves rows of other parts in the file as they are.
+Run it on a quiet machine. `--only step latency`, the exported step beside PyTorch's stream and the live bar, takes under five minutes.
+`--only` leaves rows of other parts in the file as they are.
 """
 import argparse
 import csv
 import os
-import resource
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -19,10 +15,10 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mambamuse.audio import SAMPLE_RATE, save, written_beside
+from mambamuse.audio import SAMPLE_RATE, written_beside
 from mambamuse.generator import MambaMuse
 from mambamuse.export import Step, step_model
-from mambamuse.live import Timed, pace, report, stream_file
+from mambamuse.live import Timed, pace, report
 from mambamuse.profiling import machine, setting
 from mambamuse.streaming import Stream, cuts, signature
 from mambamuse.transfer import fit, pad
@@ -124,32 +120,12 @@ def parts(pushes=100):
     row("parts", "block 256", "operator calls", sum(e.count for e in events)/pushes, pushes, "views included")
 
 
-def memory(minutes, widths):
-    "Peak memory of a process that transfers a file, two passes (clip axis)."
-    with tempfile.TemporaryDirectory() as folder:
-        MambaMuse(widths=widths, axis="clip").save_pretrained(f"{folder}/weights")
-        save(f"{folder}/style.wav", noise(2.1, 1), SAMPLE_RATE)
-        for n in minutes:
-            save(f"{folder}/content.wav", noise(60*n), SAMPLE_RATE)
-            done = subprocess.run([sys.executable, __file__, "--one", folder], check=True, capture_output=True, text=True)
-            row("memory", f"widths {widths[0]} to {widths[-1]}, {n:g} min", "peak MB", float(done.stdout.split()[-1])/1e3, 1, "whole process, interpreter and libraries included")
-
-
-def one(folder):
-    stream_file(f"{folder}/content.wav", f"{folder}/style.wav", f"{folder}/out.wav", weights=f"{folder}/weights")
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 2, 5, 10])
-    parser.add_argument("--widths", type=int, nargs=4, default=(32, 64, 128, 256), help="of the model in memory")
-    parser.add_argument("--only", nargs="+", default=["equality", "step", "latency", "parts", "memory"])
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="+", default=["equality", "step", "latency", "parts"])
     arguments = parser.parse_args()
-    if arguments.one: sys.exit(one(arguments.one))
     where = machine()
     print(where)
     kept = [r for r in csv.DictReader(arguments.out.open())] if arguments.out.exists() else []
@@ -158,7 +134,6 @@ if __name__ == "__main__":
         with setting(None, threads=1): step()
     if "latency" in arguments.only: latency(arguments.seconds)
     if "parts" in arguments.only: parts()
-    if "memory" in arguments.only: memory(arguments.minutes, tuple(arguments.widths))
     about = f"{where['cpu']}, {where['threads']} thread(s), torch {where['torch']}, load {os.getloadavg()[0]:.1f} at the end"
     rows = [r for r in kept if r["part"] not in arguments.only] + [r | dict(machine=about) for r in ROWS]
     with written_beside(arguments.out) as part, open(part, "w", newline="") as file:

@@ -14,11 +14,12 @@ from mambamuse.adain import statistics
 from mambamuse.audio import InputError, load, normalise, resample, save
 from mambamuse.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
 from mambamuse.cli import app
+from mambamuse.evaluate import shipped_pairs
 from mambamuse.generator import MambaMuse, check_alphas
 from mambamuse.live import stream_file
 from mambamuse.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
 from mambamuse.style import Style, mix
-from mambamuse.transfer import fit, pad, transfer_file
+from mambamuse.transfer import fit, load_model, pad, transfer_file
 
 NARROW = (4, 8, 16, 32)
 ENCODER, EVERYWHERE = (1, 1, 1, .5, .2), (1, 1, .8, .5, .2, .7, 1, .3, 1)
@@ -95,6 +96,19 @@ def test_without_bypass_too():
     rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, bypass=False).for_inference()
     x = noise(rng, 5_000)
     assert abs(in_blocks(Stream(model), x, 1_000, rng) - whole(model, x)[:len(x)]).max() <= 1e-5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_trained_weights_too(seed):
+    "The package's weights, on its own phrases and on noise: reconstruction and transfer, 2 x 4 random cuts each."
+    rng, model = np.random.default_rng(seed), load_model()
+    pairs = shipped_pairs("phrases").iloc[seed]
+    content, style = (normalise(load(pairs[kind])[0])[0][0] for kind in ("content", "style"))
+    mark = signature(model, style)
+    for x in (content, noise(rng, 20_000 + seed)):
+        with torch.inference_mode(): wanted, met = restyled(model, pad(torch.from_numpy(x)[None, None]), mark, model.alphas)
+        for stream, want in ((lambda: Stream(model), whole(model, x)), (lambda: Stream(model, mark, content=met), wanted[0, 0].numpy())):
+            for _ in range(4): assert abs(in_blocks(stream(), x, 32_000, rng) - want[:len(x)]).max() <= 1e-5
 
 
 def test_single_precision_is_the_only_difference():
