@@ -96,7 +96,9 @@ class Intake(AnyWidget):
         setTimeout((mine) => mine.state === "recording" && mine.stop(), 1000 * LONGEST, recorder);
       }
       const switcher = button("record", () => recorder ? recorder.stop() : record().catch((error) => model.send({ name: "recording", problem: error.message })));
-      el.append(button("own file", () => input.click()), switcher);
+      const row = make("div", { style: "display: flex" });
+      row.append(button("own file", () => input.click()), switcher);
+      el.append(row);
     }
     export default { render };
     """.replace("RATE", str(SAMPLE_RATE)).replace("LONGEST", str(LONGEST))

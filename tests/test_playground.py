@@ -1,4 +1,4 @@
-"""The playground in a real Chromium, headless: Voila serves the notebook, a mouse and a keyboard turn its knobs."""
+"""The playground in a real Chromium, headless: JupyterLab or Voila serves the notebook, a mouse and a keyboard turn its knobs."""
 import base64
 import io
 import json
@@ -150,24 +150,40 @@ def answered(page):
     assert all(new != old for new, old in zip(media(page, 3), before, strict=True))
 
 
-def test_turning_knobs_in_a_browser(tmp_path):
-    "PLAYGROUND_PNG=figures/playground.png keeps the screenshot."
-    pytest.importorskip("voila", reason="voila is not installed (extra playground)")
+@contextmanager
+def shown(folder, command, path, run="1"):
+    "A page of a new browser with the app, at `path` of the server that `command` starts; there, `run` is a JavaScript promise."
     server, debugger = free_port(), free_port()
-    command, environment = browser_command(debugger, tmp_path / "profile")
-    with running([sys.executable, "-m", "voila", ROOT / "nbs" / "playground.ipynb", "--no-browser", f"--port={server}", "--Voila.ip=127.0.0.1"], tmp_path / "voila.log"), \
-         running(command, tmp_path / "browser.log", **environment):
+    browser, environment = browser_command(debugger, folder / "profile")
+    with running([sys.executable, "-m", *command, "--no-browser", f"--port={server}"], folder / "server.log"), running(browser, folder / "browser.log", **environment):
         page = Page(debugger)
-        page.call("Emulation.setDeviceMetricsOverride", width=1_260, height=860, deviceScaleFactor=1, mobile=False)
+        page.call("Emulation.setDeviceMetricsOverride", width=1_260, height=830, deviceScaleFactor=1, mobile=False)
         patiently(lambda: socket.create_connection(("127.0.0.1", server)))
-        page.call("Page.navigate", url=f"http://{PORT(server)}/")
+        page.call("Page.navigate", url=f"http://{PORT(server)}{path}")
+        page.until(f"document.querySelector('.jp-Cell') && {run}")
         page.until(f"document.querySelectorAll('audio').length == 4 && {words(3)}.includes('answered')")
+        yield page
+        assert not page.wrong()
 
+
+def test_in_jupyterlab(tmp_path):
+    "All cells are run, and alpha is turned."
+    command = ("jupyter", "lab", "--ip=127.0.0.1", "--allow-root", "--ServerApp.token=", "--expose-app-in-browser", f"--notebook-dir={tmp_path}",
+               f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}", f"--LabApp.user_settings_dir={tmp_path / 'settings'}")
+    shutil.copy(ROOT / "nbs" / "playground.ipynb", tmp_path)  # JupyterLab saves what it opens
+    ready = "[...jupyterapp.shell.widgets('main')].some(w => w.sessionContext?.isReady) && jupyterapp.commands.execute('notebook:run-all-cells').then(() => 1)"
+    with shown(tmp_path, command, "/lab/tree/playground.ipynb", f"window.jupyterapp && {ready}") as page, answered(page):
+        page.press("document.querySelectorAll('.noUi-handle')[0]", "PageDown", 34)
+
+
+def test_turning_knobs_uploading_and_recording_under_voila(tmp_path):
+    "PLAYGROUND_PNG=figures/playground.png keeps a screenshot."
+    with shown(tmp_path, ("voila", ROOT / "nbs" / "playground.ipynb", "--Voila.ip=127.0.0.1"), "/") as page:
         with answered(page): page.press("document.querySelectorAll('.noUi-handle')[0]", "PageDown", 34)              # alpha
         with answered(page): page.click("document.querySelectorAll('.noUi-target')[1]")                              # half way from style 1 to style 2
         with answered(page): page.press("document.querySelectorAll('.noUi-vertical .noUi-handle')[1]", "Home", 36)   # alpha of a skip
         before = media(page, 1)
-        with answered(page): page.press(f"{panel(1)}.querySelector('select')", "End", 35)                           # another style
+        with answered(page): page.press(f"{panel(1)}.querySelector('select')", "End", 35)                            # another style
         assert media(page, 1) != before
         if target := os.environ.get("PLAYGROUND_PNG"): (ROOT / target).write_bytes(base64.b64decode(page.call("Page.captureScreenshot", format="png")["data"]))
 
@@ -187,4 +203,4 @@ def test_turning_knobs_in_a_browser(tmp_path):
         time.sleep(1.5)  # of beeps
         with answered(page): page.click(record)
         page.until(f"{panel(0)}.querySelector('select').selectedOptions[0].text.startsWith('recording')")
-        assert len(sf.read(io.BytesIO(base64.b64decode(media(page, 0)[2])))[0]) > SAMPLE_RATE and not page.wrong()
+        assert len(sf.read(io.BytesIO(base64.b64decode(media(page, 0)[2])))[0]) > SAMPLE_RATE
