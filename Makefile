@@ -24,7 +24,7 @@ reproduce: setup
 test: setup
 	rm -rf .venv/exported && cp -r mambamuse .venv/exported && $(BIN)/nbdev_export
 	diff -r -x __pycache__ -x mini_nsynth .venv/exported mambamuse || (echo "the package was not in sync with nbs/; it is now" && exit 1)
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --timing
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --timing
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
 # README.md is nbs/index.ipynb, executed, with its links seen from the top.
