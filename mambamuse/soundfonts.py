@@ -259,7 +259,7 @@ class Phrases(Rendered):
             scored = list(islice((scores[i] for i in rng.permutation(len(scores)) if voices(scores[i])), 2))
             about = dict(zip(("content_score", "style_score"), (score.name for score in scored)), chords=chords)
             content, style = map(drawn, scored)
-        return dict(a=a, b=b, content=content, style=style, quarter=quarter, velocity=velocity, **about)
+        return dict(a=a, b=b, content=content, style=style, **about, quarter=quarter, velocity=velocity)
 
     def sound(self, instrument, events): return self.fonts[instrument["soundfont"]].play(instrument["program"], events, self.config.clip)
 
