@@ -23,6 +23,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 import matplotlib.pyplot as plt
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 import torch
 from torch import nn
 import torch.nn.functional as F
@@ -65,6 +67,7 @@ class TrainingConfig:
     reconstruct: float = 1.            # share of the steps in which the content is asked for, alpha 0
     partial: float = 0.                # share in which alpha is drawn from 0 to 1; in the rest it is 1, and the target is asked for
     epoch_steps: int = 0               # steps until the next validation; 0: once through the data
+    init: str = ""                     # a folder of weights that the generator begins with, such as RUN/epoch-006; "": random ones
     workers: int = -1                  # processes that read clips ahead; -1: two on a GPU, none on a CPU, where the model needs every core
 
     def __post_init__(self):
@@ -244,6 +247,14 @@ class Trainer:
             sums += torch.stack([self.spectral.mel(generated, *wanted)*len(real), sums.new_tensor(len(real))])
         total, clips = self.accelerator.reduce(sums, "sum").tolist()
         return total/clips
+
+    def begin_with(self, weights):
+        "Take the generator's weights from the folder `weights`, for a run of its own. Raises `InputError` if they are not there, or of another shape."
+        try: state = load_file(Path(weights)/"model.safetensors")
+        except (OSError, SafetensorError) as error: raise InputError(f"training.init is {weights}: no folder of weights with model.safetensors in it ({error})") from None
+        try: self.generator.load_state_dict(state)
+        except RuntimeError as error: raise InputError(f"training.init is {weights}: weights of another generator ({' '.join(str(error).split())[:200]})") from None
+        if self.config.ema: self.average.load_state_dict(state)
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         "Everything that a resumed run needs, by file; a row for each process in `random`."
@@ -448,6 +459,7 @@ def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingCo
         run, gpu, processes = Run(out, trainer, recipe, clips, valid), trainer.device.type == "cuda", trainer.accelerator.num_processes
         if training.batch % (processes*training.accumulate): raise InputError(f"a batch of {training.batch} clips cannot be shared by {processes} processes in {training.accumulate} pieces each")
         if resume: run.resume()
+        if training.init and not run.progress.step: trainer.begin_with(training.init)
         run.begin()
         progress = run.progress
         if tensorboard and run.main: run.board = tensorboard_at(out/"tensorboard", progress.step)

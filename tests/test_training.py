@@ -253,3 +253,15 @@ def test_the_arm_paired_trains_on_the_embedded_notes(tmp_path):
     notes = ["data.train=102", "data.valid=16", "data.test=16", "data.clip=4112", "model.widths=[2,2,2,2]", "training.batch=2"]
     summary = train_recipe(tmp_path / "run", "paired", "smoke", notes, steps=2, seed=3)
     assert summary["steps"] == 2 and load_model(tmp_path / "run" / "epoch-001").alphas[5:] == (1, 1, 1, 0)
+
+
+def test_a_run_begins_with_the_weights_of_another_or_says_why_not(data, tmp_path):
+    still = replace(TRAINING, learning_rate=0., ema=0., steps=2, critic_width=1/8)
+    validated = lambda out: json.loads((tmp_path / out / "validation.jsonl").read_text())["mel"]
+    train(data, tmp_path / "first", MODEL, training=replace(still, learning_rate=1e-2))
+    first = tmp_path / "first" / "epoch-001"
+    train(data, tmp_path / "second", MODEL, training=replace(still, init=str(first), seed=7))
+    train(data, tmp_path / "other", MODEL, training=replace(still, seed=7))
+    assert validated("second") == validated("first") != validated("other")
+    with pytest.raises(InputError, match="training.init is .*nowhere: no folder of weights"): train(data, tmp_path / "a", MODEL, training=replace(still, init=str(tmp_path / "nowhere")))
+    with pytest.raises(InputError, match="weights of another generator"): train(data, tmp_path / "b", replace(MODEL, widths=(4, 4, 4, 4)), training=replace(still, init=str(first)))
