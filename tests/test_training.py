@@ -25,6 +25,7 @@ from mambamuse.generator import MambaMuse, ModelConfig
 from mambamuse.losses import LossConfig
 from mambamuse.prepare import prepare
 from mambamuse.recipes import train_recipe
+from mambamuse.runs import compare, plot_runs
 from mambamuse.training import Trainer, TrainingConfig, alpha_at, train
 from mambamuse.transfer import load_model
 
@@ -230,6 +231,9 @@ def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path):
     for row in rows: assert row["total"] == pytest.approx(2*row["mel"] + row["stft"] + 10*row.get("wave", 0), rel=1e-5)
     assert sorted(p.name for p in (tmp_path / "whole").glob("epoch-*")) == ["epoch-001", "epoch-002"]
     assert {p.name for p in (tmp_path / "whole" / "epoch-002").glob("*.wav")} == {"content.wav", "style.wav", "target.wav", "generated.wav"}
+    both = compare([tmp_path / "whole", tmp_path / "parts"])  # of runs without critics
+    assert both.critics.isna().all() and both.total[0] == both.total[1] == pytest.approx(sum(row["total"] for row in rows[3:])/3)
+    plot_runs([tmp_path / "whole"])
 
 
 def test_a_step_of_transfer_in_pieces_is_the_step():
