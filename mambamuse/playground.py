@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['LONGEST', 'TEST_SETS', 'mel_of', 'WIDE', 'ROW', 'taken', 'examples', 'png', 'waveform_picture', 'mel_picture',
-           'Intake', 'received', 'text', 'Panel', 'Choice', 'slider', 'Playground', 'playable']
+           'Intake', 'received', 'text', 'Panel', 'Choice', 'slider', 'Playground']
 
 # %% ../nbs/37_playground.ipynb #playground-imports
 from functools import cache, lru_cache, partial
 from html import escape
-from pathlib import Path
 from time import perf_counter
 import io
 
@@ -27,7 +26,7 @@ from .generator import MambaMuse, check_alphas
 from .losses import mel_spectrogram
 from .streaming import Restyle
 from .style import Style, fingerprint, mix
-from .transfer import SHIPPED, fit, load_model, pad, read
+from .transfer import fit, pad, read
 
 # %% ../nbs/37_playground.ipynb #playground-taken
 LONGEST = 10  # seconds
@@ -154,8 +153,8 @@ def slider(description: str, value: float, **kw):
     return widgets.FloatSlider(value, min=0, max=1, step=.01, description=description, continuous_update=False, **kw)
 
 class Playground(widgets.VBox):
-    "Content, style and output of `model`, to see, hear and change. `sounds`: arrays `(time,)` at 16 kHz by name; `notice`: what to know about the weights."
-    def __init__(self, model: MambaMuse, sounds: dict, notice: str = ""):
+    "Content, style and output of `model`, to see, hear and change. `sounds`: arrays `(time,)` at 16 kHz by name."
+    def __init__(self, model: MambaMuse, sounds: dict):
         self.model, self.sounds, self.weights, names = model, dict(sounds), fingerprint(model), list(sounds)*3
         self.content, self.style, self.other = (Choice(title, self.sounds, name) for title, name in zip(("content", "style 1", "style 2"), names))
         self.at_once, mixes = widgets.Checkbox(description="play every answer", indent=False, layout=WIDE), model.axis == "clip"
@@ -166,7 +165,7 @@ class Playground(widgets.VBox):
         hint = "" if mixes else "These weights pair each time step of the content with one of the style (axis frame): two styles cannot be mixed."
         columns = [widgets.VBox([widgets.HTML(text(place)), knob], layout=widgets.Layout(align_items="center")) for place, knob in zip(PLACES, self.alphas)]
         group = lambda title, members: widgets.VBox([widgets.HTML(text(title)), widgets.Box(members, layout=ROW)], layout=widgets.Layout(margin="4px"))
-        super().__init__([widgets.HTML(text(notice, "black")), widgets.Box([self.content, self.style, self.other, self.output], layout=ROW), widgets.Box([self.alpha, self.mix, widgets.HTML(text(hint))], layout=ROW),
+        super().__init__([widgets.Box([self.content, self.style, self.other, self.output], layout=ROW), widgets.Box([self.alpha, self.mix, widgets.HTML(text(hint))], layout=ROW),
                           widgets.Box([group("alpha, from encoder to decoder:", columns[:len(ENCODED)]), group("and after each level of the decoder:", columns[len(ENCODED):])], layout=ROW)])
         widgets.link((self.at_once, "value"), (self.output.player, "autoplay"))
         for knob in (self.content.name, self.style.name, self.other.name, self.alpha, self.mix, *self.alphas): knob.observe(self.answer, "value")
@@ -196,10 +195,3 @@ class Playground(widgets.VBox):
         self.output.line.value = text("...")
         self.output.show(self.transfer())
         self.output.line.value = text(f"answered in {perf_counter() - begin:.2f} s")
-
-# %% ../nbs/37_playground.ipynb #playground-playable
-def playable(weights=SHIPPED) -> tuple[MambaMuse, str]:
-    "The model in the folder `weights`, and a notice with its name; where it does not load, an untrained one, and a notice that says so."
-    short = "/".join(Path(weights).parts[-2:])
-    try: return load_model(weights), f"Weights: {short}."
-    except InputError as error: return MambaMuse(axis="clip").for_inference(), f"UNTRAINED: all controls work, but what they make is noise ({str(error).replace(str(weights), short)})."
