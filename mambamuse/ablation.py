@@ -112,7 +112,7 @@ def summary(scores: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
         for measure in MEASURES:
             middle = np.median if measure == "abs_corr_content" else np.mean
             both = np.stack([group[measure], by_choice[BASE][measure]], axis=1)                      # (triplets, 2)
-            change = lambda both, axis: -np.diff(middle(both, axis))[..., 0]
+            change = lambda both, axis: np.diff(middle(both[..., ::-1], axis))[..., 0]
             rows.append((choice, measure, len(both), *interval(both[:, 0], middle, seed), *interval(both, change, seed)))
     return pd.DataFrame(rows, columns=["choice", "metric", "n", "value", "low", "high", "change", "change_low", "change_high"])
 
@@ -127,12 +127,12 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
 def plot_choices(table: pd.DataFrame):
     "A figure of a `summary`: a panel for each measure, a dot for each choice, with the interval of its change from the recipe."
     choices = table.choice.unique()
-    figure, axes = plt.subplots(3, 3, figsize=(12, 2.4 + .55*len(choices)), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(3, 3, figsize=(12, 2 + .5*len(choices)), sharey=True, layout="constrained")
     for ax, (measure, (title, better)) in zip(axes.flat, MEASURES.items()):
         of = table[table.metric == measure].set_index("choice").loc[choices]
         ax.axvline(of.value[BASE], color="grey", lw=1)
         ax.hlines(choices, of.value[BASE] + of.change_low, of.value[BASE] + of.change_high)
         ax.plot(of.value, choices, "o", ms=4)
-        ax.set_title(title + (f" ({better} is better)" if better else ""), fontsize=9)
+        ax.set_title(title + (f"\n({better} is better)" if better else ""), fontsize=9)
     ax.invert_yaxis()
     return figure
