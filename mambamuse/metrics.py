@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SHORTEST', 'METRICS', 'fit', 'fitted', 'mel_bands', 'mel_decibels', 'unit_power', 'level_difference', 'lsd_cifka',
            'lsd_cifka_50', 'lsd', 'mr_stft_distance', 'mr_stft', 'log_mel', 'mean_mfcc', 'mfcc_distance', 'onsets',
-           'onset_f1', 'chroma_bands', 'chroma', 'chroma_cosine', 'meter', 'loudness_difference', 'abs_corr', 'si_sdr',
-           'embeddings', 'frechet_distance', 'fad_infinity', 'Metric', 'measure']
+           'onset_f1', 'chroma_bands', 'chroma', 'chroma_cosine', 'meter', 'loudness_difference', 'corr', 'abs_corr',
+           'si_sdr', 'embeddings', 'frechet_distance', 'fad_infinity', 'Metric', 'measure']
 
 # %% ../nbs/43_metrics.ipynb #metrics-imports
 from collections.abc import Callable
@@ -136,11 +136,15 @@ def loudness_difference(output, reference) -> float:
 
 # %% ../nbs/43_metrics.ipynb #metrics-waveform
 @fitted
-def abs_corr(output, reference) -> float:
-    "|Pearson correlation| at lag 0, 0 to 1, lower is better, with the content: 1 is a copy, upright or flipped. 0 where either clip is constant."
+def corr(output, reference) -> float:
+    "Pearson correlation at lag 0, -1 to 1, with the content: 1 is a copy, -1 a flipped one. 0 where either clip is constant."
     if not np.ptp(output) or not np.ptp(reference): return 0.
     a, b = (x - x.mean() for x in (output.astype(np.float64), reference.astype(np.float64)))
-    return float(min(1, abs(a @ b)/np.sqrt((a @ a)*(b @ b))))
+    return float(np.clip(a @ b/np.sqrt((a @ a)*(b @ b)), -1, 1))
+
+def abs_corr(output, reference) -> float:
+    "|Pearson correlation| at lag 0, 0 to 1, lower is better, with the content: 1 is a copy, upright or flipped. 0 where either clip is constant."
+    return abs(corr(output, reference))
 
 @fitted
 def si_sdr(output, reference) -> float:
