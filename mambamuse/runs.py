@@ -69,7 +69,7 @@ def pieces(folder) -> list[tuple[Path, int]]:
     the weights of an earlier run's epoch (`training.init`) goes on from there. Raises `InputError` if an earlier run is no longer there.
     """
     folder = run_folder(folder)
-    init, lines = settings(folder)["training.init"], read_lines(folder, "metrics")
+    init, lines = settings(folder).get("training.init"), read_lines(folder, "metrics")
     if not init: return [(folder, len(lines))]
     before = run_folder(Path(init).parent)
     epochs = read_lines(before, "validation").set_index("epoch").step
