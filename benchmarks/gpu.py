@@ -64,7 +64,7 @@ def measure(measurement, backends, precisions, batch, make, repeats, device, sec
         os.environ["MAMBAMUSE_SCAN"] = backend
         for precision in precisions:
             # Of float32 products; in bfloat16 what autocast leaves in float32 stays exact.
-            torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
             gc.collect()  # so that the peak is this one's
             there = importable(*NEEDS[backend])
             row(measurement, backend, precision, batch, measured(make(precision), repeats, device, seconds_of_sound) if there else "not installed")

@@ -139,7 +139,7 @@ class Trainer:
         set_seed(training.seed)
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
         self.loss, self.config, self.device = loss, training, self.accelerator.device
-        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32" if training.precision == "tf32" else "ieee"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = training.precision == "tf32"  # the flags that torch.compile reads; with the newer ones it refuses
         self.generator, self.critics = MambaMuse(**asdict(model)).to(self.device), Critics(training.critic_width).to(self.device)
         self.average = deepcopy(self.generator).requires_grad_(False) if training.ema else self.generator   # what is validated and saved
         self.generate, self.judge = self.accelerator.prepare(self.generator, self.critics)                  # the same weights, with gradients averaged over processes
