@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 import ctypes
 import pickle
@@ -115,16 +115,18 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
         self.resblocks = nn.ModuleList(ResidualBlock(width) for width in outs)
         self.final_upsample = nn.Sequential(leaky(), conv(outs[-1], 1, 7, padding=3), nn.Tanh())
 
-    def forward(self, content, style=None, alphas=None):
+    def forward(self, content, style=None, alphas=None, skips=4):
         """`(batch, 1, time)` like `content`; with `style`, blended by `alphas`, numbers in the order of `PLACES` (five: the decoder's are 0).
+
+        Of the encoder's four skips the decoder gets the `skips` deepest.
 
         Raises `ValueError` if a length is not a multiple of 16, or differs between the two on the frame axis.
         """
         features = self.encode(content)
-        if style is None: return self.decode(features)
+        if style is None: return self.decode(features[:1 + skips])
         alphas = check_alphas(self.alphas if alphas is None else alphas)
-        borrowed = self.features(style, max((level for level, alpha in enumerate(alphas[len(ENCODED):], 1) if alpha), default=0))
-        return self.decode(features, lambda place, x: blend(x, borrowed[place], alphas[place], self.axis) if alphas[place] else x)
+        borrowed = self.features(style, max((level for level, alpha in enumerate(alphas[len(ENCODED):], 1) if alpha), default=0), skips)
+        return self.decode(features[:1 + skips], lambda place, x: blend(x, borrowed[place], alphas[place], self.axis) if alphas[place] else x)
 
     def encode(self, x):
         "`(batch, 1, time)` -> features at `ENCODED`."
@@ -133,21 +135,22 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
         return self.encoder(x)
 
     def levels(self, features, change=lambda place, x: x):
-        "The outputs of the decoder's levels, one after the other, from features at `ENCODED`; `change(place, x)` may alter those of any place."
+        "The outputs of the decoder's levels, one after the other, from features at `ENCODED` or the first few of them; `change(place, x)` may alter those of any place."
+        skips = features[1:] if self.bypass else features[1:len(self.ups)]
         x = change(0, features[0])
-        for level, (skip, up, mamba, res) in enumerate(zip(features[1:], self.ups, self.mambas, self.resblocks), 1):
+        for level, (skip, up, mamba, res) in enumerate(zip_longest(skips, self.ups, self.mambas, self.resblocks), 1):
             x = F.leaky_relu(x, SLOPE)
-            if self.bypass or level < len(self.ups): x = x + change(level, skip)
+            if skip is not None: x = x + change(level, skip)
             x = change(len(self.ups) + level, res(mamba(up(x))))
             yield x
 
-    def features(self, x, levels: int) -> list:
-        "`(batch, 1, time)` -> features at `ENCODED` and, of its own reconstruction, at the first `levels` levels of the decoder."
+    def features(self, x, levels: int, skips=4) -> list:
+        "`(batch, 1, time)` -> features at `ENCODED` and, of its own reconstruction with the `skips` deepest skips, at the first `levels` levels of the decoder."
         encoded = self.encode(x)
-        return [*encoded, *islice(self.levels(encoded), levels)]
+        return [*encoded, *islice(self.levels(encoded[:1 + skips]), levels)]
 
     def decode(self, features, change=lambda place, x: x):
-        "Features at `ENCODED` -> `(batch, 1, time)`."
+        "Features at `ENCODED`, or the first few of them -> `(batch, 1, time)`."
         *_, x = self.levels(features, change)
         return self.final_upsample(x)
 

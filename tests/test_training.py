@@ -26,7 +26,7 @@ from mambamuse.losses import LossConfig
 from mambamuse.prepare import prepare
 from mambamuse.recipes import train_recipe
 from mambamuse.runs import compare, plot_runs
-from mambamuse.training import Trainer, TrainingConfig, alpha_at, train
+from mambamuse.training import Trainer, TrainingConfig, alpha_at, skips_at, train
 from mambamuse.transfer import load_model
 
 MODEL = ModelConfig(widths=(2, 2, 2, 2))
@@ -219,7 +219,7 @@ PAIRED = LossConfig(lambda_mel=2, lambda_stft=1, mel_gradient=True, mel_bands=12
 def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path):
     prepare(MINI, tmp_path / "data", DataConfig(train=102, valid=16, test=16, clip=64_000))
     model = replace(MODEL, axis="clip", alphas=(1., 1., 1., 1., 0., 1., 1., 0., 0.), bypass=False)
-    training = replace(TRAINING, reconstruct=.2, partial=.56, steps=6, epoch_steps=3, save_every=6)
+    training = replace(TRAINING, reconstruct=.2, partial=.56, drop_skips=.5, steps=6, epoch_steps=3, save_every=6)
     run = lambda out, **more: train(tmp_path / "data", tmp_path / out, model, PAIRED, training, **more)
     run("whole")
     for _ in range(3): run("parts", resume=True, minutes=1e-9)
@@ -227,6 +227,7 @@ def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path):
     assert all_of(tmp_path / "parts") == all_of(tmp_path / "whole")
     rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert [row["alpha"] for row in rows] == [alpha_at(step, training) for step in range(6)] and {row["alpha"] in (0, 1) for row in rows} == {True, False}
+    assert [row["skips"] for row in rows] == [skips_at(step, training) for step in range(6)] and {row["skips"] < 4 for row in rows} == {True, False}
     assert all(("wave" in row) == (row["alpha"] == 0) and "critics" not in row for row in rows)
     for row in rows: assert row["total"] == pytest.approx(2*row["mel"] + row["stft"] + 10*row.get("wave", 0), rel=1e-5)
     assert sorted(p.name for p in (tmp_path / "whole").glob("epoch-*")) == ["epoch-001", "epoch-002"]
@@ -239,7 +240,7 @@ def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path):
 def test_a_step_of_transfer_in_pieces_is_the_step():
     model = ModelConfig(widths=(4, 8, 16, 32), axis="clip", alphas=(1.,)*9, bypass=False)
     triplets = torch.randn(4, 3, 8_192, generator=torch.Generator().manual_seed(0))
-    one, pieces = (Trainer(model, PAIRED, replace(TRAINING, batch=4, accumulate=n)).step(triplets, .6) for n in (1, 4))
+    one, pieces = (Trainer(model, PAIRED, replace(TRAINING, batch=4, accumulate=n)).step(triplets, .6, 2) for n in (1, 4))
     for name in ("total", "mel", "stft", "grad_generator"): assert pieces[name] == pytest.approx(one[name], rel=1e-4), name
 
 
@@ -249,6 +250,7 @@ def test_what_a_step_of_transfer_asks_for():
     content, style, target = torch.randn(3, 1, 1, 8_192, generator=torch.Generator().manual_seed(0))
     generated, (reference, *_) = trainer.generated(trainer.generator, torch.cat([content, style, target], 1), 1.)
     assert torch.equal(generated, trainer.generator(content, style)) and torch.equal(reference, target)
+    assert torch.equal(trainer.generated(trainer.generator, torch.cat([content, style, target], 1), 1., 1)[0], trainer.generator(content, style, skips=1))
     loss = lambda *triplet, alpha: trainer.generator_loss(torch.cat(triplet, 1), alpha)[0]["total"].item()
     assert loss(content, style, target, alpha=0.) == loss(content, target, style, alpha=0.) != loss(content, style, target, alpha=1.)
 
