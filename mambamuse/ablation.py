@@ -32,6 +32,7 @@ CHOICES = {
     "no AdaIN in the decoder": ("model.alphas=[1,1,1,1,0,0,0,0,0]",),
     "statistics of each frame": ("model.axis=frame",),
     "the 32-channel skip kept": ("model.bypass=true",),
+    "shallow skips dropped": ("training.drop_skips=0.6",),
     "transfer only": ("training.reconstruct=0", "training.partial=0"),
     "no waveform term": ("loss.lambda_wave=0",),
     "floors at 80 dB": ("loss.mel_floor=1e-5", "loss.stft_floor=1e-4"),
@@ -43,7 +44,7 @@ CHOICES = {
 
 # %% ../nbs/52_ablation.ipynb #ablation-undone
 ARM, SIZE = "paired", "half"
-SMALLER = ("model.widths=[8,16,32,64]", "training.ema=0.99")
+SMALLER = ("model.widths=[8,16,32,64]", "training.ema=0.99", "training.drop_skips=0")
 
 def undone(choice: str, smaller=SMALLER) -> list[str]:
     "The overrides that train a `choice` (of `CHOICES`). Raises `InputError` if there is no such choice, or it leaves one of its fields as it was."

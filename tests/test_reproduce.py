@@ -1,11 +1,13 @@
 """The whole reproduction with papermill, on a recipe small enough for a test, for both arms."""
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from mambamuse.generator import MambaMuse
 
+ROOT = Path(__file__).parent.parent
 TINY = ["data.train=8", "data.valid=2", "data.test=6", "data.clip=9600", "model.widths=[4,8,16,32]", "training.batch=4", "training.epochs=2"]
 
 
@@ -55,3 +57,11 @@ def test_a_second_run_skips_everything_and_a_missing_figure_is_redrawn(mambamuse
     (run / "figures" / "fig4-training-run.png").unlink()
     _, out, _ = mambamuse("reproduce", "--arm", "as_written", "--out", "run", "--figures", "figures", "--pairs", 2, *TINY, cwd=run)
     assert out.count("unchanged, skipped") == 6 and "figures ..." in out and (run / "figures" / "fig4-training-run.png").is_file()
+
+
+def test_the_training_notebook_shows_a_run_on_triplets_without_critics(tmp_path):
+    import papermill
+    tiny = ["data.train=40", "data.valid=6", "data.test=1", "data.clip=4112", "data.latest_start=1", "model.widths=[2,2,2,2]", "training.batch=2", "loss.lambda_adversarial=0"]
+    done = papermill.execute_notebook(str(ROOT / "nbs" / "runs" / "train.ipynb"), None, dict(arm="paired", overrides=tiny, steps=2, out=str(tmp_path / "run")), progress_bar=False, cwd=tmp_path)
+    players = [output for cell in done.cells for output in cell.get("outputs", ()) if "audio" in str(output.get("data", {}).get("text/html", ""))]
+    assert len(players) == 4  # content, style, target, what came out
