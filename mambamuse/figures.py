@@ -184,11 +184,12 @@ def mel_grid(sounds: list[list], titles: list[list[str]], name: str, size: str):
     return figure
 
 def through_training(run, name: str, size: str):
-    "Fig. 4: one validation clip and its reconstruction after the first and the last epoch of the run folder `run`."
+    "Fig. 4: one validation clip (of a triplet its target) and what came out, after the first and the last epoch of the run folder `run`."
     epochs = sorted(Path(run).glob("epoch-*"))
     pick = [epochs[0], epochs[-1]]
-    sounds = [[load(epoch/f"{kind}.wav")[0][0] for kind in ("original", "generated")] for epoch in pick]
-    return mel_grid(sounds, [[f"original, epoch {int(e.name[-3:])}", "generated"] for e in pick], name, size)
+    wanted = "target" if (pick[0]/"target.wav").is_file() else "original"
+    sounds = [[load(epoch/f"{kind}.wav")[0][0] for kind in (wanted, "generated")] for epoch in pick]
+    return mel_grid(sounds, [[f"{wanted}, epoch {int(e.name[-3:])}", "generated"] for e in pick], name, size)
 
 def transfers(triples: list[tuple], name: str, size: str):
     "Fig. 5: a row `(content, style, output)` of sounds `(time,)` for each transfer."

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mambamuse.figures import through_training
 from mambamuse.generator import MambaMuse
 
 ROOT = Path(__file__).parent.parent
@@ -65,3 +66,5 @@ def test_the_training_notebook_shows_a_run_on_triplets_without_critics(tmp_path)
     done = papermill.execute_notebook(str(ROOT / "nbs" / "runs" / "train.ipynb"), None, dict(arm="paired", overrides=tiny, steps=2, out=str(tmp_path / "run")), progress_bar=False, cwd=tmp_path)
     players = [output for cell in done.cells for output in cell.get("outputs", ()) if "audio" in str(output.get("data", {}).get("text/html", ""))]
     assert len(players) == 4  # content, style, target, what came out
+    titles = [ax.get_title() for ax in through_training(tmp_path / "run", "paired", "smoke").axes]
+    assert titles[:4] == ["target, epoch 1", "generated"]*2
