@@ -44,7 +44,7 @@ CHOICES = {
 
 # %% ../nbs/52_ablation.ipynb #ablation-undone
 ARM, SIZE = "paired", "half"
-SMALLER = ("model.widths=[8,16,32,64]", "training.ema=0.99", "training.drop_skips=0")
+SMALLER = ("model.widths=[8,16,32,64]", "training.ema=0.99")
 
 def undone(choice: str, smaller=SMALLER) -> list[str]:
     "The overrides that train a `choice` (of `CHOICES`). Raises `InputError` if there is no such choice, or it leaves one of its fields as it was."
