@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Call', 'COLOURS', 'KINDS', 'PAPER_CURVES', 'label', 'save_figure', 'trace', 'kernel', 'size', 'box', 'arrow', 'chain',
            'canvas', 'stem_steps', 'architecture', 'blocks', 'time_weighted_ema', 'loss_curves', 'mel_decibels',
-           'mel_band', 'show_mel', 'mel_grid', 'through_training', 'transfers']
+           'mel_band', 'show_mel', 'mel_grid', 'wanted', 'through_training', 'transfers']
 
 # %% ../nbs/42_figures.ipynb #figures-imports
 from collections import namedtuple
@@ -183,13 +183,16 @@ def mel_grid(sounds: list[list], titles: list[list[str]], name: str, size: str):
     figure.colorbar(image, ax=axes, label="dB", shrink=.8); figure.get_layout_engine().set(rect=(0, .04, 1, .96)); label(figure, name, size)
     return figure
 
+def wanted(epoch) -> Path:
+    "The sound that `generated.wav` in the folder of an `epoch` should be: the validation clip, or the target of the triplet."
+    return next(path for path in (Path(epoch, "original.wav"), Path(epoch, "target.wav")) if path.is_file())
+
 def through_training(run, name: str, size: str):
     "Fig. 4: one validation clip (of a triplet its target) and what came out, after the first and the last epoch of the run folder `run`."
     epochs = sorted(Path(run).glob("epoch-*"))
     pick = [epochs[0], epochs[-1]]
-    wanted = "target" if (pick[0]/"target.wav").is_file() else "original"
-    sounds = [[load(epoch/f"{kind}.wav")[0][0] for kind in (wanted, "generated")] for epoch in pick]
-    return mel_grid(sounds, [[f"{wanted}, epoch {int(e.name[-3:])}", "generated"] for e in pick], name, size)
+    sounds = [[load(path)[0][0] for path in (wanted(epoch), epoch/"generated.wav")] for epoch in pick]
+    return mel_grid(sounds, [[f"{wanted(e).stem}, epoch {int(e.name[-3:])}", "generated"] for e in pick], name, size)
 
 def transfers(triples: list[tuple], name: str, size: str):
     "Fig. 5: a row `(content, style, output)` of sounds `(time,)` for each transfer."
