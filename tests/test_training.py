@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from mambamuse.audio import InputError
-from mambamuse.checkpoints import checkpoints, digest, read_checkpoint
+from mambamuse.checkpoints import checkpoints, digest, read_checkpoint, write_checkpoint
 from mambamuse.data import MINI, DataConfig
 from mambamuse.generator import MambaMuse, ModelConfig
 from mambamuse.losses import LossConfig
@@ -146,6 +146,20 @@ def test_a_missing_or_short_shard_is_named(data, tmp_path):
     with pytest.raises(InputError, match=r"train-00000-of-00001.arrow: 1,000 bytes, expected"): train(tmp_path / "data", tmp_path / "run", MODEL, training=TRAINING)
     shard.unlink()
     with pytest.raises(InputError, match=r"train-00000-of-00001.arrow: missing"): train(tmp_path / "data", tmp_path / "run", MODEL, training=TRAINING)
+
+
+def test_a_run_older_than_a_field_goes_on_as_it_did(data, whole, tmp_path):
+    out = tmp_path / "run"
+    assert finish(start(data, out, minutes=1e-9)) == 0 and steps(out) == 1
+    folder, = checkpoints(out / "checkpoints")
+    tensors, state = read_checkpoint(folder)
+    del state["recipe"]["training"]["drop_skips"]
+    shutil.rmtree(folder)
+    write_checkpoint(folder, tensors, state)
+    assert finish(start(data, out, replace(TRAINING, drop_skips=.5))) == 2
+    assert Path(f"{out}.said").read_text().endswith("of another configuration: training.drop_skips was 0.0, is 0.5")
+    assert finish(start(data, out)) == 0
+    assert all_of(out) == whole
 
 
 def test_other_data_is_another_configuration(data, tmp_path):
