@@ -29,6 +29,7 @@ BASE = "the recipe"
 CHOICES = {
     BASE: (),
     "AdaIN on the skips only": ("model.alphas=[0,1,1,1,0,0,0,0,0]",),
+    "no AdaIN on the skips": ("model.alphas=[1,0,0,0,0,1,1,1,0]",),
     "no AdaIN in the decoder": ("model.alphas=[1,1,1,1,0,0,0,0,0]",),
     "statistics of each frame": ("model.axis=frame",),
     "the 32-channel skip kept": ("model.bypass=true",),
@@ -39,12 +40,14 @@ CHOICES = {
     "no logarithm in the mel loss": ("loss.mel_floor=0",),
     "mel loss only": ("loss.lambda_stft=0",),
     "STFT loss only": ("loss.lambda_mel=0",),
-    "with critics": ("loss.lambda_adversarial=1",),
+    "with its critics": ("loss.lambda_adversarial=0.1",),
+    "critics at the paper's weight": ("loss.lambda_adversarial=1",),
+    "these and feature matching": ("loss.lambda_adversarial=1", "loss.lambda_features=2"),
 }
 
 # %% ../nbs/52_ablation.ipynb #ablation-undone
 ARM, SIZE = "paired", "half"
-SMALLER = ("model.widths=[8,16,32,64]", "training.ema=0.99")
+SMALLER = ("model.widths=[8,16,32,64]", "training.ema=0.99", "loss.lambda_adversarial=0")
 
 def undone(choice: str, smaller=SMALLER) -> list[str]:
     "The overrides that train a `choice` (of `CHOICES`). Raises `InputError` if there is no such choice, or it leaves one of its fields as it was."

@@ -15,14 +15,15 @@ from .blocks import SLOPE
 
 # %% ../nbs/16_discriminators.ipynb #discriminators-critic
 class Critic(nn.Module):
-    "Convolutions with LeakyReLUs between: `(batch, 1, ...)` -> scores `(batch, n)`."
+    "Convolutions with LeakyReLUs between: `(batch, 1, ...)` -> the outputs of all layers; the last are the scores `(batch, n)`."
     def __init__(self, convs):
         super().__init__()
         self.convs = nn.ModuleList(convs)
 
     def forward(self, x):
-        for conv in self.convs[:-1]: x = F.leaky_relu(conv(x), SLOPE)
-        return self.convs[-1](x).flatten(1)
+        maps = [x]
+        for conv in self.convs[:-1]: maps.append(F.leaky_relu(conv(maps[-1]), SLOPE))
+        return [*maps[1:], self.convs[-1](maps[-1]).flatten(1)]
 
 # %% ../nbs/16_discriminators.ipynb #discriminators-mpd
 def fold(x, period: int):
@@ -31,7 +32,7 @@ def fold(x, period: int):
     return x.unflatten(-1, (-1, period))
 
 class MultiPeriodDiscriminator(nn.Module):
-    "`(batch, 1, time)` -> five scores `(batch, n)`, one a period. Source: section III.D; HiFi-GAN, section 2.3."
+    "`(batch, 1, time)` -> the layers of five critics, one a period, up to the scores `(batch, n)`. Source: section III.D; HiFi-GAN, section 2.3."
     def __init__(self, periods=(2, 3, 5, 7, 11), width=1.):
         super().__init__()
         self.periods = periods
@@ -47,7 +48,7 @@ class MultiPeriodDiscriminator(nn.Module):
 
 # %% ../nbs/16_discriminators.ipynb #discriminators-msd
 class MultiScaleDiscriminator(nn.Module):
-    "`(batch, 1, time)` -> three scores `(batch, n)`, of the wave, its half and its quarter rate. Source: section III.D; HiFi-GAN, section 2.3."
+    "`(batch, 1, time)` -> the layers of three critics, of the wave, its half and its quarter rate, up to the scores `(batch, n)`. Source: section III.D; HiFi-GAN, section 2.3."
     def __init__(self, width=1.):
         super().__init__()
         self.critics = nn.ModuleList(self.critic(norm, width) for norm in (spectral_norm, weight_norm, weight_norm))
@@ -61,8 +62,9 @@ class MultiScaleDiscriminator(nn.Module):
 
     def forward(self, x, parts=1):
         "Spectral norm refines its estimate at every pass, so its critic sees the `parts` of a batch one after the other; the others see all at once."
-        scores = []
+        seen = []
         for critic in self.critics:
-            scores.append(torch.cat([critic(part) for part in x.chunk(parts if critic is self.critics[0] else 1)]))
+            apart = [critic(part) for part in x.chunk(parts if critic is self.critics[0] else 1)]
+            seen.append(apart[0] if len(apart) == 1 else [torch.cat(maps) for maps in zip(*apart)])
             x = F.avg_pool1d(x, 4, stride=2, padding=2)
-        return scores
+        return seen

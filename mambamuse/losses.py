@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['mel_spectrogram', 'between', 'MelLoss', 'a_weighting', 'STFTDistance', 'MultiResolutionSTFT', 'generator_adversarial',
-           'discriminator_adversarial', 'LossConfig', 'SpectralLosses']
+           'discriminator_adversarial', 'feature_matching', 'LossConfig', 'SpectralLosses']
 
 # %% ../nbs/21_losses.ipynb #losses-imports
 from dataclasses import dataclass
@@ -107,6 +107,11 @@ def discriminator_adversarial(real_scores, generated_scores):
     "How far the critics are from telling both apart; lists of tensors (equation 3, left)."
     return sum(((1 - r)**2).mean() + (g**2).mean() for r, g in zip(real_scores, generated_scores, strict=True))
 
+# %% ../nbs/21_losses.ipynb #losses-feature-matching
+def feature_matching(real_maps, generated_maps):
+    "Mean absolute difference of the critics' layers, summed over layers and critics; lists (a critic) of lists (a layer) of tensors. Source: HiFi-GAN, section 2.4."
+    return sum(F.l1_loss(g, r) for real, generated in zip(real_maps, generated_maps, strict=True) for r, g in zip(real, generated, strict=True))
+
 # %% ../nbs/21_losses.ipynb #losses-config
 @dataclass(frozen=True)
 class LossConfig:
@@ -121,8 +126,14 @@ class LossConfig:
     stft_floor: float = 1e-8        # least power of a bin
     mel_bands: int = 80
     mel_floor: float = 0.           # power below which the mel loss, then logarithmic, is deaf; 0: no logarithm
-    lambda_adversarial: float = 1.  # 0: no critics
+    lambda_adversarial: float = 1.  # of the critics' verdict
+    lambda_features: float = 0.     # of feature matching, where there is a recording to match
     lambda_wave: float = 0.         # of the waveform's mean absolute error, where the task is reconstruction: it sees polarity
+
+    @property
+    def critics(self) -> bool:
+        "Whether critics take part."
+        return bool(self.lambda_adversarial or self.lambda_features)
 
 # %% ../nbs/21_losses.ipynb #losses-spectral
 class SpectralLosses(nn.Module):

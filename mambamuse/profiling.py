@@ -237,10 +237,11 @@ def step_parts(trainer, real, read=None, repeats=5) -> list[dict]:
     def generator(): gradients([trainer.run(trainer.generator, real)], list(trainer.generator.parameters()))
     def losses(): torch.autograd.grad(sum(trainer.spectral(fake, real)), fake)
     def critic(network, *parts):
+        scores = lambda *x: [maps[-1] for maps in trainer.run(network, *x)]
         network.requires_grad_(False)
-        gradients(trainer.run(network, fake), fake)
+        gradients(scores(fake), fake)
         network.requires_grad_(True)
-        gradients(trainer.run(network, both, *parts), list(network.parameters()))
+        gradients(scores(both, *parts), list(network.parameters()))
     def optimisers():
         for optimiser, networks in zip(trainer.optimisers, ([trainer.generator], [trainer.critics.mpd, trainer.critics.msd])):
             for network in networks: nn.utils.clip_grad_norm_(network.parameters(), 1.)

@@ -37,7 +37,7 @@ from .checkpoints import at_step, canonical, checkpoints, differing, digest, fol
 from .data import Clips
 from .discriminators import MultiPeriodDiscriminator, MultiScaleDiscriminator
 from .generator import MambaMuse, ModelConfig
-from .losses import LossConfig, SpectralLosses, discriminator_adversarial, generator_adversarial, mel_spectrogram
+from .losses import LossConfig, SpectralLosses, discriminator_adversarial, feature_matching, generator_adversarial, mel_spectrogram
 from .prepare import Triplets
 
 # %% ../nbs/22_training.ipynb #training-config
@@ -130,7 +130,7 @@ class WholeBatch:
 
 # %% ../nbs/22_training.ipynb #training-trainer
 class Critics(nn.Module):
-    "The eight critics: `(batch, 1, time)` -> scores `(batch, n)`."
+    "The eight critics: `(batch, 1, time)` -> the outputs of their layers, which end in scores `(batch, n)`."
     def __init__(self, width=1.):
         super().__init__()
         self.mpd, self.msd = MultiPeriodDiscriminator(width=width), MultiScaleDiscriminator(width)
@@ -179,16 +179,25 @@ class Trainer:
         generated, wanted = self.generated(self.generate, real, alpha, skips)
         mel, stft = self.spectral(generated, *wanted)
         total, terms = loss.lambda_mel*mel + loss.lambda_stft*stft, dict(mel=mel, stft=stft)
-        if loss.lambda_adversarial:
-            terms["adversarial"] = generator_adversarial(self.run(self.critics, generated))
-            total = total + loss.lambda_adversarial*terms["adversarial"]
+        if loss.critics:
+            judged = self.run(self.judged, generated, wanted[0] if alpha in (0, 1) else None)
+            total, terms = total + sum(getattr(loss, f"lambda_{name}")*term for name, term in judged.items()), terms | judged
         if loss.lambda_wave and not alpha:
             terms["wave"] = F.l1_loss(generated, *wanted)
             total = total + loss.lambda_wave*terms["wave"]
         return dict(total=total, **terms), generated.detach()
 
+    def judged(self, generated, real) -> dict:
+        "What the critics ask of `generated`; of `real`, if there is one, feature matching, if the recipe wants it."
+        seen = self.critics(generated)
+        terms = dict(adversarial=generator_adversarial([maps[-1].float() for maps in seen]))
+        if self.loss.lambda_features and real is not None:
+            with torch.no_grad(): theirs = self.critics(real)
+            terms["features"] = feature_matching(theirs, seen)
+        return terms
+
     def critics_loss(self, real, generated):
-        scores = [s.chunk(2) for s in self.run(self.judge, torch.cat([real[:, -1:], generated]), 2)]
+        scores = [s.chunk(2) for s in self.run(lambda x: [maps[-1] for maps in self.judge(x, 2)], torch.cat([real[:, -1:], generated]))]
         return dict(critics=discriminator_adversarial([r for r, _ in scores], [g for _, g in scores])), None
 
     def descend(self, network, loss, pieces: list) -> tuple[dict, list]:
@@ -227,7 +236,7 @@ class Trainer:
         norms = update(self.optimisers[0], terms["total"], dict(generator=self.generator), self.config.clip_generator, everywhere)
         if self.config.ema: self.follow()
         row = terms | norms | dict(skipped_generator=norms["skipped"])
-        if self.loss.lambda_adversarial:
+        if self.loss.critics:
             self.critics.requires_grad_(True)
             judged, _ = self.descend(self.judge, self.critics_loss, list(zip(pieces, generated)))
             norms = update(self.optimisers[1], judged["critics"], dict(mpd=self.critics.mpd, msd=self.critics.msd), self.config.clip_critics, everywhere)

@@ -19,7 +19,7 @@ from mambamuse.prepare import Triplets, prepare
 from mambamuse.recipes import differences, recipe
 from mambamuse.timbre import timbre_distance
 
-TINY = ("model.widths=[2,2,2,2]", "training.ema=0.5")
+TINY = ("model.widths=[2,2,2,2]", "training.ema=0.5", "loss.lambda_adversarial=0")
 
 
 @pytest.fixture(scope="module")

@@ -251,6 +251,22 @@ def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path):
     plot_runs([tmp_path / "whole"])
 
 
+def test_feature_matching_is_asked_for_where_there_is_a_recording():
+    model = ModelConfig(widths=(4, 8, 16, 32), axis="clip", alphas=(1.,)*9, bypass=False)
+    triplets = torch.randn(2, 3, 8_192, generator=torch.Generator().manual_seed(0))
+    trainer = lambda **losses: Trainer(model, replace(PAIRED, **losses), TRAINING)
+    both, only, neither = trainer(lambda_adversarial=1, lambda_features=2), trainer(lambda_features=2), trainer(lambda_adversarial=1)
+    critics = both.critics.eval()
+    with torch.no_grad(): seen, wanted = critics(both.generator.eval()(triplets[:, :1], triplets[:, 1:2])), critics(triplets[:, 2:])
+    matched = sum((a - b).abs().mean().item() for layers in zip(seen, wanted) for a, b in zip(*layers))
+    rows = [t.step(triplets, 1.) for t in (both, only, neither)]
+    for row in rows[:2]: assert row["features"] == pytest.approx(matched, rel=1e-2)          # but for one refinement of the spectral norm
+    for row, adversarial, features in zip(rows, (1, 0, 1), (2, 2, 0)):
+        assert row["total"] == pytest.approx(2*row["mel"] + row["stft"] + adversarial*row["adversarial"] + features*row.get("features", 0), rel=1e-5)
+        assert row["critics"] > 0 and row["grad_mpd"] > 0
+    assert "features" not in rows[2] and "features" not in both.step(triplets, .5) and "features" in both.step(triplets, 0.)
+
+
 def test_a_step_of_transfer_in_pieces_is_the_step():
     model = ModelConfig(widths=(4, 8, 16, 32), axis="clip", alphas=(1.,)*9, bypass=False)
     triplets = torch.randn(4, 3, 8_192, generator=torch.Generator().manual_seed(0))
