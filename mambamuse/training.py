@@ -386,7 +386,7 @@ class Run:
     def begin(self):
         "Write what is known beforehand."
         networks = dict(generator=self.trainer.generator, mpd=self.trainer.critics.mpd, msd=self.trainer.critics.msd)
-        about = dict(self.recipe, device=str(self.trainer.device.type), processes=self.trainer.accelerator.num_processes, clips=len(self.clips),
+        about = dict(self.recipe, device=str(self.trainer.device.type), processes=self.trainer.accelerator.num_processes, threads=torch.get_num_threads(), clips=len(self.clips),
                      parameters={name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()})
         if self.main:
             with written_beside(self.out/"run.json") as part: part.write_text(json.dumps(about, indent=1))

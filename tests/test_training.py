@@ -93,6 +93,7 @@ def whole(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "run"
     assert finish(start(data, out)) == 0
     assert steps(out) == 5 and len(all_of(out)) == 9
+    assert json.loads((out / "run.json").read_text())["threads"] == 1
     return all_of(out)
 
 
