@@ -150,6 +150,8 @@ def optimiser_tensors(optimiser, network) -> dict[str, torch.Tensor]:
 
 def set_optimiser(optimiser, network, tensors: dict[str, torch.Tensor]):
     "Put an optimiser where `optimiser_tensors` found it; its rates stay as they are."
-    kinds = {key.rpartition("/")[2] for key in tensors}
-    state = {i: {kind: tensors[f"{name}/{kind}"] for kind in kinds} for i, (name, _) in enumerate(network.named_parameters()) if kinds}
+    number, state = {name: i for i, (name, _) in enumerate(network.named_parameters())}, {}
+    for key, value in tensors.items():
+        name, _, kind = key.rpartition("/")
+        state.setdefault(number[name], {})[kind] = value
     optimiser.load_state_dict(dict(state=state, param_groups=optimiser.state_dict()["param_groups"]))

@@ -126,7 +126,7 @@ class LossConfig:
     stft_floor: float = 1e-8        # least power of a bin
     mel_bands: int = 80
     mel_floor: float = 0.           # power below which the mel loss, then logarithmic, is deaf; 0: no logarithm
-    lambda_adversarial: float = 1.  # of the critics' verdict
+    lambda_adversarial: float = 1.  # of the critics' verdict; 0, and no features either: there are none
     lambda_features: float = 0.     # of feature matching, where there is a recording to match
     lambda_wave: float = 0.         # of the waveform's mean absolute error, where the task is reconstruction: it sees polarity
 

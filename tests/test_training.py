@@ -26,7 +26,7 @@ from mambamuse.losses import LossConfig
 from mambamuse.prepare import prepare
 from mambamuse.recipes import train_recipe
 from mambamuse.runs import compare, plot_runs
-from mambamuse.training import Trainer, TrainingConfig, alpha_at, skips_at, train
+from mambamuse.training import OPTIMISERS, Trainer, TrainingConfig, alpha_at, matrices, skips_at, train
 from mambamuse.transfer import load_model
 
 MODEL = ModelConfig(widths=(2, 2, 2, 2))
@@ -231,10 +231,11 @@ PAIRED = LossConfig(lambda_mel=2, lambda_stft=1, mel_gradient=True, mel_bands=12
                     stft_reduction="sum", stft_floor=1e-4, lambda_adversarial=0, lambda_wave=10)
 
 
-def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path):
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path, optimiser):
     prepare(MINI, tmp_path / "data", DataConfig(train=102, valid=16, test=16, clip=64_000))
     model = replace(MODEL, axis="clip", alphas=(1., 1., 1., 1., 0., 1., 1., 0., 0.), bypass=False)
-    training = replace(TRAINING, reconstruct=.2, partial=.56, drop_skips=.5, steps=6, epoch_steps=3, save_every=6)
+    training = replace(TRAINING, optimiser=optimiser, reconstruct=.2, partial=.56, drop_skips=.5, steps=6, epoch_steps=3, save_every=6)
     run = lambda out, **more: train(tmp_path / "data", tmp_path / out, model, PAIRED, training, **more)
     run("whole")
     for _ in range(3): run("parts", resume=True, minutes=1e-9)
@@ -250,6 +251,21 @@ def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path):
     both = compare([tmp_path / "whole", tmp_path / "parts"])  # of runs without critics
     assert both.critics.isna().all() and both.total[0] == both.total[1] == pytest.approx(sum(row["total"] for row in rows[3:])/3)
     plot_runs([tmp_path / "whole"])
+
+
+def test_muon_moves_the_matrices_elsewhere_and_starts_the_same():
+    real = torch.rand(2, 1, 4_112) - .5
+    adamw, muon = (Trainer(ModelConfig(widths=(4, 8, 16, 32)), LossConfig(), replace(TRAINING, optimiser=name, ema=0.)) for name in OPTIMISERS)
+    before = [p.detach().clone() for p in muon.generator.parameters()]
+    assert all(map(torch.equal, before, adamw.generator.parameters()))
+    adamw.step(real), muon.step(real)
+    mixing = {id(p) for p in matrices(muon.generator)}
+    for old, ours, theirs in zip(before, muon.generator.parameters(), adamw.generator.parameters()):
+        if id(ours) not in mixing: assert torch.equal(ours, theirs)
+        else:
+            moved = (ours.detach() - (1 - 1e-5)*old).flatten(1)                     # without the decay
+            longest = torch.linalg.svdvals(moved)[0]/(.2e-3*max(moved.shape)**.5)
+            assert .6 < longest < 1.3 and not torch.equal(ours, theirs)
 
 
 def test_feature_matching_is_asked_for_where_there_is_a_recording():
