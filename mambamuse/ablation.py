@@ -43,6 +43,9 @@ CHOICES = {
     "with its critics": ("loss.lambda_adversarial=0.1",),
     "critics at the paper's weight": ("loss.lambda_adversarial=1",),
     "these and feature matching": ("loss.lambda_adversarial=1", "loss.lambda_features=2"),
+    "Muon": ("training.optimiser=muon",),
+    "Muon at a higher rate": ("training.optimiser=muon", "training.learning_rate=5e-3"),
+    "AdamW at that rate": ("training.learning_rate=5e-3",),
 }
 
 # %% ../nbs/52_ablation.ipynb #ablation-undone
