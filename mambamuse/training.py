@@ -143,7 +143,7 @@ class Muon(torch.optim.AdamW):
         for p in self.matrices:
             if p.grad is not None and not self.found_inf:
                 state = self.state[p] = self.state[p] or dict(step=torch.zeros((), device=p.device), momentum=torch.zeros_like(p))
-                state["step"] += 1
+                state["step"] += 1                                                            # AdamW looks for one in every state
                 state["momentum"].lerp_(p.grad, 1 - self.momentum)
                 along = orthogonal(p.grad.lerp(state["momentum"], self.momentum).flatten(1))  # Nesterov's
                 p.mul_(1 - group["lr"]*group["weight_decay"]).sub_(along.view_as(p), alpha=.2*group["lr"]*max(along.shape)**.5)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -22,10 +23,11 @@ from mambamuse.audio import InputError
 from mambamuse.checkpoints import checkpoints, digest, read_checkpoint, write_checkpoint
 from mambamuse.data import MINI, DataConfig
 from mambamuse.generator import MambaMuse, ModelConfig
-from mambamuse.losses import LossConfig
-from mambamuse.prepare import prepare
+from mambamuse.losses import LossConfig, MelLoss
+from mambamuse.prepare import Triplets, prepare
 from mambamuse.recipes import train_recipe
 from mambamuse.runs import compare, plot_runs
+from mambamuse.shipped import validation_curve
 from mambamuse.training import OPTIMISERS, Trainer, TrainingConfig, alpha_at, matrices, skips_at, train
 from mambamuse.transfer import load_model
 
@@ -251,6 +253,20 @@ def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path, opti
     both = compare([tmp_path / "whole", tmp_path / "parts"])  # of runs without critics
     assert both.critics.isna().all() and both.total[0] == both.total[1] == pytest.approx(sum(row["total"] for row in rows[3:])/3)
     plot_runs([tmp_path / "whole"])
+
+
+def test_the_validation_curve_follows_the_pieces_and_knows_what_copying_scores(tmp_path):
+    prepare(MINI, tmp_path / "data", DataConfig(train=102, valid=16, test=16, clip=64_000))
+    model, training = replace(MODEL, alphas=(1.,)*5), replace(TRAINING, epoch_steps=2, save_every=2)
+    train(tmp_path / "data", tmp_path / "first", model, PAIRED, replace(training, steps=4))
+    other = replace(PAIRED, mel_floor=1e-2)
+    train(tmp_path / "data", tmp_path / "second", model, other, replace(training, steps=2, init=str(tmp_path / "first" / "epoch-001")))
+    curve, triplets = validation_curve(tmp_path / "second", tmp_path / "data"), Triplets(tmp_path / "data", "valid")
+    assert list(zip(curve.run, curve.step, curve.done)) == [("first", 2, 2), ("second", 2, 4)]  # the first one's second epoch led nowhere
+    for losses, copied in zip((PAIRED, other), curve.copy_mel):
+        mel = MelLoss(True, losses.mel_bands, losses.mel_floor)
+        assert copied == pytest.approx(np.mean([mel(x[None, :1], x[None, 2:]).item() for x in triplets]), rel=1e-5)
+    assert list(curve.mel) == [json.loads((tmp_path / name / "validation.jsonl").read_text().splitlines()[0])["mel"] for name in ("first", "second")]
 
 
 def test_muon_moves_the_matrices_elsewhere_and_starts_the_same():
