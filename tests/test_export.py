@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from test_streaming import EVERYWHERE, NARROW, in_blocks, noise, shaken, whole
+from test_streaming import EVERYWHERE, NARROW, in_blocks, noise, rounding, shaken, whole
 
 from mambamuse.adain import PLACES
 from mambamuse.audio import InputError, load, save
@@ -72,7 +72,8 @@ def test_running_statistics_equal_the_streams(content, alphas):
 def test_frame_axis_equals_the_models_own_transfer(alphas):
     rng, model = np.random.default_rng(0), clip(axis="frame")
     x, style = noise(rng, 2_501), noise(rng, 2_001)  # the style is repeated
-    assert abs(in_blocks(OnnxStream(made(model, 64, alphas), style), x, 500, rng) - whole(model, x, style, alphas)[:len(x)]).max() <= 1e-5
+    bound = 1e-5 + 2*rounding(model, x, style, alphas)
+    assert abs(in_blocks(OnnxStream(made(model, 64, alphas), style), x, 500, rng) - whole(model, x, style, alphas)[:len(x)]).max() <= bound < 1e-4
 
 
 @pytest.mark.parametrize("widths, block", [((32, 64, 128, 256), 256), (HALF, 128)])

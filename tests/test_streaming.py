@@ -46,6 +46,12 @@ def whole(model, x, style=None, alphas=None):
     return model(x, style if style is None else (fit(torch.from_numpy(style), x.shape[-1])[None, None] if model.axis == "frame" else pad(torch.from_numpy(style)[None, None])), alphas)[0, 0].numpy()
 
 
+def rounding(model, x, style, alphas):
+    "How far the model's own pass on `x` is from the same in float64. AdaIN divides by deviations that, over the few channels of a frame, are sometimes next to nothing."
+    exact = whole(copy.deepcopy(model).double(), x.astype(np.float64), style.astype(np.float64), alphas)
+    return abs(whole(model, x, style, alphas) - exact).max()
+
+
 @pytest.mark.parametrize("module", [
     Conv(8, 6, 3, padding=1), Conv(8, 6, 3, padding=3, dilation=3), Conv(8, 1, 7, padding=3), ConvTransposed(8, 6, 4, 2, 1), ConvTransposed(8, 6, 8, 2, 3), ChannelNorm(8),
     leaky(), nn.Tanh(), MambaBlock(8, 3), EncoderBlock(8, 16), EncoderBlock(8, 8, kernel=3, mambas=3, pool=False), ResidualBlock(8), nn.Sequential(leaky(), ChannelNorm(8))],
@@ -81,7 +87,8 @@ def test_transfer_equals_the_model(axis, alphas, seed):
     with torch.inference_mode(): content = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas)[1] if axis == "clip" else None
     want = whole(model, x, style, alphas)[:len(x)]
     assert abs(want - whole(model, x)[:len(x)]).max() > 1e-3  # AdaIN did something
-    for largest in (4_000, 4_000, 4_000, 500): assert abs(in_blocks(Stream(model, style, alphas, content), x, largest, rng) - want).max() <= 1e-5
+    bound = 1e-5 + 2*rounding(model, x, style, alphas)*(axis == "frame")
+    for largest in (4_000, 4_000, 4_000, 500): assert abs(in_blocks(Stream(model, style, alphas, content), x, largest, rng) - want).max() <= bound < 1e-4
 
 
 @pytest.mark.parametrize("axis", ["frame", "clip"])
