@@ -25,9 +25,10 @@ class InputError(ValueError):
     "Something the user gave cannot be used; the message is one line that says what and why."
 
 # %% ../nbs/01_audio.ipynb #audio-written-beside
-def check_place(path) -> Path:
-    "`path` itself, if a file can be written there. Raises `InputError` if its folder does not exist or is write-protected, or it is a folder."
+def check_place(path, *sources) -> Path:
+    "`path` itself, if a file can be written there. Raises `InputError` if its folder does not exist or is write-protected, it is a folder, or one of the files `sources` that are read."
     path = Path(path)
+    if any(Path(source).exists() and path.exists() and path.samefile(source) for source in sources): raise InputError(f"{path}: is what is read, and would be lost; name another file to write")
     if not path.parent.is_dir(): raise InputError(f"{path.parent}: no such folder to write {path.name} into")
     if path.is_dir(): raise InputError(f"{path}: is a folder, not a file to write")
     if not os.access(path.parent, os.W_OK): raise InputError(f"{path.parent}: not allowed to write into this folder")

@@ -21,7 +21,7 @@ from .audio import InputError
 # %% ../nbs/53_cli.ipynb #cli-app
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, help="One-shot timbre transfer: a companion to the MambaMuse paper.")
 
-Arm = Annotated[str, typer.Option(help="Which system: as_run (the released code), as_written (the paper's text) or paired (what works: trained on triplets).")]
+Arm = Annotated[str, typer.Option(help="Which system: as_run (the released code), as_written (the paper's text) or paired (asked for the transfer: trained on triplets).")]
 Size = Annotated[str, typer.Option(help="How much of it: smoke (minutes), half (hours on one core, on triplets), small (a night) or paper (a GPU and NSynth).")]
 Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Single fields of the recipe, such as training.epochs=3.", show_default=False)]
 Source = Annotated[str, typer.Option(help="Kind of source: nsynth (archives or folders), hub, folder (your recordings), soundfont (notes) or phrases (triplets from soundfonts).")]
@@ -93,7 +93,7 @@ def live(
 def export(
     out: Annotated[Path, typer.Argument(help="The file to write: .onnx.")],
     block: Annotated[int, typer.Option(help="Samples at 16 kHz that are processed at a time: a multiple of 16.")] = 256,
-    weights: Annotated[Optional[Path], typer.Option(help="A weights folder.", show_default="the newest checkpoint under runs/")] = None,
+    weights: Annotated[Optional[Path], typer.Option(help="A weights folder.", show_default="the package's")] = None,
 ):
     """Write the stream's step as one ONNX file, which a host runs without Python; prints its block, delay and places.
 

@@ -145,7 +145,7 @@ class Transfer:
 
 def stream_file(content, style, out, alpha: float = 1., weights=None, match_loudness: bool = False) -> Path:
     "`transfer_file` in constant memory: a `Transfer` of one recording. Raises `InputError` on bad input; `out` is then left as it was."
-    output_format(out), check_place(out)
+    output_format(out), check_place(out, content, style)
     if Path(content).suffix == SUFFIX: raise InputError(f"{content}: is a style file; the content is a recording")
     with opened(content): pass
     return Transfer(style, alpha, weights, match_loudness)(content, out)
@@ -192,7 +192,7 @@ def pace(step: Timed, x) -> tuple[np.ndarray, int]:
 
 def live_file(content, style, out, block: int = 256, alpha: float = 1., weights=None) -> dict:
     "The recording `content`, mixed to mono, through the model at the pace of the clock, into `out` at 16 kHz; returns the `report`. Raises `InputError`."
-    output_format(out), check_place(out)
+    output_format(out), check_place(out, content, style)
     audio, rate = load(content)
     x, step = resample(audio.mean(0, keepdims=True), rate, SAMPLE_RATE)[0], live_step(style, alpha, block, weights)
     y, late = pace(step, x)

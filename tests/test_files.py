@@ -5,6 +5,7 @@ import shutil
 import signal
 import stat
 import struct
+import shutil
 import subprocess
 import sys
 import time
@@ -247,3 +248,18 @@ def test_a_style_of_a_folder_and_its_file(studio, session, monkeypatch):
     (session / "plain").touch()
     assert stat.S_IMODE(os.stat(session / "x.style").st_mode) == stat.S_IMODE(os.stat(session / "plain").st_mode)
     assert command("style", "in", "-o", "x.wav", "--weights", studio / "clip")[0] == "x.wav: the name of a style file ends in .style" and not (session / "x.wav").exists()
+
+
+@pytest.mark.parametrize("read", ["content", "style"])
+@pytest.mark.parametrize("how", ["transfer", "live"])
+def test_no_output_takes_the_place_of_what_is_read(studio, tmp_path, how, read):
+    "By its own name, or by another: through a link."
+    files = {name: tmp_path / f"{name}.wav" for name in ("content", "style")}
+    for file in files.values(): shutil.copyfile(studio / "style.wav", file)
+    (tmp_path / "link.wav").symlink_to(files[read])
+    before = files[read].read_bytes()
+    first = (files["content"], files["style"]) if how == "transfer" else (files["style"], "--content", files["content"])
+    for out in (files[read], tmp_path / "link.wav"):
+        said, _, _ = command(how, *first, "-o", out, "--weights", studio / "clip")
+        assert "would be lost; name another file" in said and "\n" not in said
+    assert files[read].read_bytes() == before and command(how, *first, "-o", tmp_path / "new.wav", "--weights", studio / "clip")[0] == ""
