@@ -137,7 +137,7 @@ def random_state() -> dict[str, torch.Tensor]:
 def set_random_state(state: dict[str, torch.Tensor]):
     "Put the random generators where `random_state` found them."
     gauss, position, has_gauss, cached = state["gauss"].tolist()
-    torch.set_rng_state(state["torch"])
+    torch.set_rng_state(state["torch"].clone())   # of a row of several, torch reads from another place than the row's
     if "cuda" in state and torch.cuda.is_available(): torch.cuda.set_rng_state(state["cuda"])
     random.setstate((3, tuple(state["python"].tolist()), None if gauss != gauss else gauss))
     np.random.set_state(("MT19937", state["numpy"].numpy().astype(np.uint32), int(position), int(has_gauss), cached))
