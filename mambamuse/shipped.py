@@ -52,7 +52,7 @@ def bars(table: pd.DataFrame, ours: str = "paired") -> pd.DataFrame:
             ("RPA against CP-CONTENT's (the target's own)", "-0.05 or better", f"{at((ours, 'rpa')) - at(('CP-CONTENT', 'rpa')):+.2f} ({at(('the target', 'rpa')) - at(('CP-CONTENT', 'rpa')):+.2f})",
              at((ours, "rpa")) >= at(("CP-CONTENT", "rpa")) - .05)]
     for name, metric, asked in (("LSD, floor at 50 dB", "lsd_cifka_50", -.35), ("LSD, floor at 80 dB", "lsd_cifka", -.17), ("timbre distance", "timbre_distance", -.5), ("pitch distance", "pitch_distance", .03)):
-        rows.append((f"{name}, against CP-CONTENT's", f"{asked:+.0%} or lower", f"{change(metric):+.0%}", change(metric) <= asked))
+        rows.append((f"{name}, against CP-CONTENT's", f"{asked:+.0%} or lower", f"{round(change(metric), 2) + 0:+.0%}", change(metric) <= asked))
     for name, metric, sign in (("LSD, floor at 50 dB", "lsd_cifka_50", 1), ("timbre distance", "timbre_distance", 1), ("joint score", "joint", -1)):
         theirs = min(sign*at((other, metric)) for other in CLASSICAL)
         worst = max(sign*ends[ours, metric])
