@@ -13,7 +13,6 @@ from importlib.resources import files
 from itertools import islice, zip_longest
 from pathlib import Path
 import ctypes
-import pickle
 
 from huggingface_hub import PyTorchModelHubMixin
 from safetensors.torch import load_file
@@ -55,7 +54,7 @@ def read_upstream(source) -> dict:
         path = Path(source)
         if not path.is_file(): raise InputError(f"{path}: no such file")
         try: source = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        except Exception as error:   # a damaged file may be any instructions, and raise anything
             raise InputError(f"{path}: not a file of tensors, so it was not loaded ({type(error).__name__})") from None
     for state in (source, *(source.values() if isinstance(source, Mapping) else ())):
         if isinstance(state, Mapping) and "ups.0.bias" in state: return dict(state)

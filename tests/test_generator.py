@@ -1,5 +1,8 @@
 """The generator against a second, literal writing of the released network, on mamba-ssm's own blocks."""
+from collections.abc import Mapping
 from pathlib import Path
+import io
+import random
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from mamba_ssm.ops.selective_scan_interface import selective_scan_ref
 from safetensors.torch import save_file
 
 from mambamuse.audio import InputError
-from mambamuse.generator import MambaMuse
+from mambamuse.generator import MambaMuse, read_upstream
 
 TheirMamba = mamba_simple.Mamba
 mamba_simple.selective_scan_fn = selective_scan_ref  # without the CUDA extension the block has only its reference
@@ -106,6 +109,24 @@ def test_checkpoint_files(tmp_path):
     torch.save(sd, tmp_path / "incomplete")
     with pytest.raises(InputError, match="ups.1.bias"):
         MambaMuse.from_upstream(tmp_path / "incomplete")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch's own word on a flipped byte
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_damaged_checkpoint_is_one_line(tmp_path, zipped):
+    whole, draw, path, refused = io.BytesIO(), random.Random(0), tmp_path / "gen", 0
+    torch.save({"generator": {"ups.0.bias": torch.zeros(4), "ups.0.weight": torch.ones(3, 3)}}, whole, _use_new_zipfile_serialization=zipped)
+    cut = [whole.getvalue()[:draw.randrange(len(whole.getvalue()))] for _ in range(100)]
+    noise = [draw.randbytes(draw.randrange(300)) for _ in range(100)]
+    flipped = [bytearray(whole.getvalue()) for _ in range(300)]
+    for file in flipped: file[draw.randrange(len(file))] = draw.randrange(256)
+    for file in (*cut, *noise, *flipped):
+        path.write_bytes(file)
+        try: assert isinstance(read_upstream(path), Mapping)
+        except InputError as error:
+            refused += 1
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+    assert refused >= 200  # all that were cut, and all noise
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
