@@ -26,10 +26,10 @@ from .profiling import hooks
 
 # %% ../nbs/42_figures.ipynb #figures-save
 def label(figure, name: str, size: str):
-    "Write the run's name and size on the figure; a size other than the paper's stands out."
+    "Write the run's name and size below the figure; a size other than the paper's stands out."
     paper = size == "paper"
     text = f"run {name}, paper size" if paper else f"run {name}, {size.upper()} SIZE: not comparable with the paper's"
-    figure.text(.995, .005, text, ha="right", va="bottom", fontsize=8, color="grey" if paper else "crimson", weight="normal" if paper else "bold")
+    figure.text(.995, 0, text, ha="right", va="top", fontsize=8, color="grey" if paper else "crimson", weight="normal" if paper else "bold")
 
 def save_figure(figure, path) -> Path:
     "Write `figure` to `path` (PNG), without date or version, so that the same figure gives the same bytes."
@@ -151,7 +151,7 @@ def loss_curves(metrics: pd.DataFrame, name: str, size: str):
         ax.plot(metrics.step, time_weighted_ema(metrics.step.to_numpy(), metrics[term]), color="C0", label="ours, smoothed")
         if size == "paper": ax.plot(PAPER_CURVES.step, PAPER_CURVES[term], "kx", label="paper, read from pixels")
         ax.set(title=title, xlabel="step", ylim=(0, np.quantile(metrics[term], .98)*1.1)); ax.legend(fontsize=8)
-    figure.tight_layout(rect=(0, .04, 1, 1)); label(figure, name, size)
+    figure.tight_layout(); label(figure, name, size)
     return figure
 
 # %% ../nbs/42_figures.ipynb #figures-mel
@@ -180,7 +180,7 @@ def mel_grid(sounds: list[list], titles: list[list[str]], name: str, size: str):
         for audio, head, ax in zip(row, heads, line): image = show_mel(ax, audio, head)
     for ax in axes[:, 0]: ax.set_ylabel("Hz", fontsize=8)
     for ax in axes[-1]: ax.set_xlabel("s", fontsize=8)
-    figure.colorbar(image, ax=axes, label="dB", shrink=.8); figure.get_layout_engine().set(rect=(0, .04, 1, .96)); label(figure, name, size)
+    figure.colorbar(image, ax=axes, label="dB", shrink=.8); label(figure, name, size)
     return figure
 
 def wanted(epoch) -> Path:
