@@ -23,14 +23,14 @@ import onnx
 import onnxruntime
 import torch
 
-from .adain import ENCODED, EPS, PLACES
+from .places import ENCODED, EPS, PLACES
 from .audio import SAMPLE_RATE, InputError, check, check_place, written_beside
 from .blocks import SLOPE, ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock
-from .generator import check_alphas
+from .places import check_alphas
 from .mamba import Mamba
 from .streaming import Running, Stream
 from .style import fingerprint
-from .transfer import STRIDE
+from .places import STRIDE
 
 # %% ../nbs/34_export.ipynb #export-graph
 FLOAT, DOUBLE, INT = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64

@@ -18,10 +18,10 @@ import soxr
 import torch
 from tqdm import tqdm
 
-from .adain import ENCODED, EPS, PLACES
+from .places import ENCODED, EPS, PLACES
 from .audio import PEAK, SAMPLE_RATE, InputError, check, check_place, load, opened, output_format, quiet, resample, save, written_beside
 from .export import Step, step_model
-from .generator import check_alphas
+from .places import check_alphas
 from .loudness import Loudness, matched
 from .streaming import Each, Stream, network, places, same
 from .style import SUFFIX, Style, prepared

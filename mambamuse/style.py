@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 import torch
 
-from .adain import PLACES
+from .places import PLACES
 from .audio import SAMPLE_RATE, InputError, check_place, normalise, recordings, resample, written_beside
 from .mamba import Mamba
 from .streaming import signature

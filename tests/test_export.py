@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_streaming import EVERYWHERE, NARROW, in_blocks, noise, rounding, shaken, whole
 
-from mambamuse.adain import PLACES
+from mambamuse.places import PLACES
 from mambamuse.audio import InputError, load, save
 from mambamuse.export import Graph, OnnxStream, Signal, Step, channels, drawn, export_step, flat, step_model
 from mambamuse.generator import MambaMuse

@@ -15,7 +15,8 @@ from mambamuse.audio import InputError, load, normalise, resample, save
 from mambamuse.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
 from mambamuse.cli import app
 from mambamuse.evaluate import shipped_pairs
-from mambamuse.generator import MambaMuse, check_alphas
+from mambamuse.generator import MambaMuse
+from mambamuse.places import check_alphas
 from mambamuse.live import stream_file
 from mambamuse.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
 from mambamuse.style import Style, mix
