@@ -16,7 +16,7 @@ from mambamuse.generator import MambaMuse
 from mambamuse.live import live_file, stream_file
 from mambamuse.streaming import Running, Stream, restyled, signature
 from mambamuse.style import Style, fingerprint
-from mambamuse.transfer import pad, transfer_file
+from mambamuse.pretrained import pad, transfer_file
 
 HALF = (16, 32, 64, 128)
 

@@ -25,7 +25,7 @@ from mambamuse.generator import MambaMuse
 from mambamuse.live import Survey, Transfer, stream_file
 from mambamuse.loudness import LIMIT
 from mambamuse.style import Style
-from mambamuse.transfer import load_model, transfer_file
+from mambamuse.pretrained import load_model, transfer_file
 
 HOURS = 3*3600
 

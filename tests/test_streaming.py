@@ -20,7 +20,7 @@ from mambamuse.places import check_alphas
 from mambamuse.live import stream_file
 from mambamuse.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
 from mambamuse.style import Style, mix
-from mambamuse.transfer import fit, load_model, pad, transfer_file
+from mambamuse.pretrained import fit, load_model, pad, transfer_file
 
 NARROW = (4, 8, 16, 32)
 ENCODER, EVERYWHERE = (1, 1, 1, .5, .2), (1, 1, .8, .5, .2, .7, 1, .3, 1)

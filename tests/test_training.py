@@ -29,7 +29,7 @@ from mambamuse.recipes import train_recipe
 from mambamuse.runs import compare, plot_runs
 from mambamuse.shipped import validation_curve
 from mambamuse.training import OPTIMISERS, Trainer, TrainingConfig, alpha_at, matrices, skips_at, train
-from mambamuse.transfer import load_model
+from mambamuse.pretrained import load_model
 
 MODEL = ModelConfig(widths=(2, 2, 2, 2))
 TRAINING = TrainingConfig(batch=2, steps=5, warmup=1, learning_rate=1e-3, critic_width=1/8, save_every=2, ema=.9)  # three steps an epoch
