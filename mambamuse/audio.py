@@ -6,7 +6,7 @@
 __all__ = ['SAMPLE_RATE', 'CLIP', 'PEAK', 'QUIET', 'NO_CHUNK', 'SHORT', 'SHORT_RF64', 'MOST_CHANNELS', 'FORMATS', 'PLAIN',
            'PRECISION', 'OTHERS', 'BYTES', 'ENDS_AT_1', 'LARGEST', 'AT_ONCE', 'SUFFIXES', 'FAINTEST', 'InputError',
            'check_writable', 'check_place', 'check_folder', 'written_beside', 'default_name', 'quiet', 'tell',
-           'unreadable', 'unclosed', 'opened', 'from_a_pipe', 'cut_off', 'SoundFormat', 'decoded', 'load', 'check',
+           'unreadable', 'unclosed', 'opened', 'from_a_pipe', 'missing_end', 'SoundFormat', 'decoded', 'load', 'check',
            'as_channels', 'output_format', 'nearest_subtype', 'Sink', 'writer', 'save', 'visible_files', 'recordings',
            'resample', 'normalise']
 
@@ -163,7 +163,7 @@ def opened(path) -> sf.SoundFile:
     except sf.LibsndfileError as error:
         raise unreadable(path, error) from None
 
-# %% ../nbs/01_audio.ipynb #audio-cut-off
+# %% ../nbs/01_audio.ipynb #audio-missing-end
 SHORT = re.compile(r"^ *(?:data|SSND|riff|Data Size) *: (\d+) \(should be (\d+)\)", re.M)
 SHORT_RF64 = re.compile(r"does not match value from 'ds64' chunk of (\d+)")
 
@@ -171,7 +171,7 @@ def from_a_pipe(size: int) -> bool:
     "Whether a size in a header stands for one that was not known: programs write about 2^31 or 2^32."
     return any(2**bits - 4096 <= size < 2**bits for bits in (31, 32))
 
-def cut_off(file: sf.SoundFile, path, frames: int) -> str:
+def missing_end(file: sf.SoundFile, path, frames: int) -> str:
     """A line that tells what is missing from `path`, read through as the open `file`, or nothing.
 
     `frames`: how many were read. Empty if that is what its header promises.
@@ -206,7 +206,7 @@ class SoundFormat:
             return cls(file.samplerate, file.channels, file.subtype)
 
 def decoded(path) -> tuple[np.ndarray, int, str]:
-    """Read an audio file: `((channels, time) float32, rate in Hz, the line of cut_off)`.
+    """Read an audio file: `((channels, time) float32, rate in Hz, the line of missing_end)`.
 
     Raises `InputError` if the file is missing, empty, not audio, damaged, or holds NaN or infinite samples.
     """
@@ -216,7 +216,7 @@ def decoded(path) -> tuple[np.ndarray, int, str]:
                 audio = file.read(dtype="float32", always_2d=True).T
         except sf.LibsndfileError:
             raise InputError(f"{path}: cannot be read to its end, it is damaged or was cut off") from None
-        lost = cut_off(file, path, audio.shape[1])
+        lost = missing_end(file, path, audio.shape[1])
         if lost and not audio.shape[1]:
             raise InputError(lost)
         return check(audio, path), file.samplerate, lost

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from .adain import ENCODED, EPS, PLACES
-from .audio import PEAK, SAMPLE_RATE, InputError, check, check_place, cut_off, load, opened, output_format, quiet, resample, save, tell, written_beside
+from .audio import PEAK, SAMPLE_RATE, InputError, check, check_place, load, missing_end, opened, output_format, quiet, resample, save, tell, written_beside
 from .export import Step, step_model
 from .generator import check_alphas
 from .loudness import Loudness, matched
@@ -103,7 +103,7 @@ class Survey:
             for block in chain(watched(seconds_of(file, path), file.frames//file.samplerate), [np.zeros((file.channels, 0), np.float32)]):
                 meter.push(block)
                 frames, peak = frames + block.shape[1], max(peak, float(abs(convert(block, not block.shape[1])).max(initial=0)))
-            lost = cut_off(file, path, frames)
+            lost = missing_end(file, path, frames)
             if not frames:
                 raise InputError(lost or f"{path}: there are no samples in it")
             if lost:

@@ -11,7 +11,7 @@ import pytest
 import soundfile as sf
 
 from mambamuse import audio
-from mambamuse.audio import (FORMATS, PLAIN, InputError, SoundFormat, check_place, cut_off, decoded, load, opened,
+from mambamuse.audio import (FORMATS, PLAIN, InputError, SoundFormat, check_place, missing_end, decoded, load, opened,
                              recordings, save, writer)
 from mambamuse.data import DataConfig
 from mambamuse.sources import Folder
@@ -174,7 +174,7 @@ def test_a_wav_from_a_pipe_is_whole(tmp_path, capsys, kind, subtype, sizes):
     (tmp_path / "b.wav").write_bytes(data)
     with opened(tmp_path / "b.wav") as file:
         halves = [file.read(n, dtype="float32").T for n in (2_000, 9_000)]
-        assert np.array_equal(np.concatenate(halves, 1), whole) and cut_off(file, "b.wav", 5_000) == ""
+        assert np.array_equal(np.concatenate(halves, 1), whole) and missing_end(file, "b.wav", 5_000) == ""
     assert np.array_equal(load(tmp_path / "b.wav")[0], whole) and capsys.readouterr().err == ""
     assert (tmp_path / "b.wav").read_bytes() == data
 
