@@ -345,7 +345,7 @@ def step_model(model, block: int = 256, alphas=None) -> onnx.ModelProto:
 def export_step(model, path, block: int = 256, alphas=None) -> Path:
     "Write `step_model` to the `.onnx` file `path`. Raises `InputError` as that, and if the file cannot be written."
     if Path(path).suffix != ".onnx": raise InputError(f"{path}: the exported file is a .onnx")
-    check_place(path)
+    check_place(path, force=True)
     made = step_model(model, block, alphas)
     with written_beside(path) as part: part.write_bytes(made.SerializeToString())
     return Path(path)

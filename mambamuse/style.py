@@ -35,7 +35,7 @@ FORMAT, SUFFIX = "mambamuse style 1", ".style"
 def style_place(path) -> Path:
     "`path` itself, if a style file can be written there. Raises `InputError` if its name does not end in .style, by which it is known, and as `check_place`."
     if Path(path).suffix != SUFFIX: raise InputError(f"{path}: the name of a style file ends in {SUFFIX}")
-    return check_place(path)
+    return check_place(path, force=True)
 
 def prepared(sound, sample_rate: int):
     "A path, or an array `(time,)` or `(channels, time)` -> mono `(time,)` at 16 kHz and peak 0.9. Raises `InputError` if it is silent or cannot be read."

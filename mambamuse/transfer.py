@@ -100,7 +100,7 @@ def transfer_file(content, style, out, alpha: float = 1., weights=None) -> Path:
 
     Raises `InputError` on bad input; `out` is then left as it was.
     """
-    output_format(out), check_place(out, content, style)  # before anything is computed
+    output_format(out), check_place(out, content, style, force=True)  # before anything is computed
     audio, rate = load(content)
     save(out, load_model(weights).transfer(audio, style, alpha, rate), rate)
     return Path(out)
