@@ -21,6 +21,7 @@ import torch
 
 from mambamuse.audio import InputError
 from mambamuse.checkpoints import checkpoints, digest, read_checkpoint, write_checkpoint
+from mambamuse.configs import OPTIMISERS
 from mambamuse.data import MINI, DataConfig
 from mambamuse.generator import MambaMuse, ModelConfig
 from mambamuse.losses import LossConfig, MelLoss
@@ -28,7 +29,7 @@ from mambamuse.prepare import Triplets, prepare
 from mambamuse.recipes import train_recipe
 from mambamuse.runs import compare, plot_runs
 from mambamuse.shipped import validation_curve
-from mambamuse.training import OPTIMISERS, Trainer, TrainingConfig, alpha_at, matrices, skips_at, train
+from mambamuse.training import Trainer, TrainingConfig, alpha_at, matrices, skips_at, train
 from mambamuse.transfer import load_model
 
 MODEL = ModelConfig(widths=(2, 2, 2, 2))
