@@ -15,7 +15,7 @@ setup(
     author_email=cfg["author_email"], license="MIT", keywords=cfg["keywords"], url=cfg["git_url"],
     long_description=Path("README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
     packages=find_packages(include=["mambamuse", "mambamuse.*"]),
-    package_data={"mambamuse": ["arms/*.toml", "sizes/*.toml", "mini_nsynth/**/*", "basic_pitch/*", "test_sets/**/*", "timbre_net/*", "weights/*"]},
+    include_package_data=True,  # what MANIFEST.in names
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(),
     extras_require=extras,
     entry_points={"console_scripts": [cfg["console_scripts"]]},
