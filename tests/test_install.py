@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,16 @@ def used(installed, tmp_path_factory):
         (folder / "demo.txt").write_text(run("demo"))
     assert not list(home.iterdir())
     return mine, theirs
+
+
+def test_the_wheel_carries_recipes_notes_and_weights(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"mambamuse/arms/as_run.toml", "mambamuse/sizes/smoke.toml", "mambamuse/mini_nsynth/nsynth-test/examples.json",
+            "mambamuse/test_sets/phrases/pairs.csv", "mambamuse/timbre_net/timbre.safetensors",
+            "mambamuse/weights/model.safetensors",
+            *(f"mambamuse/basic_pitch/{name}" for name in ("nmp.onnx", "LICENSE", "NOTICE", "README.md"))} <= set(names)
+    assert sum(name.endswith(".flac") for name in names) == 159 + 197  # mini-nsynth and the test sets
+    assert not [name for name in names if "__pycache__" in name or name.startswith("tests/")]
 
 
 def test_the_core_is_what_a_musician_needs():

@@ -197,7 +197,11 @@ def test_sigterm_ends_the_command_with_a_checkpoint_and_runs_compares(mambamuse,
     code, out, err = mambamuse("runs", "run", "--figure", "runs.png", cwd=tmp_path)
     assert code == 0 and f"run {steps(tmp_path / 'run'):6d}" in out and (tmp_path / "runs.png").stat().st_size > 10_000, err
     code, _, err = mambamuse("runs", "run", "nothing", cwd=tmp_path)
-    assert code == 2 and err == "mambamuse: nothing: not a run folder, there is no run.json with metrics.jsonl in it\n"
+    assert code == 2 and err == "mambamuse: nothing: no such folder\n"
+    code, out, err = mambamuse("runs", ".", cwd=tmp_path)
+    assert code == 0 and f"run {steps(tmp_path / 'run'):6d}" in out, err
+    code, _, err = mambamuse("runs", "data", cwd=tmp_path)
+    assert code == 2 and err == "mambamuse: data: not a run folder, and no run with a recorded step in it\n"
 
 
 class Payload:
