@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'CLIP', 'PEAK', 'QUIET', 'NO_CHUNK', 'SHORT', 'SHORT_RF64', 'MOST_CHANNELS', 'FORMATS', 'PLAIN',
-           'PRECISION', 'OTHERS', 'BYTES', 'ENDS_AT_1', 'LARGEST', 'AT_ONCE', 'SUFFIXES', 'FAINTEST', 'InputError',
-           'check_writable', 'check_place', 'check_folder', 'written_beside', 'default_name', 'quiet', 'tell',
-           'unreadable', 'unclosed', 'opened', 'from_a_pipe', 'missing_end', 'SoundFormat', 'decoded', 'load', 'check',
-           'as_channels', 'output_format', 'nearest_subtype', 'Sink', 'writer', 'save', 'visible_files', 'recordings',
-           'resample', 'normalise']
+           'PRECISION', 'OTHERS', 'BYTES', 'ENDS_AT_1', 'LARGEST', 'AT_ONCE', 'SUFFIXES', 'FAINTEST', 'check_writable',
+           'check_place', 'check_folder', 'written_beside', 'default_name', 'quiet', 'tell', 'unreadable', 'unclosed',
+           'opened', 'from_a_pipe', 'missing_end', 'SoundFormat', 'decoded', 'load', 'check', 'as_channels',
+           'output_format', 'nearest_subtype', 'Sink', 'writer', 'save', 'visible_files', 'recordings', 'resample',
+           'normalise']
 
 # %% ../nbs/01_audio.ipynb #audio-imports
 from contextlib import contextmanager
@@ -25,14 +25,12 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from .errors import InputError
+
 # %% ../nbs/01_audio.ipynb #audio-constants
 SAMPLE_RATE = 16_000  # Hz, NSynth's rate and the model's
 CLIP = 33_600         # samples: 2.1 s
 PEAK = 0.9            # of full scale, after normalising
-
-# %% ../nbs/01_audio.ipynb #audio-input-error
-class InputError(ValueError):
-    "Something the user gave cannot be used; the message is one line that says what and why."
 
 # %% ../nbs/01_audio.ipynb #audio-written-beside
 def check_writable(path) -> Path:

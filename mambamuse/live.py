@@ -25,7 +25,7 @@ from .generator import check_alphas
 from .loudness import Loudness, matched
 from .streaming import Each, Stream, network, places, same
 from .style import SUFFIX, Style, prepared
-from .transfer import load_model
+from .pretrained import load_model
 
 # %% ../nbs/35_live.ipynb #live-sound
 def resampler(rate: int, to: int, channels: int):

@@ -4,11 +4,9 @@
 
 # %% auto #0
 __all__ = ['mel_spectrogram', 'between', 'MelLoss', 'a_weighting', 'STFTDistance', 'MultiResolutionSTFT', 'generator_adversarial',
-           'discriminator_adversarial', 'feature_matching', 'LossConfig', 'SpectralLosses']
+           'discriminator_adversarial', 'feature_matching', 'SpectralLosses']
 
 # %% ../nbs/21_losses.ipynb #losses-imports
-from dataclasses import dataclass
-
 import numpy as np
 import scipy.signal
 import torch
@@ -17,6 +15,7 @@ import torch.nn.functional as F
 import torchaudio
 
 from .audio import SAMPLE_RATE
+from .configs import LossConfig
 
 # %% ../nbs/21_losses.ipynb #losses-mel
 def mel_spectrogram(n_mels=80, n_fft=2_048, hop=512) -> nn.Module:
@@ -111,29 +110,6 @@ def discriminator_adversarial(real_scores, generated_scores):
 def feature_matching(real_maps, generated_maps):
     "Mean absolute difference of the critics' layers, summed over layers and critics; lists (a critic) of lists (a layer) of tensors. Source: HiFi-GAN, section 2.4."
     return sum(F.l1_loss(g, r) for real, generated in zip(real_maps, generated_maps, strict=True) for r, g in zip(real, generated, strict=True))
-
-# %% ../nbs/21_losses.ipynb #losses-config
-@dataclass(frozen=True)
-class LossConfig:
-    "The settings of the losses; the defaults are what the released code computed."
-    lambda_mel: float = 45.
-    lambda_stft: float = 10.
-    mel_gradient: bool = False
-    stft_reference: str = "generated"
-    stft_mels: int = 128
-    stft_weighted: bool = True
-    stft_reduction: str = "mean"
-    stft_floor: float = 1e-8        # least power of a bin
-    mel_bands: int = 80
-    mel_floor: float = 0.           # power below which the mel loss, then logarithmic, is deaf; 0: no logarithm
-    lambda_adversarial: float = 1.  # of the critics' verdict; 0, and no features either: there are none
-    lambda_features: float = 0.     # of feature matching, where there is a recording to match
-    lambda_wave: float = 0.         # of the waveform's mean absolute error, where the task is reconstruction: it sees polarity
-
-    @property
-    def critics(self) -> bool:
-        "Whether critics take part."
-        return bool(self.lambda_adversarial or self.lambda_features)
 
 # %% ../nbs/21_losses.ipynb #losses-spectral
 class SpectralLosses(nn.Module):

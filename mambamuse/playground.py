@@ -28,7 +28,7 @@ from .places import check_alphas
 from .losses import mel_spectrogram
 from .streaming import Restyle
 from .style import Style, fingerprint, mix
-from .transfer import fit, pad, read
+from .pretrained import fit, pad, read
 
 # %% ../nbs/37_playground.ipynb #playground-taken
 LONGEST = 10  # seconds

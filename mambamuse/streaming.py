@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['Each', 'joined', 'Window', 'product', 'window', 'Crop', 'KeptScan', 'Recurrent', 'Chain', 'Sum', 'same', 'streamed',
-           'cuts', 'distance', 'network', 'RestyleFrames', 'signature', 'restyled', 'Running', 'Follow', 'Restyle',
-           'places', 'Stream']
+           'cuts', 'distance', 'network', 'RestyleFrames', 'signature', 'restyled', 'Follow', 'Restyle', 'places',
+           'on_device', 'Stream', 'TorchStage', 'has_skip', 'TorchNetwork']
 
 # %% ../nbs/32_streaming.ipynb #streaming-imports
-from dataclasses import dataclass
 from functools import partial, reduce, singledispatch
 
 import numpy as np
@@ -22,9 +21,11 @@ from .audio import SAMPLE_RATE, InputError, check
 from .blocks import SLOPE, ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock
 from .places import check_alphas
 from .mamba import Mamba
+from .levels import START
 from .scan import backend_for, recurrence, selective_scan
 from .scan_numba import channels_first, forward_kernel, group_count, in_rows, kernel_inputs, parallel_run, starts_shape, time_first, to_blocks
-from .transfer import pad
+from .pretrained import pad
+from .step import Running
 
 # %% ../nbs/32_streaming.ipynb #streaming-each
 class Each:
@@ -217,16 +218,6 @@ def restyled(model, content, style, alphas) -> tuple:
     return model.decode(model.encode(content), change), met
 
 # %% ../nbs/32_streaming.ipynb #streaming-running
-@dataclass(frozen=True)
-class Running:
-    "Content statistics that follow the content."
-    half_life: float | None = None  # seconds after which what was heard counts half; None: it always counts
-    warm_up: float = .5             # seconds for which the style's own statistics count, at the beginning
-
-    def __post_init__(self):
-        if self.half_life is not None and not self.half_life > 0: raise ValueError(f"half_life is {self.half_life}, expected seconds above 0, or None")
-        if not self.warm_up >= 0: raise ValueError(f"warm_up is {self.warm_up}, expected seconds")
-
 class Follow:
     "`x (batch, channels, time) -> (mean, deviation)` of the past of each sample, itself included; `prior` counts as `weight >= 2` samples."
     def __init__(self, prior, weight, decay):
@@ -267,6 +258,11 @@ def places(axis: str, style=None, alphas=None, content=None) -> list:
     return [Restyle(statistics_of(place), style[place], alpha) if alpha else Each(same) for place, alpha in enumerate(alphas)]
 
 # %% ../nbs/32_streaming.ipynb #streaming-stream
+def on_device(statistics, device) -> list:
+    "Pairs (mean, deviation) at `PLACES`, arrays or tensors, as tensors `(1, channels, 1)` on `device`."
+    tensors = lambda pair: tuple(torch.as_tensor(np.asarray(s), device=device).reshape(1, -1, 1) for s in pair)
+    return [tensors(pair) if pair is not None else None for pair in statistics]
+
 class Stream:
     """The generator `model`, fed with blocks of any size; all that comes out in a row is what `model` makes of the whole, and as long.
 
@@ -284,7 +280,12 @@ class Stream:
         self.device = model.final_upsample[1].bias.device
         self.loop = torch.as_tensor(style, dtype=torch.float32, device=self.device).clone() if audio and model.axis == "frame" else None
         with torch.inference_mode():
-            if audio and model.axis == "clip": style = signature(model, style)
+            if audio and model.axis == "clip":
+                style = signature(model, style)
+            elif style is not None and not audio:
+                style = on_device(style, self.device)
+            if content is not None and not isinstance(content, Running):
+                content = on_device(content, self.device)
             self.net = network(model, places(model.axis, style, alphas, content or Running()))
         self.seen = self.given = 0
         self.shape, self.over = None, False
@@ -320,3 +321,64 @@ class Stream:
         missing = pad(torch.empty(seen, device="meta")).shape[-1] - seen
         y = self.step(torch.zeros(*(self.shape or (1,)), missing), last=True)
         return y[:, :seen - self.given].reshape(*self.shape, -1)
+
+# %% ../nbs/32_streaming.ipynb #streaming-network-in-stages
+class TorchStage:
+    "Stage `number` of `model` for one channel of `length` samples; pieces `(time, channels)` in and out, as `mambamuse.step.Stage`."
+    def __init__(self, model, number: int, length: int):
+        self.device, self.length, self.position = model.final_upsample[1].bias.device, length, 0
+        encoder, leaky = model.encoder, Each(partial(F.leaky_relu, negative_slope=SLOPE))
+        self.encoder = number == 0
+        if self.encoder:
+            self.downs = [streamed(conv) for conv in encoder.convs]
+            self.norms = [Chain(streamed(norm), leaky) for norm in encoder.lns[:-1]] + [streamed(encoder.lns[-1])]
+        elif number <= len(model.ups):
+            parts = (model.ups[number - 1], model.mambas[number - 1], model.resblocks[number - 1])
+            self.layer = Chain(leaky, *map(streamed, parts)) if not has_skip(model, number) else Chain(*map(streamed, parts))
+        else:
+            self.layer = streamed(model.final_upsample)
+        self.joined = 0 < number <= len(model.ups) and has_skip(model, number)
+        self.rate = 1 if self.encoder or number > len(model.ups) else STRIDES[0] if number == 1 else STRIDES[len(ENCODED) + number - 2]
+
+    @torch.inference_mode()
+    def __call__(self, *pieces: np.ndarray) -> list[np.ndarray]:
+        "The next features in, each `(time, channels)`; those out that are known by now."
+        xs = [torch.from_numpy(np.ascontiguousarray(piece)).to(self.device).T[None] for piece in pieces]
+        self.position += xs[0].shape[-1]*self.rate
+        last = self.position >= self.length
+        if self.encoder:
+            ys = self.encoded(xs[0], last)
+        elif self.joined:
+            ys = [self.layer(F.leaky_relu(xs[0], SLOPE) + xs[1], last)]
+        else:
+            ys = [self.layer(xs[0], last)]
+        return [y[0].T.cpu().numpy() for y in ys]
+
+    def encoded(self, x, last: bool) -> list:
+        "The features at `ENCODED`."
+        skips = []
+        for down, norm in zip(self.downs[:-1], self.norms[:-1]):
+            skips.append(down(x, last))
+            x = norm(skips[-1], last) if skips[-1].shape[-1] else skips[-1]
+        x = self.downs[-1](x, last)
+        return [self.norms[-1](x, last) if x.shape[-1] else x, *reversed(skips)]
+
+def has_skip(model, level: int) -> bool:
+    "Whether a skip reaches `level`, 1 to 4, of the decoder."
+    return model.bypass or level < len(model.ups)
+
+class TorchNetwork:
+    "`model` as `mambamuse.pipeline` wants a network: in stages."
+    def __init__(self, model):
+        sizes = [len(norm.ln.weight) for norm in reversed(model.encoder.lns)] + [up.weight.shape[1] for up in model.ups]
+        self.model, self.axis, self.bypass = model, model.axis, model.bypass
+        self.alphas, self.places, self.weights = check_alphas(model.alphas), dict(zip(PLACES, sizes)), model.fingerprint()
+
+    def stage(self, number: int, length: int) -> TorchStage:
+        return TorchStage(self.model, number, length)
+
+    def paired(self, whole: np.ndarray, style: np.ndarray, alpha: float) -> np.ndarray:
+        "On the frame axis: the extended sound `whole (channels, time)`, each step of it with one of the audio `style (time',)`, which begins where the recording does."
+        stream = Stream(self.model, np.roll(style, START % len(style)), [alpha*a for a in self.alphas])
+        pieces = [stream.push(whole[:, start:start + SAMPLE_RATE]) for start in range(0, whole.shape[1], SAMPLE_RATE)]
+        return np.concatenate([*pieces, stream.flush()], 1)
