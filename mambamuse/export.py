@@ -86,7 +86,7 @@ class Graph:
         def draw(nodes, operator, inputs, outputs, **attributes):
             nodes.append(helper.make_node(operator, [self.name(x) for x in inputs], outputs, **attributes))
         for name, (inside, kind, shape) in outputs.items():
-            draw(after, "Reshape", [inside, np.array(shape)], [name])
+            draw(after, "Reshape", [inside, np.array(shape, np.int64)], [name])
             results.append(helper.make_tensor_value_info(name, kind, shape))
         for memory, groups in self.memories.items():   # those of equal width are one tensor: the fewer nodes, the faster
             sizes = [batch*channels*sum(steps for _, steps, _ in kept) for (batch, channels), kept in groups.items()]

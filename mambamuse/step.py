@@ -33,6 +33,7 @@ def session_of(file: str | Path | bytes, format: str = FORMAT) -> onnxruntime.In
         raise InputError(f"{name}: no such file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
         session = onnxruntime.InferenceSession(file if isinstance(file, bytes) else name, options, providers=["CPUExecutionProvider"])
