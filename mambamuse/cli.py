@@ -149,7 +149,7 @@ def transfer(
         return
     if out is None:
         raise InputError(f"{content}: is a folder, so name the folder to write with -o")
-    from mambamuse.files import transfer_folder
+    from mambamuse.folders import transfer_folder
     counts = transfer_folder(content, style, out, **how)
     typer.echo(f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     if counts["failed"]:
@@ -182,7 +182,7 @@ def style(
         for path in map(Path, sources):
             if not path.is_dir():
                 check_sound(path)
-    from mambamuse.styles import mix_files, style_file
+    from mambamuse.style import mix_files, style_file
     typer.echo(mix_files(sources, out, force=force) if mix else style_file(sources, out, weights=weights, force=force))
 
 # %% ../nbs/53_cli.ipynb #cli-live
