@@ -18,7 +18,7 @@ import sys
 
 import typer
 
-from .audio import check_place, opened, output_format
+from .audio import check_place, default_name, opened, output_format
 from .errors import InputError, needs
 
 # %% ../nbs/53_cli.ipynb #cli-app
@@ -93,16 +93,20 @@ def check_there(path: Optional[Path]) -> None:
         raise InputError(f"{path}: no such folder")
 
 def check_weights_there(weights: Optional[Path]) -> None:
-    "Raises `InputError` if `weights` is given, but no folder with the two files of a model."
+    "Raises `InputError` if `weights` is given, but holds neither an exported model nor the two files of a trained one."
+    if weights is None or (weights/"about.json").is_file():
+        return
     for name in ("config.json", "model.safetensors"):
-        if weights is not None and not (weights/name).is_file():
+        if not (weights/name).is_file():
             raise InputError(f"{weights}: not a weights folder, there is no {name} in it")
 
-def check_out(out: Optional[Path], *sources: Path) -> None:
-    "Raises `InputError` if `out` is given, but no sound can be written there, or it is one of `sources`."
-    if out is not None:
-        output_format(out)
-        check_place(out, *sources)
+def check_out(out: Path, *sources: Path, force: bool = False) -> Path:
+    """`out`, if a sound can be written there.
+
+    Raises `InputError` if not, if it is one of `sources`, and, without `force`, if it exists.
+    """
+    output_format(out)
+    return check_place(out, *sources, force=force)
 
 def check_picture(figure: Optional[Path]) -> None:
     "Raises `InputError` if `figure` is given, but no .png."
@@ -143,7 +147,7 @@ def transfer(
     how = dict(alpha=alpha, weights=weights, keep_level=keep_level, keep_highs=keep_highs, force=force)
     if not content.is_dir():
         check_sound(content)
-        check_out(out, content, style)
+        out = check_out(out or default_name(content, style), content, style, force=force)
         from mambamuse.files import transfer_file
         typer.echo(transfer_file(content, style, out, **how))
         return
@@ -177,6 +181,7 @@ def style(
     """
     if out.suffix != ".style":
         raise InputError(f"{out}: the name of a style file ends in .style")
+    check_place(out, force=force)
     if not mix:
         check_weights_there(weights)
         for path in map(Path, sources):
@@ -215,7 +220,7 @@ def live(
     how = dict(block=block, alpha=alpha, keep_level=keep_level, weights=weights)
     if content:
         check_sound(content)
-        check_out(out, content, style)
+        out = check_out(out or default_name(content, style), content, style, force=force)
         from mambamuse.live import live_file
         said = live_file(content, style, out, force=force, **how)
     else:
@@ -258,7 +263,7 @@ def export(
     mambamuse export model.onnx --block 256
     """
     check_weights_there(weights)
-    check_place(out)
+    check_place(out, force=True)
     needs("torch")
     from mambamuse.export import export_step, session_of
     from mambamuse.pretrained import load_model
