@@ -113,7 +113,7 @@ class Page:
         "In seconds, of each player of the element `inside`, once the browser has read it."
         return self.js(f"""Promise.all([...{inside}.querySelectorAll('audio')].map(player => new Promise(said => {{
             const tell = () => said(player.duration || 0);
-            if (player.duration) return tell();
+            if (player.duration || !player.src && !player.querySelector('source[src]')) return tell();
             player.addEventListener('loadedmetadata', tell);
             player.addEventListener('error', tell);
             setTimeout(tell, 10000);
