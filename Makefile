@@ -40,11 +40,12 @@ test: setup
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --timing
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
-# README.md is nbs/index.ipynb, executed, with its links seen from the top.
+# README.md is nbs/index.ipynb, executed, with its links seen from the top. If a cell fails, README.md stays as it was.
 README ?= README.md
 define write_readme
-cd nbs && ../$(BIN)/jupyter nbconvert --log-level ERROR --execute --to markdown --no-input --stdout index.ipynb \
-  | sed -e 's#(\.\./#(#g' -e 's#(\([0-9a-z_/]*\.ipynb\))#(nbs/\1)#g' > $(abspath $(README))
+cd nbs && ../$(BIN)/jupyter nbconvert --log-level ERROR --execute --to markdown --no-input --stdout index.ipynb > $(abspath $(README)).part || (rm $(abspath $(README)).part; exit 1)
+sed -e 's#(\.\./#(#g' -e 's#(\([0-9a-z_/]*\.ipynb\))#(nbs/\1)#g' $(README).part > $(README)
+rm $(README).part
 endef
 
 readme: setup
