@@ -278,10 +278,7 @@ def reproduce(
     size: Size = "smoke",
     source: Source = "nsynth",
     path: Paths = None,
-    out: Annotated[Optional[Path], typer.Option(help="The run folder.", show_default="runs/ARM-SIZE")] = None,
-    figures: Annotated[Optional[Path], typer.Option(
-        help="The folder for figures and the claims table.",
-        show_default="figures; with changed fields, inside the run folder")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="The run folder; nothing is written elsewhere.", show_default="runs/ARM-SIZE")] = None,
     pairs: Annotated[int, typer.Option(help="Pairs of each test set to judge.", min=1, max=50)] = 50,
 ):
     """Run data, training, profiling, transfer, evaluation, figures and claims; skip what is up to date.
@@ -297,8 +294,8 @@ def reproduce(
     needs("torch", "judge", "notebooks")
     from mambamuse.data import MINI
     from mambamuse.reproduce import reproduce as run
-    folder, figures = run(arm, size, overrides or (), source, path or [MINI], out, figures, pairs)
-    typer.echo(f"run: {folder} (manifest.json, notebooks/); figures and claims: {figures}")
+    folder = run(arm, size, overrides or (), source, path or [MINI], out, pairs)
+    typer.echo(f"run: {folder} (manifest.json, notebooks/); figures and claims: {folder/'figures'}")
 
 # %% ../nbs/53_cli.ipynb #cli-prepare
 @app.command()
@@ -561,9 +558,7 @@ def evaluate(
 def study(
     weights: NamedWeights,
     out: Annotated[Path, typer.Option(
-        help="The folder for sounds, results and executed notebooks.")] = Path("runs/adain-study"),
-    figures: Annotated[Path, typer.Option(
-        help="The folder for adain-study.csv and the heat maps.")] = Path("figures"),
+        help="The folder for sounds, results, executed notebooks and, in figures/, the table and the heat maps.")] = Path("runs/adain-study"),
     pairs: Annotated[int, typer.Option(help="Pairs of each test set, from its start.", min=1, max=50)] = 12,
 ):
     """Try AdaIN on both axes, in five sets of places, at five strengths, with and without the 32-channel skip.
@@ -578,7 +573,7 @@ def study(
     needs("torch", "judge", "notebooks")
     from mambamuse.evaluate import named_weights
     from mambamuse.reproduce import study as run
-    folder = run(dict(map(named_weights, weights or ())), out, figures, pairs)
+    folder = run(dict(map(named_weights, weights or ())), out, pairs)
     typer.echo(f"{folder}: adain-study.csv and its heat maps")
 
 # %% ../nbs/53_cli.ipynb #cli-recipe
