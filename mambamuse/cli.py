@@ -24,7 +24,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_e
 Arm = Annotated[str, typer.Option(help="Which system: as_run (the released code), as_written (the paper's text) or paired (asked for the transfer: trained on triplets).")]
 Size = Annotated[str, typer.Option(help="How much of it: smoke (minutes), half (hours on one core, on triplets), small (a night) or paper (a GPU and NSynth).")]
 Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Single fields of the recipe, such as training.epochs=3.", show_default=False)]
-Source = Annotated[str, typer.Option(help="Kind of source: nsynth (archives or folders), hub, folder (your recordings), soundfont (notes) or phrases (triplets from soundfonts).")]
+Source = Annotated[str, typer.Option(help="Kind of source: nsynth (archives or folders), hub, folder (your recordings), soundfont (notes), phrases (triplets from soundfonts) or instruments (triplets by drawn instruments and, with --path, soundfonts).")]
 Paths = Annotated[Optional[list[Path]], typer.Option("--path", help="Where it is: a folder, a name on the Hub, or soundfonts (the option can be repeated).", show_default="mini-nsynth, inside the package")]
 Count = Annotated[Optional[int], typer.Option(help="Instead of the recipe's; mambamuse recipe prints it.", show_default="the recipe's")]
 
@@ -131,9 +131,9 @@ def prepare(overrides: Overrides = None, arm: Arm = "as_run", size: Annotated[Op
     from mambamuse.data import MINI
     from mambamuse.prepare import prepare as run
     from mambamuse.recipes import recipe
-    if source != "nsynth" and not path: raise InputError(f"--source {source} needs --path: what it should read")
+    if source not in ("nsynth", "instruments") and not path: raise InputError(f"--source {source} needs --path: what it should read")
     given = [f"data.{name}={value}" for name, value in dict(train=train, valid=valid, test=test, seed=seed).items() if value is not None]
-    report = run(path or MINI, out, recipe(arm, size or ("paper" if path else "smoke"), [*(overrides or ()), *given]).data, source, workers)
+    report = run(path or ([MINI] if source == "nsynth" else []), out, recipe(arm, size or ("paper" if path else "smoke"), [*(overrides or ()), *given]).data, source, workers)
     skipped = sum(sum(reasons.values()) for reasons in report["skipped"].values())
     typer.echo(f"{out}: " + ", ".join(f"{n:,} {split}" for split, n in report["chosen"].items()) + (f"; {skipped:,} skipped, see {out/'report.json'}" if skipped else ""))
 

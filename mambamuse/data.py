@@ -65,11 +65,16 @@ class DataConfig:
     short: str = "skip"                             # audio shorter than a clip: skip it, or pad it with zeros
     silence: float = -60.                           # dB of full scale: own or rendered audio that peaks below is skipped
     held: float = 0.                                # share of phrase triplets that are one held note each
+    generated: float = 1.                           # of the source instruments: share of players that are drawn, beside those of soundfonts
+    coloured: float = .5                            # likewise: share of triplets whose style and target go through an equaliser or a room
+    quietest: float = -40.                          # likewise: dB to which half of the clips are turned down, more or less
 
     def __post_init__(self):
         if min(self.train, self.valid, self.test) < 1: raise ValueError("train, valid and test must be at least 1")
         if self.clip % 16 or self.clip <= 4_096: raise ValueError(f"clip is {self.clip}, expected a multiple of 16 above 4,096 (half the longest STFT window)")
         if not 0 <= self.held <= 1: raise ValueError(f"held is {self.held}, expected a share from 0 to 1")
+        if min(self.generated, self.coloured) < 0 or max(self.generated, self.coloured) > 1: raise ValueError(f"generated is {self.generated} and coloured {self.coloured}, expected shares from 0 to 1")
+        if self.quietest > 0: raise ValueError(f"quietest is {self.quietest}, expected at most 0 dB")
         if self.short not in ("skip", "pad"): raise ValueError(f"short is {self.short!r}, expected skip or pad")
 
 # %% ../nbs/02_data.ipynb #data-keep
