@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from .adain import AXES, ENCODED, PLACES, blend
+from .adain import AXES, ENCODED, PLACES, STAGES, blend, envelope_stages
 from .audio import InputError
 from .blocks import SLOPE, ChannelNorm, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, conv, leaky
 from .mamba import Mamba
@@ -74,11 +74,14 @@ class ModelConfig:
     axis: str = "frame"                                      # AdaIN's statistics: "frame" or "clip"
     alphas: tuple[float, ...] = (1., 1., 1., 1., 0.)         # default blend at ENCODED, or at all PLACES
     bypass: bool = True                                      # whether the skip of 32 channels reaches the decoder
+    sets: int = 1                                            # of the style's statistics: one, or one for each of as many stages of an envelope
 
     def __post_init__(self):
         if self.axis not in AXES: raise ValueError(f"axis is {self.axis!r}, expected one of {', '.join(AXES)}")
         if len(self.widths) != 4 or not all(isinstance(w, int) and w > 0 and w % 2 == 0 for w in self.widths): raise ValueError(f"widths are {self.widths}, expected four even numbers of channels")
         check_alphas(self.alphas)
+        if self.sets not in (1, *STAGES): raise ValueError(f"sets is {self.sets}, expected one of 1, {', '.join(map(str, STAGES))}")
+        if self.sets > 1 and self.axis != "clip": raise ValueError(f"sets is {self.sets}, and axis {self.axis!r}: each time step has its own statistics there, so there can be one set only")
         if not isinstance(self.bypass, bool): raise ValueError(f"bypass is {self.bypass!r}, expected true or false")
 
 # %% ../nbs/15_generator.ipynb #generator-keep-memory
@@ -102,10 +105,10 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
 
     No arguments: the released configuration; else those of `ModelConfig`, which raises `ValueError`. Source: section III, Fig. 1; open questions: released code.
     """
-    def __init__(self, widths=ModelConfig.widths, axis=ModelConfig.axis, alphas=ModelConfig.alphas, bypass=ModelConfig.bypass):
+    def __init__(self, widths=ModelConfig.widths, axis=ModelConfig.axis, alphas=ModelConfig.alphas, bypass=ModelConfig.bypass, sets=ModelConfig.sets):
         super().__init__()
-        ModelConfig(widths, axis, alphas, bypass)  # raises ValueError on what no model can have
-        self.axis, self.alphas, self.bypass = axis, tuple(alphas), bypass
+        ModelConfig(widths, axis, alphas, bypass, sets)  # raises ValueError on what no model can have
+        self.axis, self.alphas, self.bypass, self.sets = axis, tuple(alphas), bypass, sets
         outs = (*widths[-2::-1], widths[0]//2)  # 128, 64, 32, 16
         self.encoder = Encoder(widths)
         self.ups = nn.ModuleList(weight_norm(ConvTransposed(a, b, kernel, stride=2, padding=kernel//2 - 1))
@@ -125,7 +128,8 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
         if style is None: return self.decode(features[:1 + skips])
         alphas = check_alphas(self.alphas if alphas is None else alphas)
         borrowed = self.features(style, max((level for level, alpha in enumerate(alphas[len(ENCODED):], 1) if alpha), default=0), skips)
-        return self.decode(features[:1 + skips], lambda place, x: blend(x, borrowed[place], alphas[place], self.axis) if alphas[place] else x)
+        stages = [envelope_stages(x, self.sets) for x in (content, style)] if self.sets > 1 else None
+        return self.decode(features[:1 + skips], lambda place, x: blend(x, borrowed[place], alphas[place], self.axis, stages) if alphas[place] else x)
 
     def encode(self, x):
         "`(batch, 1, time)` -> features at `ENCODED`."

@@ -291,6 +291,6 @@ class Instruments(Rendered):
         for clip in clips: check_loud(clip, self.config)
         content, style, target = (to_wav(PEAK*clip/np.abs(clip).max(), f"{name}-{part}") for clip, part in zip(clips, ("audio", "style", "target")))
         levels = np.where(rng.random(2) < .5, 0, rng.uniform(self.config.quietest, 0, 2))
-        a, b = ("drawn" if isinstance(p, Instrument) else p["program_name"] for p in players)
-        return dict(note_str=name, sample_rate=SAMPLE_RATE, content_instrument=f"{a} {number}" if a == "drawn" else a, style_instrument=f"{b} {number}" if b == "drawn" else b,
+        a, b = (f"drawn {split} {number}{which}" if isinstance(p, Instrument) else p["program_name"] for which, p in zip("AB", players))
+        return dict(note_str=name, sample_rate=SAMPLE_RATE, content_instrument=a, style_instrument=b,
                     content_level=float(levels[0]), style_level=float(levels[1]), audio=content, style=style, target=target)

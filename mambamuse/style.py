@@ -55,6 +55,7 @@ class Style:
     @torch.inference_mode()
     def of(cls, model, *sounds, sample_rate: int = SAMPLE_RATE):
         "The style of one sound, or the mean of several: files, or arrays at `sample_rate`. Raises `InputError` if `model` has no clip axis, or a sound cannot be used."
+        if model.sets > 1: raise InputError(f"these weights have {model.sets} sets of statistics, one for each stage of an envelope, and a style file holds one")
         if model.axis != "clip": raise InputError("these weights pair every time step with one of the style (axis frame): a style of theirs is a recording, not a file of statistics")
         made = [cls(tuple(signature(model, prepared(sound, sample_rate))), fingerprint(model), str(sound) if isinstance(sound, (str, Path)) else "style") for sound in sounds]
         return mix([(style, 1.) for style in made])

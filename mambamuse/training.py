@@ -37,7 +37,7 @@ from .checkpoints import at_step, canonical, checkpoints, differing, digest, fol
 from .data import Clips
 from .discriminators import MultiPeriodDiscriminator, MultiScaleDiscriminator
 from .generator import MambaMuse, ModelConfig
-from .losses import LossConfig, SpectralLosses, discriminator_adversarial, feature_matching, generator_adversarial, mel_spectrogram
+from .losses import LevelLoss, LossConfig, SpectralLosses, discriminator_adversarial, feature_matching, generator_adversarial, mel_spectrogram
 from .prepare import Triplets
 
 # %% ../nbs/22_training.ipynb #training-config
@@ -189,7 +189,7 @@ class Trainer:
         self.average = deepcopy(self.generator).requires_grad_(False) if training.ema else self.generator   # what is validated and saved
         self.generate, self.judge = self.accelerator.prepare(self.generator, self.critics)                  # the same weights, with gradients averaged over processes
         if training.compile: self.generate, self.judge = torch.compile(self.generate), torch.compile(self.judge)
-        self.spectral = SpectralLosses(loss).to(self.device)
+        self.spectral, self.level = SpectralLosses(loss).to(self.device), LevelLoss()
         self.whole = [WholeBatch(self.accelerator, training.accumulate) for _ in self.spectral.stft.distances]
         for distance, whole in zip(self.spectral.stft.distances, self.whole): distance.whole = whole
         how = dict(lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay)
@@ -221,6 +221,9 @@ class Trainer:
         if loss.critics:
             judged = self.run(self.judged, generated, wanted[0] if alpha in (0, 1) else None)
             total, terms = total + sum(getattr(loss, f"lambda_{name}")*term for name, term in judged.items()), terms | judged
+        if loss.lambda_level:
+            terms["level"] = self.level(generated, *wanted)
+            total = total + loss.lambda_level*terms["level"]
         if loss.lambda_wave and not alpha:
             terms["wave"] = F.l1_loss(generated, *wanted)
             total = total + loss.lambda_wave*terms["wave"]
