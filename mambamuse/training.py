@@ -362,8 +362,9 @@ def cut(path, step: int):
 
 # %% ../nbs/22_training.ipynb #training-stop
 class Stop:
-    "Context manager: `reason` is empty until `minutes` (0: any number) are over, SIGTERM comes, or Ctrl-C is pressed. Signals are heard in the main thread only."
-    def __init__(self, minutes: float): self.end, self.heard = perf_counter() + (60*minutes or math.inf), ""
+    "Context manager: `reason` is empty until `minutes` (0: any number) of `clock` are over, SIGTERM comes, or Ctrl-C is pressed. Signals are heard in the main thread only."
+    def __init__(self, minutes: float, clock=perf_counter):
+        self.clock, self.end, self.heard = clock, clock() + (60*minutes or math.inf), ""
 
     def __enter__(self):
         def hear(number, frame): self.heard = signal.Signals(number).name
@@ -375,7 +376,7 @@ class Stop:
         for number, handler in self.before.items(): signal.signal(number, handler or signal.SIG_DFL)
 
     @property
-    def reason(self) -> str: return self.heard or ("time is up" if perf_counter() > self.end else "")
+    def reason(self) -> str: return self.heard or ("time is up" if self.clock() > self.end else "")
 
 # %% ../nbs/22_training.ipynb #training-run
 DEFAULTS = dict(model=asdict(ModelConfig()), loss=asdict(LossConfig()), training=asdict(TrainingConfig()))  # what a run did with a field that is younger than it
@@ -503,10 +504,11 @@ def tensorboard_at(folder, step: int):
     except ImportError: raise InputError("TensorBoard is not installed: pip install tensorboard") from None
     return SummaryWriter(folder, purge_step=step + 1)
 
-def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingConfig(), resume=False, minutes=0., tensorboard=False, watch=None) -> dict:
+def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingConfig(), resume=False, minutes=0., tensorboard=False, watch=None, clock=perf_counter) -> dict:
     """Train on the prepared dataset folder `data` into the run folder `out`; returns steps, epochs, best epoch, seconds, and why it stopped, if before its end.
 
     `resume`: go on with the run in `out`, if there is one. `minutes`: stop after so long, with a checkpoint, as SIGTERM and Ctrl-C do; 0: never.
+    `clock`: what measures these minutes, in s; `time.process_time` counts what the processor worked.
     `tensorboard`: write a log for it, too. `watch`: a function of `out`, called every twenty seconds and at the end.
     Raises `InputError` if `data` is not a prepared dataset, damaged, or too small for one batch, or `out` already holds a run (with `resume`: one of
     another configuration), the disk is full, a process that reads died, or too many steps in a row were not finite.
@@ -517,7 +519,7 @@ def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingCo
     if len(clips) < training.batch: raise InputError(f"{data}: {len(clips)} clips, fewer than one batch of {training.batch}")
     if out.is_file() or (not resume and (out/"metrics.jsonl").exists()): raise InputError(f"{out}: already holds a run (or is a file); go on with it with --resume, or choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    with Stop(minutes) as stop:
+    with Stop(minutes, clock) as stop:
         trainer = Trainer(model, loss, training)
         run, gpu, processes = Run(out, trainer, recipe, clips, valid), trainer.device.type == "cuda", trainer.accelerator.num_processes
         if training.batch % (processes*training.accumulate): raise InputError(f"a batch of {training.batch} clips cannot be shared by {processes} processes in {training.accumulate} pieces each")
