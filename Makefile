@@ -2,18 +2,32 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup reproduce test readme lab playground clean
+.PHONY: setup lock reproduce test readme lab playground clean
 
 setup: .venv/installed
 
-# mamba-ssm is the oracle of the parity tests: its reference implementation runs without CUDA, its build is skipped.
-.venv/installed: settings.ini constraints.txt setup.py pyproject.toml
+# constraints.txt is a lock: each package with its version and hashes, so pip installs what was tested and nothing else.
+# mamba-ssm is the oracle of the parity tests: its reference implementation runs without CUDA, its build is skipped. The
+# build asks PyTorch, so it comes after the rest, from a lock of its own.
+.venv/installed: settings.ini constraints.txt constraints-oracle.txt setup.py pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'mambamuse needs Python 3.11 or newer: make setup PYTHON=...')"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip setuptools wheel -c constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,synth,playground]'
-	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/pip install --quiet --no-build-isolation --no-deps -c constraints.txt mamba-ssm
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r constraints.txt
+	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r constraints-oracle.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
+
+# Renews both locks after a change of settings.ini; what still fits keeps its version, unless: make lock UPGRADE=--upgrade
+UPGRADE ?=
+COMPILE = .lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(UPGRADE)
+
+# mamba-ssm 2.3.2.post1 is the last that imports beside transformers 5.
+lock:
+	$(PYTHON) -m venv .lock
+	.lock/bin/pip install --quiet uv==0.13.9
+	$(COMPILE) --extra dev -o constraints.txt setup.py
+	echo "mamba-ssm<=2.3.2.post1" | $(COMPILE) --no-deps -o constraints-oracle.txt -
+	rm -r .lock
 
 # The results go into README.md, too.
 reproduce: setup
@@ -40,4 +54,4 @@ playground: setup
 	$(BIN)/voila nbs/playground.ipynb
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .lock build dist *.egg-info

@@ -21,7 +21,7 @@ from mambamuse.export import Step, step_model
 from mambamuse.live import Timed, pace, report
 from mambamuse.profiling import machine, setting
 from mambamuse.streaming import Stream, cuts, signature
-from mambamuse.transfer import fit, pad
+from mambamuse.pretrained import fit, pad
 
 ROWS = []
 

@@ -22,7 +22,7 @@ from .metrics import abs_corr, corr, lsd_cifka, lsd_cifka_50, mfcc_distance
 from .prepare import Triplets
 from .recipes import differences, recipe, train_recipe
 from .timbre import timbre_distance
-from .transfer import load_model
+from .pretrained import load_model
 
 # %% ../nbs/52_ablation.ipynb #ablation-choices
 BASE = "the recipe"

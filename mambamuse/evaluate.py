@@ -31,7 +31,7 @@ from .metrics import METRICS, Metric, fad_infinity, frechet_distance, measure
 from .pitch import PITCH_METRICS
 from .prepare import sha256
 from .timbre import embeddings, family, timbre_distance
-from .transfer import check_weights, load_model
+from .pretrained import check_weights, load_model
 
 # %% ../nbs/47_evaluate.ipynb #evaluate-pairs
 TEST_SETS = Path(files("mambamuse")/"test_sets")

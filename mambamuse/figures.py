@@ -18,7 +18,7 @@ import seaborn as sns
 import torch
 from torch import nn
 
-from .adain import ENCODED
+from .places import ENCODED
 from .audio import CLIP, SAMPLE_RATE, load, written_beside
 from .blocks import EncoderBlock, MambaBlock, ResidualBlock
 from .losses import mel_spectrogram

@@ -17,7 +17,7 @@ from .audio import FORMATS, InputError, check_folder, recordings, written_beside
 from .live import Transfer
 from .prepare import sha256 as file_hash
 from .generator import SHIPPED
-from .transfer import check_weights
+from .pretrained import check_weights
 
 # %% ../nbs/36_folders.ipynb #folders-targets
 def targets(folder, out) -> dict[Path, Path]:

@@ -19,13 +19,13 @@ import torch
 from tqdm import tqdm
 
 from .adain import ENCODED, EPS, PLACES
-from .audio import PEAK, SAMPLE_RATE, InputError, check, check_place, load, opened, output_format, quiet, resample, save, written_beside
+from .audio import PEAK, SAMPLE_RATE, InputError, check, check_place, load, missing_end, opened, output_format, quiet, resample, save, tell, written_beside
 from .export import Step, step_model
 from .generator import check_alphas
 from .loudness import Loudness, matched
 from .streaming import Each, Stream, network, places, same
 from .style import SUFFIX, Style, prepared
-from .transfer import load_model
+from .pretrained import load_model
 
 # %% ../nbs/35_live.ipynb #live-sound
 def resampler(rate: int, to: int, channels: int):
@@ -97,13 +97,17 @@ class Survey:
 
     @classmethod
     def of(cls, path):
-        "Read the file at `path` through. Raises `InputError` as `load`."
+        "Read the file at `path` through; tells if its end is missing. Raises `InputError` as `load`."
         with opened(path) as file:
             convert, meter, frames, peak = resampler(file.samplerate, SAMPLE_RATE, file.channels), Loudness(file.samplerate, file.channels), 0, 0.
             for block in chain(watched(seconds_of(file, path), file.frames//file.samplerate), [np.zeros((file.channels, 0), np.float32)]):
                 meter.push(block)
                 frames, peak = frames + block.shape[1], max(peak, float(abs(convert(block, not block.shape[1])).max(initial=0)))
-            if not frames: raise InputError(f"{path}: there are no samples in it")
+            lost = missing_end(file, path, frames)
+            if not frames:
+                raise InputError(lost or f"{path}: there are no samples in it")
+            if lost:
+                tell(lost)
             return cls(file.samplerate, file.channels, frames, peak, meter.value())
 
 class Transfer:
@@ -132,7 +136,7 @@ class Transfer:
 
     def __call__(self, content, out) -> Path:
         "Write the output for the recording `content` to `out`, in constant memory; shows progress. Raises `InputError` on bad input; `out` is then left as it was."
-        kind, _ = output_format(out), check_place(out)
+        kind, _ = output_format(out), check_place(out, force=True)
         survey = Survey.of(content)
         blocks = self.blocks(content, survey)
         if self.match_loudness: blocks = matched(blocks, survey.loudness, survey.rate, out)
@@ -145,7 +149,7 @@ class Transfer:
 
 def stream_file(content, style, out, alpha: float = 1., weights=None, match_loudness: bool = False) -> Path:
     "`transfer_file` in constant memory: a `Transfer` of one recording. Raises `InputError` on bad input; `out` is then left as it was."
-    output_format(out), check_place(out, content, style)
+    output_format(out), check_place(out, content, style, force=True)
     if Path(content).suffix == SUFFIX: raise InputError(f"{content}: is a style file; the content is a recording")
     with opened(content): pass
     return Transfer(style, alpha, weights, match_loudness)(content, out)
@@ -192,7 +196,7 @@ def pace(step: Timed, x) -> tuple[np.ndarray, int]:
 
 def live_file(content, style, out, block: int = 256, alpha: float = 1., weights=None) -> dict:
     "The recording `content`, mixed to mono, through the model at the pace of the clock, into `out` at 16 kHz; returns the `report`. Raises `InputError`."
-    output_format(out), check_place(out, content, style)
+    output_format(out), check_place(out, content, style, force=True)
     audio, rate = load(content)
     x, step = resample(audio.mean(0, keepdims=True), rate, SAMPLE_RATE)[0], live_step(style, alpha, block, weights)
     y, late = pace(step, x)

@@ -4,11 +4,9 @@
 
 # %% auto #0
 __all__ = ['mel_spectrogram', 'between', 'MelLoss', 'a_weighting', 'STFTDistance', 'MultiResolutionSTFT', 'generator_adversarial',
-           'discriminator_adversarial', 'feature_matching', 'LevelLoss', 'LossConfig', 'SpectralLosses']
+           'discriminator_adversarial', 'feature_matching', 'LevelLoss', 'SpectralLosses']
 
 # %% ../nbs/21_losses.ipynb #losses-imports
-from dataclasses import dataclass
-
 import numpy as np
 import scipy.signal
 import torch
@@ -17,6 +15,7 @@ import torch.nn.functional as F
 import torchaudio
 
 from .audio import SAMPLE_RATE
+from .configs import LossConfig
 
 # %% ../nbs/21_losses.ipynb #losses-mel
 def mel_spectrogram(n_mels=80, n_fft=2_048, hop=512) -> nn.Module:
@@ -129,39 +128,6 @@ class LevelLoss(nn.Module):
     def forward(self, generated, real, content=None, alpha=1.):
         power = lambda x: F.avg_pool1d(x**2, self.frame, self.frame//4) + self.floor
         return 10*F.l1_loss(power(generated).log10(), between(power, real, content, alpha).log10())
-
-# %% ../nbs/21_losses.ipynb #losses-config
-@dataclass(frozen=True)
-class LossConfig:
-    "The settings of the losses; the defaults are what the released code computed."
-    lambda_mel: float = 45.
-    lambda_stft: float = 10.
-    mel_gradient: bool = False
-    stft_reference: str = "generated"
-    stft_mels: int = 128
-    stft_weighted: bool = True
-    stft_reduction: str = "mean"
-    stft_floor: float = 1e-8        # least power of a bin
-    stft_ffts: tuple[int, ...] = (1_024, 2_048, 8_192)
-    stft_convergence: float = 1.    # of spectral convergence, beside the log magnitudes
-    stft_scaled: bool = False       # whether stft_floor is meant for 2,048 samples and goes with a window's length squared
-    mel_bands: int = 80
-    mel_ffts: tuple[int, ...] = (2_048,)
-    mel_floor: float = 0.           # power below which the mel loss, then logarithmic, is deaf; 0: no logarithm
-    lambda_adversarial: float = 1.  # of the critics' verdict; 0, and no features either: there are none
-    lambda_features: float = 0.     # of feature matching, where there is a recording to match
-    lambda_level: float = 0.        # of the levels of frames, in dB
-    lambda_wave: float = 0.         # of the waveform's mean absolute error, where the task is reconstruction: it sees polarity
-
-    def __post_init__(self):
-        for name in ("stft_ffts", "mel_ffts"):
-            ffts = getattr(self, name)
-            if not ffts or any(n < 64 or n & (n - 1) for n in ffts): raise ValueError(f"{name} is {ffts}, expected powers of 2 from 64")
-
-    @property
-    def critics(self) -> bool:
-        "Whether critics take part."
-        return bool(self.lambda_adversarial or self.lambda_features)
 
 # %% ../nbs/21_losses.ipynb #losses-spectral
 class SpectralLosses(nn.Module):

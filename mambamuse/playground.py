@@ -19,14 +19,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .adain import ENCODED, PLACES, statistics
+from .adain import statistics
+from .places import ENCODED, PLACES
 from .audio import SAMPLE_RATE, InputError, normalise, resample
 from .data import MINI, to_wav
-from .generator import MambaMuse, check_alphas
+from .generator import MambaMuse
+from .places import check_alphas
 from .losses import mel_spectrogram
 from .streaming import Restyle
 from .style import Style, fingerprint, mix
-from .transfer import fit, pad, read
+from .pretrained import fit, pad, read
 
 # %% ../nbs/37_playground.ipynb #playground-taken
 LONGEST = 10  # seconds

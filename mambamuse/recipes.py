@@ -13,15 +13,8 @@ from pathlib import Path
 import tomllib
 import typing
 
-from accelerate import PartialState
-import torch
-
 from .audio import InputError, check_folder
-from .data import MINI, DataConfig
-from .generator import ModelConfig
-from .losses import LossConfig
-from .prepare import prepare
-from .training import TrainingConfig, train
+from .configs import DataConfig, LossConfig, ModelConfig, TrainingConfig
 
 # %% ../nbs/51_recipes.ipynb #recipes-recipe
 @dataclass(frozen=True)
@@ -105,6 +98,11 @@ def train_recipe(out, arm="as_run", size="smoke", overrides=(), data=None, steps
 
     `steps` and `seed` are short for the overrides of that name. Raises as `recipe`, `prepare` and `train` do.
     """
+    from accelerate import PartialState  # here, since PyTorch comes with them, and a recipe is to be read without it
+    from mambamuse.data import MINI
+    from mambamuse.prepare import prepare
+    from mambamuse.training import train
+    import torch
     check_folder(out)
     given = [f"training.{name}={value}" for name, value in dict(steps=steps, seed=seed).items() if value is not None]
     r = recipe(arm, size, [*overrides, *given])

@@ -28,7 +28,7 @@ from .prepare import check_enough
 from .profiling import machine
 from .recipes import recipe
 from .study import SITES
-from .transfer import check_weights
+from .pretrained import check_weights
 
 # %% ../nbs/52_reproduce.ipynb #reproduce-step
 PACKAGE = Path(files("mambamuse"))

@@ -7,13 +7,15 @@ __all__ = ['LANES', 'DUST', 'CHUNK', 'lanes', 'lanes_ir', 'bits_ir', 'AVX512', '
            'LOG2E', 'LN2', 'MAGIC', 'DT', 'DX', 'Y', 'GY', 'GDX', 'GDT', 'DECAY', 'H', 'one_at_a_time', 'Maybe',
            'LanesType', 'LanesModel', 'splat_ir', 'pointer_ir', 'load', 'store', 'spread', 'splat', 'prefetch', 'total',
            'choose', 'scaled', 'without_dust', 'lanewise', 'teach', 'exp2', 'log1p', 'decay_of', 'softplus', 'sigmoid',
-           'step_size', 'prepare', 'advance', 'finish', 'forward_kernel', 'replay', 'walk_back', 'enter_chunk',
-           'leave_chunk', 'backward_kernel', 'compile_once', 'parallel_run', 'in_rows', 'pad', 'time_first',
-           'channels_first', 'to_blocks', 'from_blocks', 'kernel_inputs', 'group_count', 'starts_shape', 'scan_op',
-           'fake_channels_last', 'scan_backward_op', 'remember', 'backward', 'selective_scan_numba']
+           'threaded', 'step_size', 'prepare', 'advance', 'finish', 'forward_kernel', 'replay', 'walk_back',
+           'enter_chunk', 'leave_chunk', 'backward_kernel', 'any_strides', 'compile_once', 'parallel_run', 'in_rows',
+           'pad', 'time_first', 'channels_first', 'to_blocks', 'from_blocks', 'kernel_inputs', 'group_count',
+           'starts_shape', 'scan_op', 'fake_channels_last', 'scan_backward_op', 'remember', 'backward',
+           'selective_scan_numba']
 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-imports
 from contextlib import nullcontext
+from pickle import UnpicklingError
 from time import perf_counter
 import math
 import operator
@@ -204,6 +206,14 @@ def sigmoid(x):
     "`1 / (1 + exp(-x))`; where the exponential overflows, the quotient is 0, as it should be."
     return 1.0 / (exp2(x * -LOG2E) + 1.0)
 
+# %% ../nbs/11_scan_numba.ipynb #scan-numba-kept
+def threaded(function):
+    "`function` as a kernel on many threads; what is compiled is kept on disk, where that can be written."
+    try:
+        return njit(parallel=True, nogil=True, cache=True)(function)
+    except RuntimeError:  # numba's: no folder for it can be written
+        return njit(parallel=True, nogil=True)(function)
+
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-forward
 @njit
 def step_size(delta, bias, at, c, soft):
@@ -245,7 +255,7 @@ def finish(start, stop, b, c, z, gated, work, y):
             out = out * (gate * sigmoid(gate))
         store(y, (b, start+i, c), out)
 
-@njit(parallel=True, nogil=True, cache=True)
+@threaded
 def forward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, state, starts, y):
     "Fills `y` and `starts`; `state` holds the state before the first sample, then the one after the last."
     batch, time = u.shape[:2]
@@ -340,7 +350,7 @@ def leave_chunk(start, stop, b, c, u, delta, D, z, bias, soft, gated, gout, work
     store(gbias, (b, c), gshift)
 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-backward
-@njit(parallel=True, nogil=True, cache=True)
+@threaded
 def backward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, starts, gout,
                     gstate, gu, gdelta, gA, gB, gC, gD, gz, gbias):
     """Fills all `g...`. `gstate` holds the last state's gradient, then the initial state's; `gA (batch, block, n, 16)`,
@@ -370,13 +380,25 @@ def backward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, starts, 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-tensors
 one_at_a_time = threading.Lock()
 
+def any_strides(x):
+    "The type of a kernel's argument; an array may have any strides."
+    return types.Array(types.float32, x.ndim, "A") if isinstance(x, np.ndarray) else numba.typeof(x)
+
 def compile_once(kernel, args):
-    "Compile `kernel`, or fetch it from the disk, for arrays of any strides: seconds, once a machine, and then it says so."
-    began, anything = perf_counter(), lambda x: types.Array(types.float32, x.ndim, "A") if isinstance(x, np.ndarray) else numba.typeof(x)
-    kernel.compile(tuple(map(anything, args)))
+    "Compile `kernel`, or fetch it from the disk, for such `args`: seconds, once a machine, and then it says so."
+    began, signature = perf_counter(), tuple(map(any_strides, args))
+    try:
+        kernel.compile(signature)
+    except (OSError, EOFError, UnpicklingError):
+        if not kernel.signatures:   # what was kept is damaged; else it could not be kept, and is compiled
+            kernel._cache.flush()
+            kernel.compile(signature)
     kernel.disable_compile()  # contiguous arrays would get a variant of their own, for nothing
-    if kernel.stats.cache_misses:
-        print(f"mambamuse: {kernel.__name__} compiled for this processor in {perf_counter() - began:.1f} s; kept for next time", file=sys.stderr)
+    kept = kernel.stats.cache_path
+    if kernel.stats.cache_misses or not kept:
+        seconds = perf_counter() - began
+        then = "kept for next time" if kept else "not kept: NUMBA_CACHE_DIR can name a folder for it"
+        print(f"mambamuse: {kernel.__name__} compiled for this processor in {seconds:.1f} s; {then}", file=sys.stderr)
 
 def parallel_run(kernel, *args):
     "Call `kernel` on as many threads as PyTorch uses. Numba's own pool of threads, unlike OpenMP's and TBB's, bears one caller."

@@ -19,7 +19,7 @@ import pandas as pd
 import soundfile as sf
 import torch
 
-from .adain import ENCODED, PLACES
+from .places import ENCODED, PLACES
 from .audio import SAMPLE_RATE
 from .evaluate import KINDS, mono
 from .losses import MelLoss, mel_spectrogram

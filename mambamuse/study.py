@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from .adain import AXES, PLACES
+from .adain import AXES
+from .places import PLACES
 from .evaluate import BASELINES, System, results, score_columns, shipped_pairs
 
 # %% ../nbs/48_adain_study.ipynb #study-grid

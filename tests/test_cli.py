@@ -40,7 +40,7 @@ def test_transfer_keeps_rate_channels_and_length(mambamuse, studio):
 
 def test_command_and_python_agree(mambamuse, studio):
     assert mambamuse("transfer", "stereo.flac", "style.mp3", "-o", "cli.wav", "--weights", "weights", cwd=studio)[0] == 0
-    from mambamuse.transfer import load_model
+    from mambamuse.pretrained import load_model
     audio = load_model(studio / "weights").transfer(studio / "stereo.flac", str(studio / "style.mp3"))
     assert np.abs(sf.read(studio / "cli.wav")[0].T - audio.clip(-1, 1)).max() < 2**-14
 
@@ -102,10 +102,25 @@ def test_nothing_of_the_user_is_replaced(mambamuse, tmp_path):
     assert (tmp_path / "data" / "thesis.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("words", [
+    ["transfer", "stereo.flac", "style.mp3", "-o"],
+    ["style", "style.mp3", "-o"],
+    ["live", "style.mp3", "--content", "click.wav", "-o"],
+], ids=lambda words: words[0])
+def test_what_exists_is_replaced_only_by_force(mambamuse, studio, tmp_path, words):
+    there = tmp_path / ("a.style" if words[0] == "style" else "a.wav")
+    there.write_bytes(b"mine")
+    code, _, err = mambamuse(*words, there, "--weights", "weights", cwd=studio)
+    assert code == 2 and err.count("\n") == 1 and "exists" in err and "--force" in err, err
+    assert there.read_bytes() == b"mine"
+    assert mambamuse(*words, there, "--weights", "weights", "--force", cwd=studio)[0] == 0
+    assert there.read_bytes() != b"mine"
+
+
 def test_a_failed_write_leaves_the_old_file(mambamuse, studio):
     (studio / "kept.mp3").write_bytes(b"old")
     sf.write(studio / "fast.wav", np.full(100, .1), 96_000)  # MP3 has no 96 kHz
-    code, _, err = mambamuse("transfer", "fast.wav", "style.mp3", "-o", "kept.mp3", "--weights", "weights", cwd=studio)
+    code, _, err = mambamuse("transfer", "fast.wav", "style.mp3", "-o", "kept.mp3", "--force", "--weights", "weights", cwd=studio)
     assert code == 2 and "cannot write MP3" in err and (studio / "kept.mp3").read_bytes() == b"old"
 
 
@@ -115,9 +130,10 @@ def test_prepare_train_and_transfer_by_hand(mambamuse, tmp_path):
     code, out, err = mambamuse("train", "--data", "data", "--out", "runs/mine", "--arm", "as_written", *tiny, cwd=tmp_path)
     assert code == 0 and out.startswith("runs/mine: 2 steps, 1 epochs"), err
     note = next((MINI / "nsynth-test" / "audio").iterdir())
-    assert mambamuse("transfer", note, note, cwd=tmp_path)[0] == 0  # the package's weights; writes out.wav
-    assert sf.info(tmp_path / "out.wav").frames == 64_000
+    assert mambamuse("transfer", note, note, cwd=tmp_path)[0] == 0  # the package's weights
+    named = tmp_path / f"{note.stem}-as-{note.stem}.wav"
+    assert sf.info(named).frames == 64_000
     assert mambamuse("transfer", note, note, "-o", "mine.wav", "--weights", "runs/mine/epoch-001", cwd=tmp_path)[0] == 0
-    assert (tmp_path / "mine.wav").read_bytes() != (tmp_path / "out.wav").read_bytes()
+    assert (tmp_path / "mine.wav").read_bytes() != named.read_bytes()
     code, _, err = mambamuse("train", "--data", "data", "--out", "runs/mine", *tiny, cwd=tmp_path)
     assert code == 2 and "already holds a run" in err

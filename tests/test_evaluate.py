@@ -130,7 +130,7 @@ def test_a_bad_list_is_one_line(tmp_path, text, says):
 
 @pytest.mark.parametrize("words,says", [
     (["--out", "out"], "pairs from one place"), (["--set", "notes", "--pairs", "x.csv", "--out", "out"], "pairs from one place"), (["--set", "chords", "--out", "out"], "there are notes, phrases"),
-    (["--content", "here", "--out", "out"], "needs --style"), (["--pairs", "none.csv", "--out", "out"], "no such list"), (["--set", "notes", "--method", "magic", "--out", "out"], "there is no method"),
+    (["--content", "here", "--out", "out"], "needs --style"), (["--pairs", "none.csv", "--out", "out"], "no such file"), (["--set", "notes", "--method", "magic", "--out", "out"], "there is no method"),
     (["--set", "notes", "--weights", "nowhere", "--out", "out"], "not a weights folder"), (["--content", "none", "--style", "none", "--out", "out"], "no such folder"),
 ])
 def test_bad_words_are_one_line(tmp_path, mambamuse, words, says):

@@ -9,14 +9,14 @@ import pytest
 import torch
 from test_streaming import EVERYWHERE, NARROW, in_blocks, noise, rounding, shaken, whole
 
-from mambamuse.adain import PLACES
+from mambamuse.places import PLACES
 from mambamuse.audio import InputError, load, save
 from mambamuse.export import Graph, OnnxStream, Signal, Step, channels, drawn, export_step, flat, step_model
 from mambamuse.generator import MambaMuse
 from mambamuse.live import live_file, stream_file
 from mambamuse.streaming import Running, Stream, restyled, signature
 from mambamuse.style import Style, fingerprint
-from mambamuse.transfer import pad, transfer_file
+from mambamuse.pretrained import pad, transfer_file
 
 HALF = (16, 32, 64, 128)
 

@@ -25,7 +25,7 @@ from mambamuse.generator import MambaMuse
 from mambamuse.live import Survey, Transfer, stream_file
 from mambamuse.loudness import LIMIT
 from mambamuse.style import Style
-from mambamuse.transfer import load_model, transfer_file
+from mambamuse.pretrained import load_model, transfer_file
 
 HOURS = 3*3600
 
@@ -159,7 +159,7 @@ def session(tmp_path):
     "A folder of three recordings, one of a format that is not written; and things that are none."
     (tmp_path / "in" / "song").mkdir(parents=True)
     save(tmp_path / "in" / "a.flac", noise(2, 9_000), 44_100), save(tmp_path / "in" / "song" / "b.ogg", noise(9_000), 16_000)
-    sf.write(tmp_path / "in" / "song" / "c.aiff", noise(9_000), 16_000)
+    sf.write(tmp_path / "in" / "song" / "c.au", noise(9_000), 16_000)
     (tmp_path / "in" / "text.txt").write_text("la"), (tmp_path / "in" / "._a.flac").write_text("a Mac was here")
     return tmp_path
 
@@ -191,11 +191,11 @@ def test_a_folder_is_done_once_for_the_same_settings(studio, session):
 def test_broken_recordings_are_named_and_the_others_done(studio, session, monkeypatch):
     monkeypatch.chdir(session)
     (session / "in" / "0-broken.wav").write_text("not audio"), (session / "in" / "empty.mp3").touch()
-    save(session / "in" / "song" / "c.wav", noise(100), 16_000)   # c.aiff would become c.wav, too
+    save(session / "in" / "song" / "c.wav", noise(100), 16_000)   # c.au would become c.wav, too
     for made, kept in ((3, 0), (0, 3)):
         failed, out, err = command("transfer", "in", studio / "style.wav", "-o", "out", "--weights", studio / "clip")
         assert failed.startswith("in: 3 of 6 recordings could not be transferred") and out == f"out: {made} made, {kept} kept, 3 failed\n"
-        for line in ("in/0-broken.wav: not audio", "in/empty.mp3: the file is empty", "in/song/c.wav: would become song/c.wav, as song/c.aiff does"):
+        for line in ("in/0-broken.wav: not audio", "in/empty.mp3: the file is empty", "in/song/c.wav: would become song/c.wav, as song/c.au does"):
             assert err.count(f"mambamuse: {line}") == 1, err
     assert len(stamps(session / "out")) == 3
 
@@ -242,7 +242,7 @@ def test_a_style_of_a_folder_and_its_file(studio, session, monkeypatch):
     "The mean of all recordings in it; the file has the rights of any other, and a name that tells what it is."
     monkeypatch.chdir(session)
     assert command("style", "in", "-o", "x.style", "--weights", studio / "clip") == ("", "x.style\n", "")
-    want = Style.of(load_model(studio / "clip"), *(session / "in" / name for name in ("a.flac", "song/b.ogg", "song/c.aiff")))
+    want = Style.of(load_model(studio / "clip"), *(session / "in" / name for name in ("a.flac", "song/b.ogg", "song/c.au")))
     for got, wanted in zip(Style.load(session / "x.style").statistics, want.statistics):
         for a, b in zip(got, wanted): assert abs(a - b).max() < 1e-6
     (session / "plain").touch()

@@ -2,6 +2,7 @@
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import pytest
 import torch
 from numba import njit
 
+from mambamuse import scan_numba
 from mambamuse.scan import selective_scan_torch
 from mambamuse.scan_numba import exp2, load, log1p, scan_op, selective_scan_numba, store
 
@@ -209,3 +211,39 @@ t.test_exp2_at_its_ends(); t.test_elementary_functions(t.map_exp2, t.np.exp2, -1
     env = os.environ | dict(NUMBA_CACHE_DIR=str(tmp_path))  # kernels of their own
     run = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], env=env, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+SCAN = """
+import sys, torch
+from mambamuse.scan_numba import selective_scan_numba
+x = torch.arange(1, 17.).repeat(1, 5, 1).transpose(1, 2)/16
+y = selective_scan_numba(x, x, -torch.ones(16, 2), x[:, :2], x[:, :2])
+print(float(y.sum()))
+"""
+
+
+def scan_in(package, home):
+    "What a fresh process says that scans with a copy of the package: exit code, standard output, standard error."
+    settings = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    settings |= dict(PYTHONPATH=str(package), HOME=str(home), PYTHONDONTWRITEBYTECODE="1")
+    done = subprocess.run([sys.executable, "-c", SCAN], cwd=package, env=settings, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_cache_that_cannot_be_written_or_is_damaged_ends_nothing(tmp_path):
+    "Nowhere to keep it: compiled, and said so. Kept, then cut or overwritten: compiled anew. Always the same sum."
+    source = Path(scan_numba.__file__).parent
+    (tmp_path / "mambamuse").mkdir()
+    for file in source.glob("*.py"): shutil.copy(file, tmp_path / "mambamuse")
+    pycache = tmp_path / "mambamuse" / "__pycache__"
+    pycache.touch()                                    # a file in the place of the folder stops root, too
+    failed, first, said = scan_in(tmp_path, "/dev/null")
+    assert not failed and said.count("not kept: NUMBA_CACHE_DIR can name a folder for it") == 1 and said.count("\n") == 1, said
+    pycache.unlink()
+    failed, kept, said = scan_in(tmp_path, "/dev/null")
+    assert not failed and kept == first and "kept for next time" in said, said
+    assert scan_in(tmp_path, "/dev/null") == (0, first, "")
+    for pattern in ("*.nbi", "*.nbc"):
+        for file in pycache.glob(pattern): file.write_bytes(file.read_bytes()[:file.stat().st_size//2])
+        failed, again, said = scan_in(tmp_path, "/dev/null")
+        assert not failed and again == first and "kept for next time" in said and said.count("\n") == 1, said

@@ -15,11 +15,12 @@ from mambamuse.audio import InputError, load, normalise, resample, save
 from mambamuse.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
 from mambamuse.cli import app
 from mambamuse.evaluate import shipped_pairs
-from mambamuse.generator import MambaMuse, check_alphas
+from mambamuse.generator import MambaMuse
+from mambamuse.places import check_alphas
 from mambamuse.live import stream_file
 from mambamuse.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
 from mambamuse.style import Style, mix
-from mambamuse.transfer import fit, load_model, pad, transfer_file
+from mambamuse.pretrained import fit, load_model, pad, transfer_file
 
 NARROW = (4, 8, 16, 32)
 ENCODER, EVERYWHERE = (1, 1, 1, .5, .2), (1, 1, .8, .5, .2, .7, 1, .3, 1)

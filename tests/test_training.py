@@ -21,6 +21,7 @@ import torch
 
 from mambamuse.audio import InputError
 from mambamuse.checkpoints import checkpoints, digest, read_checkpoint, write_checkpoint
+from mambamuse.configs import OPTIMISERS
 from mambamuse.data import MINI, DataConfig
 from mambamuse.generator import MambaMuse, ModelConfig
 from mambamuse.losses import LossConfig, MelLoss
@@ -28,8 +29,8 @@ from mambamuse.prepare import Triplets, prepare
 from mambamuse.recipes import train_recipe
 from mambamuse.runs import compare, plot_runs
 from mambamuse.shipped import validation_curve
-from mambamuse.training import OPTIMISERS, Trainer, TrainingConfig, alpha_at, matrices, skips_at, train
-from mambamuse.transfer import load_model
+from mambamuse.training import Trainer, TrainingConfig, alpha_at, matrices, skips_at, train
+from mambamuse.pretrained import load_model
 
 MODEL = ModelConfig(widths=(2, 2, 2, 2))
 TRAINING = TrainingConfig(batch=2, steps=5, warmup=1, learning_rate=1e-3, critic_width=1/8, save_every=2, ema=.9)  # three steps an epoch
@@ -196,7 +197,11 @@ def test_sigterm_ends_the_command_with_a_checkpoint_and_runs_compares(mambamuse,
     code, out, err = mambamuse("runs", "run", "--figure", "runs.png", cwd=tmp_path)
     assert code == 0 and f"run {steps(tmp_path / 'run'):6d}" in out and (tmp_path / "runs.png").stat().st_size > 10_000, err
     code, _, err = mambamuse("runs", "run", "nothing", cwd=tmp_path)
-    assert code == 2 and err == "mambamuse: nothing: not a run folder, there is no run.json with metrics.jsonl in it\n"
+    assert code == 2 and err == "mambamuse: nothing: no such folder\n"
+    code, out, err = mambamuse("runs", ".", cwd=tmp_path)
+    assert code == 0 and f"run {steps(tmp_path / 'run'):6d}" in out, err
+    code, _, err = mambamuse("runs", "data", cwd=tmp_path)
+    assert code == 2 and err == "mambamuse: data: not a run folder, and no run with a recorded step in it\n"
 
 
 class Payload:

@@ -1,0 +1,274 @@
+"""Starting: what is imported, what is declared, what is left behind. By what a process holds, not by how long it takes."""
+import ast
+import configparser
+import importlib.metadata
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import mambamuse
+from mambamuse.cli import app
+from mambamuse.data import MINI
+from mambamuse.errors import EXTRAS, InputError, needs
+
+HEAVY = ("torch", "numba", "scipy", "pandas", "onnxruntime", "matplotlib")
+NOTE = next((MINI / "nsynth-test" / "audio").iterdir())
+MODULES = sorted(path.stem for path in (ROOT / "mambamuse").glob("*.py") if path.stem != "_modidx")
+
+
+# What a process has imported
+
+def run_and_list(words, cwd, **environment):
+    "The command in a process of its own: exit code, standard error, and which of `HEAVY` it imported."
+    script = ("import atexit, sys\n"
+              f"sys.argv = {['mambamuse', *map(str, words)]!r}\n"
+              f"atexit.register(lambda: print('\\nimported', *[name for name in {HEAVY!r} if name in sys.modules]))\n"
+              "from mambamuse.cli import main\n"
+              "main()")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=cwd,
+                          env=os.environ | environment)
+    return done.returncode, done.stderr, done.stdout.rpartition("imported")[2].split()
+
+
+def commands():
+    "Each command's words and its typer command, of groups those inside."
+    import typer
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        inside = getattr(command, "commands", None)
+        yield from (([name, child], inside[child]) for child in inside) if inside else [([name], command)]
+
+
+@pytest.mark.parametrize("words", [[], ["--version"], ["--help"], ["data"]] + [[*words, "--help"] for words, _ in commands()],
+                         ids=" ".join)
+def test_help_imports_nothing_heavy(tmp_path, words):
+    code, err, imported = run_and_list(words, tmp_path)
+    assert code == 0 and not err and not imported
+
+
+@pytest.mark.parametrize("words,says", [
+    (["transfr"], "No such command"),
+    (["transfer"], "Missing argument"),
+    (["transfer", NOTE, NOTE, "--gain", "3"], "No such option"),
+    (["transfer", NOTE, NOTE, "--alpha", "loud"], "--alpha"),
+    (["transfer", NOTE, NOTE, "--alpha", "1.1"], "alpha is 1.1"),
+    (["transfer", NOTE, NOTE, "--alpha", "nan"], "alpha is nan"),
+    (["transfer", "absent.wav", NOTE], "absent.wav: no such file"),
+    (["transfer", NOTE, "absent.wav"], "absent.wav: no such file"),
+    (["transfer", NOTE, "absent.style"], "absent.style: no such file"),
+    (["transfer", "text.wav", NOTE], "text.wav: not audio"),
+    (["transfer", "empty.wav", NOTE], "empty.wav: the file is empty"),
+    (["transfer", NOTE, NOTE, "-o", "a.txt"], "cannot write .txt"),
+    (["transfer", NOTE, NOTE, "-o", "nowhere/a.wav"], "no such folder"),
+    (["transfer", NOTE, NOTE, "-o", NOTE], "is what is read"),
+    (["transfer", NOTE, NOTE, "--weights", "."], "not a weights folder"),
+    (["transfer", ".", NOTE], "name the folder to write"),
+    (["style", NOTE, "-o", "a.wav"], "ends in .style"),
+    (["style", "absent.wav", "-o", "a.style"], "absent.wav: no such file"),
+    (["live", "absent.style"], "absent.style: no such file"),
+    (["live", NOTE, "--content", "absent.wav"], "absent.wav: no such file"),
+    (["live", NOTE, "--block", "0"], "--block"),
+    (["export", "nowhere/a.onnx"], "no such folder"),
+    (["reproduce", "--size", "huge"], "no size 'huge'"),
+    (["prepare", "--source", "folder"], "needs --path"),
+    (["prepare", "data.clip=1"], "clip is 1"),
+    (["data", "inf"], "No such command"),
+    (["data", "info", "absent"], "absent: no such folder"),
+    (["data", "render", "--path", "absent.sf2", "--out", "a"], "absent.sf2: no such file"),
+    (["train"], "Missing option"),
+    (["train", "--out", "a", "training.epoch=3"], "no field epoch"),
+    (["train", "--out", "a", "--data", "absent"], "absent: no such folder"),
+    (["runs", "absent"], "absent: no such folder"),
+    (["runs", ".", "--figure", "a.jpg"], "the picture is a .png"),
+    (["profile", "--repeats", "0"], "--repeats"),
+    (["evaluate", "--out", "a"], "pairs from one place"),
+    (["evaluate", "--out", "a", "--pairs", "absent.csv"], "absent.csv: no such file"),
+    (["evaluate", "--out", "a", "--content", "absent", "--style", "."], "absent: no such folder"),
+    (["recipe", "--arm", "as_wished"], "no arm 'as_wished'"),
+    (["recipe", "model.axis=time"], "axis is 'time'"),
+], ids=lambda value: value if isinstance(value, str) else None)
+def test_a_mistake_is_one_line_and_imports_nothing_heavy(tmp_path, words, says):
+    (tmp_path / "text.wav").write_text("not audio")
+    (tmp_path / "empty.wav").touch()
+    code, err, imported = run_and_list(words, tmp_path)
+    assert code == 2 and err.count("\n") == 1 and err.startswith("mambamuse: ") and says in err, err
+    assert not imported
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.wav", "text.wav"]
+
+
+def test_a_recipe_is_printed_without_pytorch(tmp_path):
+    code, err, imported = run_and_list(["recipe", "--arm", "paired", "training.epochs=3"], tmp_path)
+    assert code == 0 and not err and not imported
+
+
+def test_import_mambamuse_imports_nothing():
+    script = "import sys; import mambamuse; print([name for name in sys.modules if name in ('numpy', 'typer', 'soundfile')])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", mambamuse.FACE)
+def test_the_package_gives_each_name_when_it_is_asked_for(name):
+    module, *extras = mambamuse.FACE[name]
+    assert getattr(mambamuse, name) is getattr(__import__(f"mambamuse.{module}", fromlist=[name]), name)
+    assert name in dir(mambamuse) and name in mambamuse.__all__ and set(extras) <= set(EXTRAS)
+
+
+def test_the_package_has_a_version_and_refuses_other_names():
+    assert mambamuse.__version__ == importlib.metadata.version("mambamuse")
+    with pytest.raises(AttributeError, match="no attribute 'Mambamuse'"):
+        mambamuse.Mambamuse
+
+
+# Examples
+
+EXAMPLES = [(words, line.strip()) for words, command in commands()
+            for line in command.help.partition("\b\n")[2].splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("words,example", EXAMPLES, ids=[example for _, example in EXAMPLES])
+def test_an_example_stands_on_one_line_of_the_help_and_is_understood(mambamuse, words, example):
+    assert example in [line.strip() for line in mambamuse(*words, "--help")[1].splitlines()]
+    given = shlex.split(example.partition(" > ")[0].replace("$(which mambamuse)", "mambamuse"))
+    given = given[given.index("mambamuse") + 1:]
+    assert given[:len(words)] == words
+    command = dict((tuple(names), command) for names, command in commands())[tuple(words)]
+    command.make_context("mambamuse", given[len(words):])  # raises a usage error, if an option is none
+
+
+def test_every_command_has_an_example():
+    assert {tuple(words) for words, _ in EXAMPLES} == {tuple(words) for words, _ in commands()}
+
+
+# What is declared
+
+def canonical(name):
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+@cache
+def requirements():
+    "Door (core, dev or an extra) -> the distributions that settings.ini names for it; and the extras it builds on."
+    settings = configparser.ConfigParser(delimiters=["="])
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    lines = {"core": settings["DEFAULT"]["requirements"], "dev": settings["DEFAULT"]["dev_requirements"]}
+    lines |= {key.removeprefix("extra_"): value for key, value in settings["DEFAULT"].items() if key.startswith("extra_")}
+    named, built_on = {}, {}
+    for door, line in lines.items():
+        words = line.split()
+        own = [word for word in words if word.startswith("mambamuse[")]
+        built_on[door] = [extra for word in own for extra in word[len("mambamuse["):-1].split(",")]
+        named[door] = {canonical(re.match(r"[\w.-]+", word)[0]) for word in words if word not in own}
+    return named, built_on
+
+
+def all_of(door):
+    "The distributions named for `door` and for what it builds on."
+    named, built_on = requirements()
+    return named[door].union(named["core"], *map(all_of, built_on[door]))
+
+
+def distributions(module):
+    "The installed distributions that the module of this name comes from."
+    return {canonical(name) for name in importlib.metadata.packages_distributions().get(module, [module])}
+
+
+def imports(module, inside=True):
+    "Third-party modules, and modules of the package, that a module imports; without `inside` functions, or with."
+    tree = ast.parse((ROOT / "mambamuse" / f"{module}.py").read_text())
+    nodes = list(ast.walk(tree)) if inside else tree.body
+    absolute, own = set(), set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            absolute |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            own |= {node.module or ""}
+        elif isinstance(node, ast.ImportFrom):
+            absolute.add(node.module)
+    tops = {name.partition(".")[0] for name in absolute} - {"mambamuse"} - sys.stdlib_module_names
+    own |= {name.partition(".")[2] for name in absolute if name.startswith("mambamuse.")}
+    return tops, own - {""}
+
+
+@cache
+def at_import(module):
+    "The distributions that importing `module` imports, through the package's other modules, too."
+    tops, own = imports(module, inside=False)
+    return set().union(*map(distributions, tops), *map(at_import, own))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_import_is_declared(module):
+    declared = set().union(*requirements()[0].values())
+    undeclared = {name for name in imports(module)[0] if not distributions(name) & declared}
+    assert not undeclared
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_with_one_door(module):
+    fitting = [door for door in ("core", "torch", "judge", "notebooks", "cuda") if at_import(module) <= all_of(door)]
+    assert fitting, at_import(module) - all_of("notebooks")
+
+
+@pytest.mark.parametrize("module", ["__init__", "errors", "configs", "audio", "recipes", "cli", "demo"])
+def test_the_core_imports_with_the_core(module):
+    assert at_import(module) <= all_of("core")
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_the_table_of_extras_is_what_is_declared(extra):
+    assert set().union(*map(distributions, EXTRAS[extra])) == requirements()[0][extra]
+
+
+def test_all_is_every_extra_of_a_user():
+    assert all_of("all") == set().union(*(all_of(extra) for extra in EXTRAS))
+    assert "pyside6-webengine" in requirements()[0]["dev"] and "pyside6-webengine" not in all_of("all")
+
+
+def test_a_missing_extra_is_one_line(tmp_path):
+    "PyTorch hidden from a process, as if it were not installed."
+    script = ("import sys\n"
+              "sys.modules['torch'] = None\n"
+              "sys.argv = ['mambamuse', 'train', '--out', 'a']\n"
+              "from mambamuse.cli import main\n"
+              "main()")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "mambamuse: torch cannot be found; install what this needs: pip install 'mambamuse[torch]'\n"
+    needs(*EXTRAS)
+
+
+# The lock
+
+def test_the_lock_has_a_hash_for_every_package_and_holds_what_is_installed():
+    text = (ROOT / "constraints.txt").read_text() + (ROOT / "constraints-oracle.txt").read_text()
+    entries = re.findall(r"^([\w.-]+)==([\w.+!-]+)( ;[^\\]*)?((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$", text, re.M)
+    named = [line for line in text.splitlines() if re.match(r"[\w.-]+", line)]
+    assert len(entries) == len(named) and "://" not in text
+    locked = {canonical(name): version for name, version, *_ in entries}
+    wanted = all_of("dev")
+    assert wanted <= set(locked), wanted - set(locked)
+    assert {name: importlib.metadata.version(name) for name in wanted} == {name: locked[name] for name in wanted}
+
+
+# What is left behind
+
+def test_a_transfer_leaves_nothing_in_the_users_folders(tmp_path):
+    "With ONNX Runtime's telemetry not switched off from outside."
+    home, work = tmp_path / "home", tmp_path / "work"
+    for folder in (home, work):
+        folder.mkdir()
+    places = dict(HOME=home, TMPDIR=work, **{f"XDG_{name}_HOME": home / name.lower() for name in ("CACHE", "CONFIG", "DATA", "STATE")})
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | {k: str(v) for k, v in places.items()}
+    command = Path(sys.executable).with_name("mambamuse")
+    for words in (["transfer", NOTE, NOTE, "-o", work / "a.wav"], ["style", NOTE, "-o", work / "a.style"]):
+        subprocess.run([command, *map(str, words)], check=True, capture_output=True, env=environment)
+    assert not list(home.iterdir())
+    assert sorted(path.name for path in work.iterdir()) == ["a.style", "a.wav"]
