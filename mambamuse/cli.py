@@ -37,8 +37,8 @@ Overrides = Annotated[Optional[list[str]], typer.Argument(
     metavar="[SECTION.FIELD=VALUE]...", show_default=False,
     help="Single fields of the recipe, such as training.epochs=3.")]
 Source = Annotated[str, typer.Option(
-    help="Kind of source: nsynth (archives or folders), hub, folder (your recordings), soundfont (notes) or phrases "
-         "(triplets from soundfonts).")]
+    help="Kind of source: nsynth (archives or folders), hub, folder (your recordings), soundfont (notes), phrases "
+         "(triplets from soundfonts) or instruments (triplets by drawn instruments and, with --path, soundfonts).")]
 Paths = Annotated[Optional[list[Path]], typer.Option(
     "--path", show_default="mini-nsynth, inside the package",
     help="Where it is: a folder, a name on the Hub, or soundfonts (the option can be repeated).")]
@@ -322,15 +322,15 @@ def prepare(
     mambamuse prepare --source folder --path recordings --out data --train 500 --valid 50 --test 50
     """
     from mambamuse.recipes import recipe as read
-    if source != "nsynth" and not path:
+    if source not in ("nsynth", "instruments") and not path:
         raise InputError(f"--source {source} needs --path: what it should read")
     counts = dict(train=train, valid=valid, test=test, seed=seed)
     given = [f"data.{name}={value}" for name, value in counts.items() if value is not None]
     config = read(arm, size or ("paper" if path else "smoke"), [*(overrides or ()), *given]).data
-    needs("torch", *(["synth"] if source in ("soundfont", "phrases") else []))
+    needs("torch", *(["synth"] if source in ("soundfont", "phrases") or source == "instruments" and path else []))
     from mambamuse.data import MINI
     from mambamuse.prepare import prepare as run
-    report = run(path or MINI, out, config, source, workers)
+    report = run(path or ([MINI] if source == "nsynth" else []), out, config, source, workers)
     chosen = ", ".join(f"{n:,} {split}" for split, n in report["chosen"].items())
     skipped = sum(sum(reasons.values()) for reasons in report["skipped"].values())
     typer.echo(f"{out}: {chosen}" + (f"; {skipped:,} skipped, see {out/'report.json'}" if skipped else ""))

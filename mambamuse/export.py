@@ -362,6 +362,7 @@ def step_model(model, block: int = 256, alphas=None) -> onnx.ModelProto:
     Raises `InputError` if `block` is not a multiple of 16 up to 1024, `ValueError` on alphas that are none.
     """
     if block % STRIDE or not STRIDE <= block <= LARGEST: raise InputError(f"block is {block}, expected a multiple of {STRIDE} samples, at most {LARGEST}")
+    if model.sets > 1: raise InputError(f"the model has {model.sets} sets of statistics, one for each stage of an envelope, and a graph of blocks mixes none yet")
     alphas, g = check_alphas(model.alphas if alphas is None else alphas), Graph(block)
     x = g.reshape(g.input("block", FLOAT, block), 1, block, 1)
     g.input("position", INT), g.input("length", INT)

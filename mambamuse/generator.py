@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from .adain import blend
+from .adain import blend, envelope_stages
 from .audio import InputError
 from .blocks import SLOPE, ChannelNorm, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, conv, leaky
 from .configs import ModelConfig
@@ -84,10 +84,10 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
 
     No arguments: the released configuration; else those of `ModelConfig`, which raises `ValueError`. Source: section III, Fig. 1; open questions: released code.
     """
-    def __init__(self, widths=ModelConfig.widths, axis=ModelConfig.axis, alphas=ModelConfig.alphas, bypass=ModelConfig.bypass):
+    def __init__(self, widths=ModelConfig.widths, axis=ModelConfig.axis, alphas=ModelConfig.alphas, bypass=ModelConfig.bypass, sets=ModelConfig.sets):
         super().__init__()
-        ModelConfig(widths, axis, alphas, bypass)  # raises ValueError on what no model can have
-        self.axis, self.alphas, self.bypass = axis, tuple(alphas), bypass
+        ModelConfig(widths, axis, alphas, bypass, sets)  # raises ValueError on what no model can have
+        self.axis, self.alphas, self.bypass, self.sets = axis, tuple(alphas), bypass, sets
         outs = (*widths[-2::-1], widths[0]//2)  # 128, 64, 32, 16
         self.encoder = Encoder(widths)
         self.ups = nn.ModuleList(weight_norm(ConvTransposed(a, b, kernel, stride=2, padding=kernel//2 - 1))
@@ -107,7 +107,8 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
         if style is None: return self.decode(features[:1 + skips])
         alphas = check_alphas(self.alphas if alphas is None else alphas)
         borrowed = self.features(style, max((level for level, alpha in enumerate(alphas[len(ENCODED):], 1) if alpha), default=0), skips)
-        return self.decode(features[:1 + skips], lambda place, x: blend(x, borrowed[place], alphas[place], self.axis) if alphas[place] else x)
+        stages = [envelope_stages(x, self.sets) for x in (content, style)] if self.sets > 1 else None
+        return self.decode(features[:1 + skips], lambda place, x: blend(x, borrowed[place], alphas[place], self.axis, stages) if alphas[place] else x)
 
     def encode(self, x):
         "`(batch, 1, time)` -> features at `ENCODED`."
@@ -161,7 +162,9 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
         return digest.hexdigest()[:16]
 
     def network(self):
-        "The model in stages, for `mambamuse.pipeline`."
+        "The model in stages, for `mambamuse.pipeline`. Raises `InputError` if it has several sets of statistics, which only `forward` mixes so far."
+        if self.sets > 1:
+            raise InputError(f"the model has {self.sets} sets of statistics, one for each stage of an envelope; so far it transfers whole tensors only, by calling it")
         from mambamuse.streaming import TorchNetwork
         return TorchNetwork(self)
 

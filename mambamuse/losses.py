@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['mel_spectrogram', 'between', 'MelLoss', 'a_weighting', 'STFTDistance', 'MultiResolutionSTFT', 'generator_adversarial',
-           'discriminator_adversarial', 'feature_matching', 'SpectralLosses']
+           'discriminator_adversarial', 'feature_matching', 'LevelLoss', 'SpectralLosses']
 
 # %% ../nbs/21_losses.ipynb #losses-imports
 import numpy as np
@@ -31,17 +31,23 @@ def between(features, real, content=None, alpha=1.):
 class MelLoss(nn.Module):
     """Mean absolute difference of mel spectrograms of two `(batch, 1, time)`: of power (equation 1) or, with a `floor`, of log(power + floor).
 
-    With `gradient=False` the same number is a constant, as in the released code. `content` and `alpha` as in `between`.
+    With `gradient=False` the same number is a constant, as in the released code. `content` and `alpha` as in `between`. With several
+    `ffts` it is their mean; a window of `n` samples has at most `n/16` bands, and the floor, meant for 2,048, goes with `n` squared, as a tone's power does.
     """
-    def __init__(self, gradient: bool, bands=80, floor=0.):
+    def __init__(self, gradient: bool, bands=80, floor=0., ffts=(2_048,)):
         super().__init__()
-        self.mel, self.gradient, self.floor = mel_spectrogram(bands), gradient, floor
+        self.gradient, self.floors = gradient, [floor*(n_fft/2_048)**2 for n_fft in ffts]
+        self.mels = nn.ModuleList(mel_spectrogram(min(bands, n_fft//16), n_fft, n_fft//4) for n_fft in ffts)
+
+    def apart(self, mel, floor: float, generated, real, content, alpha):
+        "The difference at one window."
+        power = lambda x: mel(x) + floor
+        pair = power(generated), between(power, real, content, alpha)
+        return F.l1_loss(*(p.log() for p in pair)) if floor else F.l1_loss(*pair)
 
     def forward(self, generated, real, content=None, alpha=1.):
-        power = lambda x: self.mel(x) + self.floor
         with torch.set_grad_enabled(self.gradient and torch.is_grad_enabled()):
-            pair = power(generated), between(power, real, content, alpha)
-            return F.l1_loss(*(p.log() for p in pair)) if self.floor else F.l1_loss(*pair)
+            return sum(self.apart(mel, floor, generated, real, content, alpha) for mel, floor in zip(self.mels, self.floors))/len(self.mels)
 
 # %% ../nbs/21_losses.ipynb #losses-a-weighting
 def a_weighting(taps=101) -> np.ndarray:
@@ -54,10 +60,10 @@ def a_weighting(taps=101) -> np.ndarray:
 
 # %% ../nbs/21_losses.ipynb #losses-stft
 class STFTDistance(nn.Module):
-    "Spectral convergence + log magnitude L1 at one resolution: two `magnitude`s, of estimate and reference -> scalar."
-    def __init__(self, n_fft: int, hop: int, n_mels=0, floor=1e-8):
+    "`convergence` x spectral convergence + log magnitude L1 at one resolution: two `magnitude`s, of estimate and reference -> scalar."
+    def __init__(self, n_fft: int, hop: int, n_mels=0, floor=1e-8, convergence=1.):
         super().__init__()
-        self.n_fft, self.hop, self.floor = n_fft, hop, floor
+        self.n_fft, self.hop, self.floor, self.convergence = n_fft, hop, floor, convergence
         self.whole = lambda norms: norms  # those of the whole batch, if this is only a part of it (22_training)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         bands = torchaudio.functional.melscale_fbanks(n_fft//2 + 1, 0, SAMPLE_RATE/2, n_mels, SAMPLE_RATE, "slaney", "slaney").T if n_mels else torch.empty(0)
@@ -71,20 +77,21 @@ class STFTDistance(nn.Module):
 
     def forward(self, s_hat, s):
         apart, size = self.whole(torch.stack([torch.linalg.vector_norm(s - s_hat), torch.linalg.vector_norm(s)]))
-        return apart/size + F.l1_loss(s_hat.log(), s.log())
+        return self.convergence*apart/size + F.l1_loss(s_hat.log(), s.log())
 
 # %% ../nbs/21_losses.ipynb #losses-mrstft
 class MultiResolutionSTFT(nn.Module):
     """Multi-resolution STFT loss of `(generated, real)`, both `(batch, 1, time)` (equation 2); `content` and `alpha` as in `between`.
 
-    `reference`: "real" (as written) or "generated" (as run). Raises `ValueError` on other names.
+    `reference`: "real" (as written) or "generated" (as run). Windows overlap by three quarters. `convergence` is the weight of spectral
+    convergence. `scaled`: the `floor`, a bin's least power, is meant for 2,048 samples and goes with the square of a window's length. Raises `ValueError` on other names.
     """
-    def __init__(self, reference="real", n_mels=0, weighted=False, reduction="sum", floor=1e-8, ffts=(1_024, 2_048, 8_192), hops=(256, 512, 2_048)):
+    def __init__(self, reference="real", n_mels=0, weighted=False, reduction="sum", floor=1e-8, ffts=(1_024, 2_048, 8_192), convergence=1., scaled=False):
         super().__init__()
         if reference not in ("real", "generated"): raise ValueError(f"reference is {reference!r}, expected real or generated")
         if reduction not in ("sum", "mean"): raise ValueError(f"reduction is {reduction!r}, expected sum or mean")
         self.reference, self.reduction = reference, reduction
-        self.distances = nn.ModuleList(STFTDistance(n_fft, hop, n_mels, floor) for n_fft, hop in zip(ffts, hops, strict=True))
+        self.distances = nn.ModuleList(STFTDistance(n_fft, n_fft//4, n_mels, floor*(n_fft/2_048)**2 if scaled else floor, convergence) for n_fft in ffts)
         fir = torch.tensor(a_weighting(), dtype=torch.float32).view(1, 1, -1) if weighted else torch.empty(0)
         self.register_buffer("fir", fir, persistent=False)
 
@@ -111,12 +118,24 @@ def feature_matching(real_maps, generated_maps):
     "Mean absolute difference of the critics' layers, summed over layers and critics; lists (a critic) of lists (a layer) of tensors. Source: HiFi-GAN, section 2.4."
     return sum(F.l1_loss(g, r) for real, generated in zip(real_maps, generated_maps, strict=True) for r, g in zip(real, generated, strict=True))
 
+# %% ../nbs/21_losses.ipynb #losses-level
+class LevelLoss(nn.Module):
+    "Mean absolute difference of the levels of frames of two `(batch, 1, time)`, in dB; frames of 1,024 samples, below `floor` dB of full scale all are equal. `content` and `alpha` as in `between`."
+    def __init__(self, floor=-60., frame=1_024):
+        super().__init__()
+        self.floor, self.frame = 10**(floor/10), frame
+
+    def forward(self, generated, real, content=None, alpha=1.):
+        power = lambda x: F.avg_pool1d(x**2, self.frame, self.frame//4) + self.floor
+        return 10*F.l1_loss(power(generated).log10(), between(power, real, content, alpha).log10())
+
 # %% ../nbs/21_losses.ipynb #losses-spectral
 class SpectralLosses(nn.Module):
     "`(generated, real)`, both `(batch, 1, time)` -> unweighted `mel` and `stft` terms, as `LossConfig` says; `content` and `alpha` as in `between`."
     def __init__(self, config: LossConfig):
         super().__init__()
-        self.mel = MelLoss(config.mel_gradient, config.mel_bands, config.mel_floor)
-        self.stft = MultiResolutionSTFT(config.stft_reference, config.stft_mels, config.stft_weighted, config.stft_reduction, config.stft_floor)
+        self.mel = MelLoss(config.mel_gradient, config.mel_bands, config.mel_floor, config.mel_ffts)
+        self.stft = MultiResolutionSTFT(config.stft_reference, config.stft_mels, config.stft_weighted, config.stft_reduction, config.stft_floor,
+                                        config.stft_ffts, config.stft_convergence, config.stft_scaled)
 
     def forward(self, generated, real, content=None, alpha=1.): return self.mel(generated, real, content, alpha), self.stft(generated, real, content, alpha)

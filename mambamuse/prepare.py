@@ -26,11 +26,12 @@ from tqdm import tqdm
 
 from .audio import CLIP, SAMPLE_RATE, InputError, normalise
 from .data import SPLITS, DataConfig, choose, dropped_by, from_wav, read_split, write_shard
+from .instruments import Instruments
 from .sources import Folder, Hub, NSynth, Source, in_order
 from .soundfonts import Notes, Phrases
 
 # %% ../nbs/05_prepare.ipynb #prepare-sources
-SOURCES = dict(nsynth=NSynth, hub=Hub, folder=Folder, soundfont=Notes, phrases=Phrases)
+SOURCES = dict(nsynth=NSynth, hub=Hub, folder=Folder, soundfont=Notes, phrases=Phrases, instruments=Instruments)
 
 def open_source(kind: str, paths, config: DataConfig) -> Source:
     "The source `kind` at one path or several. Raises `InputError` if there is no such kind, or nothing of this kind there."
@@ -241,13 +242,14 @@ def plot_set(folder, split: str = "train"):
 
 # %% ../nbs/05_prepare.ipynb #prepare-triplets
 class Triplets(torch.utils.data.Dataset):
-    """One split as `(3, time)` float32, content, style and target, each with peak 0.9: its own triplets, or `n` (default: as many as there are notes) seeded ones from a grid of notes.
+    """One split as `(3, time)` float32, content, style and target, each with peak 0.9, or lower by the levels that its row has: its own triplets, or `n` (default: as many as there are notes) seeded ones from a grid of notes.
 
     Raises `InputError` if `folder` is not a prepared dataset, its notes are crops, or no two instruments share a pitch.
     """
     def __init__(self, folder, split: str, n: int | None = None, clip: int = CLIP, seed: int = 42):
         self.rows, self.clip, self.seed = read_split(folder, split), clip, seed
         self.phrases = "target" in self.rows.column_names
+        self.levels_of = list(zip(self.rows["content_level"], self.rows["style_level"])) if "content_level" in self.rows.column_names else []
         if self.phrases: self.picked = [(i, i, i) for i in range(len(self.rows))]; return
         if any(self.rows["start"]): raise InputError(f"{folder}: its notes are crops that start anywhere; prepare them from their beginning, with data.latest_start=1")
         self.picked = grid_triplets(self.rows["instrument_str"], self.rows["pitch"], self.rows["velocity"], n or len(self.rows), np.random.default_rng(seed))
@@ -260,7 +262,14 @@ class Triplets(torch.utils.data.Dataset):
         content, style, target = (from_wav(self.rows[row][column]) for row, column in zip(self.picked[i], columns))
         clip = len(content) if self.phrases else min(self.clip, len(content))
         start = int(np.random.default_rng((self.seed, i)).integers(min(SAMPLE_RATE, len(content) - clip + 1)))
-        return torch.stack([torch.from_numpy(normalise(audio[start:start + clip])[0]) for audio in (content, style, target)])
+        clips = torch.stack([torch.from_numpy(normalise(audio[start:start + clip])[0]) for audio in (content, style, target)])
+        return clips*10**(torch.tensor(self.levels(self.picked[i][0]))[:, None]/20)
+
+    def levels(self, row: int) -> list[float]:
+        "Levels in dB of content, style and target, under a peak of 0.9: what a row of melodies says, else 0."
+        if not self.levels_of: return [0., 0., 0.]
+        content, style = self.levels_of[row]
+        return [content, style, content]
 
 def grid_triplets(instruments, pitches, velocities, n: int, rng) -> list[tuple[int, int, int]]:
     "Up to `n` row numbers `(content, style, target)`: target and content share pitch and velocity, target and style the instrument and not the pitch."

@@ -271,6 +271,7 @@ class Stream:
     Raises `ValueError` on alphas, a style or content statistics that do not fit.
     """
     def __init__(self, model, style=None, alphas=None, content=None):
+        if model.sets > 1: raise ValueError(f"the model has {model.sets} sets of statistics, one for each stage of an envelope, and a stream mixes none yet")
         alphas = check_alphas(model.alphas if alphas is None else alphas)
         audio = isinstance(style, (np.ndarray, torch.Tensor))
         if audio and (style.ndim != 1 or not len(style)): raise InputError(f"style: shape {tuple(style.shape)}, expected (time,), at least one sample")

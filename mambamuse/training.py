@@ -38,7 +38,7 @@ from .configs import MAY_CHANGE, LossConfig, ModelConfig, TrainingConfig
 from .data import Clips
 from .discriminators import MultiPeriodDiscriminator, MultiScaleDiscriminator
 from .generator import MambaMuse
-from .losses import SpectralLosses, discriminator_adversarial, feature_matching, generator_adversarial, mel_spectrogram
+from .losses import LevelLoss, SpectralLosses, discriminator_adversarial, feature_matching, generator_adversarial, mel_spectrogram
 from .prepare import Triplets
 
 # %% ../nbs/22_training.ipynb #training-rate
@@ -143,7 +143,7 @@ class Trainer:
         self.average = deepcopy(self.generator).requires_grad_(False) if training.ema else self.generator   # what is validated and saved
         self.generate, self.judge = self.accelerator.prepare(self.generator, self.critics)                  # the same weights, with gradients averaged over processes
         if training.compile: self.generate, self.judge = torch.compile(self.generate), torch.compile(self.judge)
-        self.spectral = SpectralLosses(loss).to(self.device)
+        self.spectral, self.level = SpectralLosses(loss).to(self.device), LevelLoss()
         self.whole = [WholeBatch(self.accelerator, training.accumulate) for _ in self.spectral.stft.distances]
         for distance, whole in zip(self.spectral.stft.distances, self.whole): distance.whole = whole
         how = dict(lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay)
@@ -175,6 +175,9 @@ class Trainer:
         if loss.critics:
             judged = self.run(self.judged, generated, wanted[0] if alpha in (0, 1) else None)
             total, terms = total + sum(getattr(loss, f"lambda_{name}")*term for name, term in judged.items()), terms | judged
+        if loss.lambda_level:
+            terms["level"] = self.level(generated, *wanted)
+            total = total + loss.lambda_level*terms["level"]
         if loss.lambda_wave and not alpha:
             terms["wave"] = F.l1_loss(generated, *wanted)
             total = total + loss.lambda_wave*terms["wave"]
@@ -313,8 +316,9 @@ def cut(path, step: int):
 
 # %% ../nbs/22_training.ipynb #training-stop
 class Stop:
-    "Context manager: `reason` is empty until `minutes` (0: any number) are over, SIGTERM comes, or Ctrl-C is pressed. Signals are heard in the main thread only."
-    def __init__(self, minutes: float): self.end, self.heard = perf_counter() + (60*minutes or math.inf), ""
+    "Context manager: `reason` is empty until `minutes` (0: any number) of `clock` are over, SIGTERM comes, or Ctrl-C is pressed. Signals are heard in the main thread only."
+    def __init__(self, minutes: float, clock=perf_counter):
+        self.clock, self.end, self.heard = clock, clock() + (60*minutes or math.inf), ""
 
     def __enter__(self):
         def hear(number, frame): self.heard = signal.Signals(number).name
@@ -326,7 +330,7 @@ class Stop:
         for number, handler in self.before.items(): signal.signal(number, handler or signal.SIG_DFL)
 
     @property
-    def reason(self) -> str: return self.heard or ("time is up" if perf_counter() > self.end else "")
+    def reason(self) -> str: return self.heard or ("time is up" if self.clock() > self.end else "")
 
 # %% ../nbs/22_training.ipynb #training-run
 DEFAULTS = dict(model=asdict(ModelConfig()), loss=asdict(LossConfig()), training=asdict(TrainingConfig()))  # what a run did with a field that is younger than it
@@ -454,10 +458,11 @@ def tensorboard_at(folder, step: int):
     except ImportError: raise InputError("TensorBoard is not installed: pip install tensorboard") from None
     return SummaryWriter(folder, purge_step=step + 1)
 
-def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingConfig(), resume=False, minutes=0., tensorboard=False, watch=None) -> dict:
+def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingConfig(), resume=False, minutes=0., tensorboard=False, watch=None, clock=perf_counter) -> dict:
     """Train on the prepared dataset folder `data` into the run folder `out`; returns steps, epochs, best epoch, seconds, and why it stopped, if before its end.
 
     `resume`: go on with the run in `out`, if there is one. `minutes`: stop after so long, with a checkpoint, as SIGTERM and Ctrl-C do; 0: never.
+    `clock`: what measures these minutes, in s; `time.process_time` counts what the processor worked.
     `tensorboard`: write a log for it, too. `watch`: a function of `out`, called every twenty seconds and at the end.
     Raises `InputError` if `data` is not a prepared dataset, damaged, or too small for one batch, or `out` already holds a run (with `resume`: one of
     another configuration), the disk is full, a process that reads died, or too many steps in a row were not finite.
@@ -468,7 +473,7 @@ def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingCo
     if len(clips) < training.batch: raise InputError(f"{data}: {len(clips)} clips, fewer than one batch of {training.batch}")
     if out.is_file() or (not resume and (out/"metrics.jsonl").exists()): raise InputError(f"{out}: already holds a run (or is a file); go on with it with --resume, or choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    with Stop(minutes) as stop:
+    with Stop(minutes, clock) as stop:
         trainer = Trainer(model, loss, training)
         run, gpu, processes = Run(out, trainer, recipe, clips, valid), trainer.device.type == "cuda", trainer.accelerator.num_processes
         if training.batch % (processes*training.accumulate): raise InputError(f"a batch of {training.batch} clips cannot be shared by {processes} processes in {training.accumulate} pieces each")

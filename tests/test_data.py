@@ -301,6 +301,58 @@ def test_phrases_are_the_same_twice_and_share_their_events(fonts, tmp_path):
     for column in ("style_instrument", "content_score"): assert not set(rows["train"][column]) & set(rows["test"][column])
 
 
+SCORE = """<score-partwise><part id="P1">
+<measure><attributes><divisions>2</divisions><time><beats>3</beats><beat-type>4</beat-type></time></attributes>
+<note><pitch><step>C</step><octave>4</octave></pitch><duration>2</duration></note>
+<note><chord/><pitch><step>F</step><alter>1</alter><octave>4</octave></pitch><duration>2</duration></note>
+<note><rest/><duration>2</duration></note>
+<note><pitch><step>D</step><octave>4</octave></pitch><duration>2</duration><tie type="start"/></note></measure>
+<measure><note><pitch><step>D</step><octave>4</octave></pitch><duration>3</duration><tie type="stop"/></note>
+<note><grace/><pitch><step>E</step><octave>4</octave></pitch></note>
+<backup><duration>2</duration></backup><note><pitch><step>B</step><alter>-1</alter><octave>3</octave></pitch><duration>1</duration></note></measure>
+<measure><note><rest measure="yes"/></note></measure>
+<measure><note><pitch><step>G</step><octave>5</octave></pitch><duration>1</duration></note></measure>
+</part></score-partwise>"""
+
+
+def test_a_part_of_a_score_is_read_note_by_note():
+    "Chords, rests, ties, ornaments, a second voice, a short measure and an empty one."
+    from xml.etree import ElementTree
+    from mambamuse.soundfonts import part_notes
+    notes = sorted(map(tuple, part_notes(ElementTree.fromstring(SCORE).find("part"))))
+    assert notes == [(0, 1, 60), (0, 1, 66), (2, 2.5, 62), (3.5, .5, 58), (7.5, .5, 79)]
+
+
+def test_chorales_are_what_music21_reads(fonts):
+    from music21 import converter
+    from mambamuse.soundfonts import corpus, voices
+    for path in corpus()[::101]:
+        parts = [part.flatten().stripTies().notes for part in converter.parse(path, forceSource=True, storePickle=False).parts]
+        theirs = [sorted({(float(n.offset), float(n.quarterLength), p.midi) for n in part for p in n.pitches if n.quarterLength}) for part in parts]
+        ours = voices(path)[:-1]
+        assert len(ours) == len([part for part in theirs if len(part) > 8])
+        for mine, part in zip(ours, (part for part in theirs if len(part) > 8)): assert np.array_equal(mine, part), path
+
+
+def test_drawn_instruments_give_the_same_triplets_twice(tmp_path):
+    config = DataConfig(train=12, valid=3, test=3, clip=8_000)
+    assert prepare([], tmp_path / "a", config, "instruments") == prepare([], tmp_path / "b", config, "instruments", workers=1)
+    rows = {split: read_split(tmp_path / "a", split) for split in SPLITS}
+    assert not {row["style"]["bytes"] for row in rows["train"]} & {row["style"]["bytes"] for row in rows["valid"]}
+    triplets = Triplets(tmp_path / "a", "train")
+    for i, row in enumerate(rows["train"]):
+        content, style, target = (x.abs().max().item() for x in triplets[i])
+        assert content == target == pytest.approx(.9*10**(row["content_level"]/20), rel=1e-3) and style == pytest.approx(.9*10**(row["style_level"]/20), rel=1e-3)
+
+
+def test_soundfonts_and_drawn_instruments_play_together(fonts, tmp_path):
+    config = DataConfig(train=24, valid=2, test=2, clip=8_000, generated=.5)
+    prepare(fonts, tmp_path / "a", config, "instruments")
+    rows = read_split(tmp_path / "a", "train")
+    drawn = [sum(row[who].startswith("drawn") for who in ("content_instrument", "style_instrument")) for row in rows]
+    assert {0, 1, 2} == set(drawn)
+
+
 def test_what_is_no_soundfont_is_refused(fonts, tmp_path):
     (tmp_path / "bad.sf2").write_bytes(b"RIFF, no more")
     for path, says in ((tmp_path / "bad.sf2", "not a soundfont"), (tmp_path / "none.sf2", "no such soundfont")):
