@@ -149,6 +149,7 @@ def test_a_bad_list_is_one_line(tmp_path, text, says):
     (["--out", "out"], "pairs from one place"), (["--set", "notes", "--pairs", "x.csv", "--out", "out"], "pairs from one place"), (["--set", "chords", "--out", "out"], "there are notes, phrases"),
     (["--content", "here", "--out", "out"], "needs --style"), (["--pairs", "none.csv", "--out", "out"], "no such file"), (["--set", "notes", "--method", "magic", "--out", "out"], "there is no method"),
     (["--set", "notes", "--weights", "nowhere", "--out", "out"], "not a weights folder"), (["--content", "none", "--style", "none", "--out", "out"], "no such folder"),
+    (["--set", "notes", "--device", "gpu", "--out", "out"], "device gpu: PyTorch cannot use it here"),
 ])
 def test_bad_words_are_one_line(tmp_path, mambamuse, words, says):
     code, stdout, err = mambamuse("evaluate", *words, cwd=tmp_path)
