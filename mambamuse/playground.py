@@ -115,19 +115,19 @@ def received(message: dict, buffers) -> tuple[np.ndarray, str]:
     return taken(np.frombuffer(buffers[0], np.float32), message["name"]), words
 
 # %% ../nbs/37_playground.ipynb #playground-as-loud
-def loudness(audio: np.ndarray) -> Loudness:
-    "The meter that has heard all of `audio (time,)` at 16 kHz."
+def loudness(audio: np.ndarray) -> float:
+    "The integrated loudness of `audio (time,)` at 16 kHz in LUFS; -inf if it is silent."
     meter = Loudness(SAMPLE_RATE, 1)
     meter.push(audio[None])
-    return meter
+    return meter.value()
 
 def as_loud(audio: np.ndarray, like: np.ndarray) -> np.ndarray:
-    "`audio (time,)` with the integrated loudness of `like (time,)`, both at 16 kHz, as far as no sample is above `LIMIT`."
-    peak = np.abs(audio).max()
-    if not peak:
+    "`audio (time,)` as loud as `like (time,)`, both at 16 kHz, as far as no sample is above `LIMIT`; as it is if one of the two is silent."
+    ours, theirs = loudness(audio), loudness(like)
+    if not np.isfinite([ours, theirs]).all():
         return audio
-    wanted = 10**(loudness(audio).gain_to(loudness(like).value())/20)
-    return (audio*min(wanted, LIMIT/peak)).astype(np.float32)
+    gain = min(10**((theirs - ours)/20), LIMIT/np.abs(audio).max())
+    return (audio*gain).astype(np.float32)
 
 # %% ../nbs/37_playground.ipynb #playground-panel
 WIDE, ROW = widgets.Layout(width="calc(100% - 4px)"), widgets.Layout(flex_flow="row wrap", align_items="flex-start")
