@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup lock reproduce test readme lab playground clean
+.PHONY: setup lock reproduce publish test readme lab playground clean
 
 setup: .venv/installed
 
@@ -29,10 +29,9 @@ lock:
 	echo "mamba-ssm<=2.3.2.post1" | $(COMPILE) --no-deps -o constraints-oracle.txt -
 	rm -r .lock
 
-# The results go into README.md, too.
+# Everything that it writes is in the run folder, runs/as_run-smoke.
 reproduce: setup
 	$(BIN)/mambamuse reproduce
-	$(MAKE) --no-print-directory readme
 
 # The exported package equals its notebooks; the notebooks pass (two at a time, so one thread each); the tests pass.
 test: setup
@@ -41,14 +40,28 @@ test: setup
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --timing
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
-# README.md is nbs/index.ipynb, executed, with its links seen from the top.
+# README.md is nbs/index.ipynb, executed, with its links seen from the top. If a cell fails, README.md stays as it was.
 README ?= README.md
-readme: setup
-	cd nbs && ../$(BIN)/jupyter nbconvert --log-level ERROR --execute --to markdown --no-input --stdout index.ipynb \
-	  | sed -e 's#(\.\./#(#g' -e 's#(\([0-9a-z_/]*\.ipynb\))#(nbs/\1)#g' > $(abspath $(README))
+define write_readme
+cd nbs && ../$(BIN)/jupyter nbconvert --log-level ERROR --execute --to markdown --no-input --stdout index.ipynb > $(abspath $(README)).part || (rm $(abspath $(README)).part; exit 1)
+sed -e 's#(\.\./#(#g' -e 's#(\([0-9a-z_/]*\.ipynb\))#(nbs/\1)#g' $(README).part > $(README)
+rm $(README).part
+endef
 
+readme: setup
+	$(write_readme)
+
+# What the repository shows of a run: its figures and tables are copied into figures/, and README.md quotes them.
+RUN ?= runs/as_run-smoke
+publish: setup
+	@test -d $(RUN)/figures || (echo "$(RUN)/figures: there is nothing to publish; make reproduce first, or name a run: make publish RUN=..." >&2 && exit 2)
+	cp $(RUN)/figures/* figures/
+	$(write_readme)
+
+# JupyterLab plays stored sounds only of notebooks that it trusts; from the repository's top, it finds the pictures.
 lab: setup
-	$(BIN)/jupyter lab nbs
+	$(BIN)/jupyter trust nbs/*.ipynb nbs/runs/*.ipynb > /dev/null
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/index.ipynb
 
 playground: setup
 	$(BIN)/voila nbs/playground.ipynb

@@ -1,61 +1,68 @@
-"""How much room each door of the package takes: a fresh environment for each, the wheel and the lock's versions in it.
+"""How much room each door of the package takes: the plain package, and each extra that builds on it.
 
-`python benchmarks/install.py` writes benchmarks/install.csv; `all` alone needs 7 GB of disk while it runs.
+    python benchmarks/install.py [--out benchmarks/install.csv]
+
+Counts, in the environment of `make setup`, the files of the package and of everything that the door requires, as pip
+recorded them. What Python and pip take themselves, some 20 MB, is left out.
 """
-from argparse import ArgumentParser
-from pathlib import Path
-from tempfile import TemporaryDirectory
+import argparse
 import csv
-import os
+import importlib.metadata
 import platform
-import re
-import subprocess
-import sys
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-DOORS = ("core", "torch", "judge", "notebooks", "all")
+DOORS = "core", "torch", "judge", "notebooks", "all"
 LARGEST = 3  # packages named for each door
 
 
-def call(*words):
-    subprocess.run([*map(str, words)], check=True, env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"})
+def required(name: str, extras: tuple[str, ...] = ()) -> set[str]:
+    "The names of the distributions that `name` with `extras` requires here, and those that these require; without itself."
+    found, open_ = set(), [(canonicalize_name(name), frozenset(extras))]
+    done = set()
+    while open_:
+        package, wanted = open_.pop()
+        if (package, wanted) in done:
+            continue
+        done.add((package, wanted))
+        found.add(package)
+        for line in importlib.metadata.requires(package) or ():
+            need = Requirement(line)
+            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in wanted | {""}):
+                open_.append((canonicalize_name(need.name), frozenset(need.extras)))
+    return found - {canonicalize_name(name)}
 
 
-def bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+def bytes_of(distribution: str) -> int:
+    "The size of the installed files of `distribution`."
+    paths = [path.locate() for path in importlib.metadata.files(distribution) or ()]
+    return sum(Path(path).stat().st_size for path in paths if Path(path).is_file())
 
 
-def measured(door: str, wheel: Path, versions: Path, folder: Path) -> dict:
-    "A row on the environment that holds the wheel with the extra `door`, and Python's pip."
-    call(sys.executable, "-m", "venv", folder)
-    target = wheel if door == "core" else f"mambamuse[{door}] @ {wheel.as_uri()}"
-    call(folder/"bin"/"python", "-m", "pip", "install", "--quiet", "-c", versions, target)
-    site = next(folder.glob("lib/python*/site-packages"))
-    sizes = {path.name: bytes_in(path) for path in site.iterdir() if path.is_dir() and not path.name.endswith(".dist-info")}
+def bytes_of_the_package() -> int:
+    "The size of mambamuse's own files; in an editable installation they are not recorded."
+    return sum(path.stat().st_size for path in (ROOT/"mambamuse").rglob("*") if path.is_file())
+
+
+def measured(door: str) -> dict:
+    "A row on `door`."
+    sizes = {name: bytes_of(name) for name in required("mambamuse", () if door == "core" else (door,))}
     largest = sorted(sizes, key=sizes.get, reverse=True)[:LARGEST]
     return dict(
-        door=door, megabytes=round(bytes_in(folder)/1e6), packages=len(list(site.glob("*.dist-info"))),
-        largest=", ".join(f"{name} {sizes[name]/1e6:.0f}" for name in largest),
+        door=door, megabytes=round((sum(sizes.values()) + bytes_of_the_package())/1e6), packages=len(sizes) + 1,
+        largest=", ".join(f"{name} {sizes[name]/1e6:,.0f}" for name in largest),
         python=platform.python_version(), system=f"{platform.system()} {platform.machine()}",
     )
 
 
 def main():
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT/"benchmarks"/"install.csv")
-    parser.add_argument("--doors", nargs="+", default=DOORS, choices=DOORS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT/"benchmarks"/"install.csv", help="the table to write")
     given = parser.parse_args()
-    rows = []
-    with TemporaryDirectory() as scratch:
-        scratch = Path(scratch)
-        call(sys.executable, "-m", "build", "--no-isolation", "--outdir", scratch, ROOT)
-        versions = scratch/"versions.txt"
-        lines = (ROOT/"constraints.txt").read_text().splitlines()
-        versions.write_text("\n".join(line.rstrip(" \\") for line in lines if re.match(r"[\w.-]+==", line)))
-        for door in given.doors:
-            with TemporaryDirectory(dir=scratch) as folder:
-                rows.append(measured(door, next(scratch.glob("*.whl")), versions, Path(folder)/"env"))
-            print(rows[-1])
+    rows = [measured(door) for door in DOORS]
     with open(given.out, "w", newline="") as file:
         table = csv.DictWriter(file, rows[0], lineterminator="\n")
         table.writeheader()

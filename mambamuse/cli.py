@@ -18,7 +18,7 @@ import sys
 
 import typer
 
-from .audio import check_place, opened, output_format
+from .audio import check_place, default_name, opened, output_format
 from .errors import InputError, needs
 
 # %% ../nbs/53_cli.ipynb #cli-app
@@ -93,16 +93,20 @@ def check_there(path: Optional[Path]) -> None:
         raise InputError(f"{path}: no such folder")
 
 def check_weights_there(weights: Optional[Path]) -> None:
-    "Raises `InputError` if `weights` is given, but no folder with the two files of a model."
+    "Raises `InputError` if `weights` is given, but holds neither an exported model nor the two files of a trained one."
+    if weights is None or (weights/"about.json").is_file():
+        return
     for name in ("config.json", "model.safetensors"):
-        if weights is not None and not (weights/name).is_file():
+        if not (weights/name).is_file():
             raise InputError(f"{weights}: not a weights folder, there is no {name} in it")
 
-def check_out(out: Optional[Path], *sources: Path) -> None:
-    "Raises `InputError` if `out` is given, but no sound can be written there, or it is one of `sources`."
-    if out is not None:
-        output_format(out)
-        check_place(out, *sources)
+def check_out(out: Path, *sources: Path, force: bool = False) -> Path:
+    """`out`, if a sound can be written there.
+
+    Raises `InputError` if not, if it is one of `sources`, and, without `force`, if it exists.
+    """
+    output_format(out)
+    return check_place(out, *sources, force=force)
 
 def check_picture(figure: Optional[Path]) -> None:
     "Raises `InputError` if `figure` is given, but no .png."
@@ -143,13 +147,13 @@ def transfer(
     how = dict(alpha=alpha, weights=weights, keep_level=keep_level, keep_highs=keep_highs, force=force)
     if not content.is_dir():
         check_sound(content)
-        check_out(out, content, style)
+        out = check_out(out or default_name(content, style), content, style, force=force)
         from mambamuse.files import transfer_file
         typer.echo(transfer_file(content, style, out, **how))
         return
     if out is None:
         raise InputError(f"{content}: is a folder, so name the folder to write with -o")
-    from mambamuse.files import transfer_folder
+    from mambamuse.folders import transfer_folder
     counts = transfer_folder(content, style, out, **how)
     typer.echo(f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     if counts["failed"]:
@@ -177,12 +181,13 @@ def style(
     """
     if out.suffix != ".style":
         raise InputError(f"{out}: the name of a style file ends in .style")
+    check_place(out, force=force)
     if not mix:
         check_weights_there(weights)
         for path in map(Path, sources):
             if not path.is_dir():
                 check_sound(path)
-    from mambamuse.styles import mix_files, style_file
+    from mambamuse.style import mix_files, style_file
     typer.echo(mix_files(sources, out, force=force) if mix else style_file(sources, out, weights=weights, force=force))
 
 # %% ../nbs/53_cli.ipynb #cli-live
@@ -215,7 +220,7 @@ def live(
     how = dict(block=block, alpha=alpha, keep_level=keep_level, weights=weights)
     if content:
         check_sound(content)
-        check_out(out, content, style)
+        out = check_out(out or default_name(content, style), content, style, force=force)
         from mambamuse.live import live_file
         said = live_file(content, style, out, force=force, **how)
     else:
@@ -258,7 +263,7 @@ def export(
     mambamuse export model.onnx --block 256
     """
     check_weights_there(weights)
-    check_place(out)
+    check_place(out, force=True)
     needs("torch")
     from mambamuse.export import export_step, session_of
     from mambamuse.pretrained import load_model
@@ -273,10 +278,7 @@ def reproduce(
     size: Size = "smoke",
     source: Source = "nsynth",
     path: Paths = None,
-    out: Annotated[Optional[Path], typer.Option(help="The run folder.", show_default="runs/ARM-SIZE")] = None,
-    figures: Annotated[Optional[Path], typer.Option(
-        help="The folder for figures and the claims table.",
-        show_default="figures; with changed fields, inside the run folder")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="The run folder; nothing is written elsewhere.", show_default="runs/ARM-SIZE")] = None,
     pairs: Annotated[int, typer.Option(help="Pairs of each test set to judge.", min=1, max=50)] = 50,
 ):
     """Run data, training, profiling, transfer, evaluation, figures and claims; skip what is up to date.
@@ -292,8 +294,8 @@ def reproduce(
     needs("torch", "judge", "notebooks")
     from mambamuse.data import MINI
     from mambamuse.reproduce import reproduce as run
-    folder, figures = run(arm, size, overrides or (), source, path or [MINI], out, figures, pairs)
-    typer.echo(f"run: {folder} (manifest.json, notebooks/); figures and claims: {figures}")
+    folder = run(arm, size, overrides or (), source, path or [MINI], out, pairs)
+    typer.echo(f"run: {folder} (manifest.json, notebooks/); figures and claims: {folder/'figures'}")
 
 # %% ../nbs/53_cli.ipynb #cli-prepare
 @app.command()
@@ -556,9 +558,7 @@ def evaluate(
 def study(
     weights: NamedWeights,
     out: Annotated[Path, typer.Option(
-        help="The folder for sounds, results and executed notebooks.")] = Path("runs/adain-study"),
-    figures: Annotated[Path, typer.Option(
-        help="The folder for adain-study.csv and the heat maps.")] = Path("figures"),
+        help="The folder for sounds, results, executed notebooks and, in figures/, the table and the heat maps.")] = Path("runs/adain-study"),
     pairs: Annotated[int, typer.Option(help="Pairs of each test set, from its start.", min=1, max=50)] = 12,
 ):
     """Try AdaIN on both axes, in five sets of places, at five strengths, with and without the 32-channel skip.
@@ -573,7 +573,7 @@ def study(
     needs("torch", "judge", "notebooks")
     from mambamuse.evaluate import named_weights
     from mambamuse.reproduce import study as run
-    folder = run(dict(map(named_weights, weights or ())), out, figures, pairs)
+    folder = run(dict(map(named_weights, weights or ())), out, pairs)
     typer.echo(f"{folder}: adain-study.csv and its heat maps")
 
 # %% ../nbs/53_cli.ipynb #cli-recipe

@@ -24,7 +24,7 @@ from .files import transfer_file
 from .loudness import Loudness
 
 # %% ../nbs/38_demo.ipynb #demo-pair
-PAIR = "phrase-034"  # of the test set `phrases`
+PAIR = "phrase-022"  # of the test set `phrases`
 ROLES = ("content", "style", "output", "target")
 
 def triplet(pair: str) -> dict:

@@ -16,8 +16,8 @@ class InputError(ValueError):
 EXTRAS = {  # extra -> the modules that it brings, by the name they are imported with
     "torch": ("torch", "torchaudio", "numba", "llvmlite", "scipy", "accelerate", "huggingface_hub", "datasets", "pyarrow",
               "fsspec", "ijson", "isal", "onnx", "torchinfo", "matplotlib", "pandas"),
-    "judge": ("joblib", "librosa", "mir_eval", "pyloudnorm", "swift_f0", "seaborn", "PIL"),
-    "notebooks": ("IPython", "ipykernel", "ipywidgets", "anywidget", "papermill", "jupyterlab", "nbconvert", "voila"),
+    "judge": ("joblib", "librosa", "mir_eval", "pyloudnorm", "swift_f0", "seaborn", "PIL", "jinja2"),
+    "notebooks": ("IPython", "traitlets", "nbformat", "ipykernel", "ipywidgets", "anywidget", "papermill", "jupyterlab", "nbconvert", "voila"),
     "live": ("sounddevice",),
     "synth": ("fluidsynth", "music21"),
     "tensorboard": ("tensorboard",),

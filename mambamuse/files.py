@@ -26,7 +26,7 @@ class Bar:
 
     def __call__(self, share: float):
         "A `share` of the whole work was done."
-        self.bar.update(share*self.total)
+        self.bar.update(min(share*self.total, self.total - self.bar.n))
 
     def close(self):
         self.bar.n = self.total

@@ -83,6 +83,8 @@ def make_way(step: Step, folder: Path, ours: bool):
 
 def execute(step: Step, notebook, folder: Path) -> float:
     "Run `notebook` with the step's parameters into `folder/notebooks`; returns seconds. Raises `InputError` if a cell fails."
+    from nbformat.sign import NotebookNotary
+    import nbformat
     import papermill
     kept, began = folder/"notebooks"/f"{step.name}.ipynb", perf_counter()
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +93,7 @@ def execute(step: Step, notebook, folder: Path) -> float:
             papermill.execute_notebook(str(notebook), str(kept), step.parameters, kernel_name="python3", progress_bar=False, stderr_file=sys.stderr)
     except papermill.PapermillExecutionError as error:
         raise InputError(f"step {step.name} failed with {error.ename}: {error.evalue.splitlines()[0] if error.evalue else ''}; see {kept}") from None
+    NotebookNotary().sign(nbformat.read(kept, as_version=4))
     return perf_counter() - began
 
 def commit() -> str:
@@ -134,9 +137,9 @@ def run_name(arm: str, size: str, overrides=()) -> str:
 
 ELSEWHERE = ("figures/adain-study.csv", "benchmarks/scan.csv")  # results of other commands that the claims table quotes, where they are
 
-def reproduction(arm: str, size: str, overrides, source: str, path: list, folder: Path, figures: Path, pairs: int) -> list[Step]:
-    "The seven steps of one reproduction into the run `folder` and the `figures` folder; `pairs` of each test set are judged."
-    name, which = folder.name, dict(arm=arm, size=size, overrides=list(overrides))
+def reproduction(arm: str, size: str, overrides, source: str, path: list, folder: Path, pairs: int) -> list[Step]:
+    "The seven steps of one reproduction into the run `folder`; `pairs` of each test set are judged."
+    name, figures, which = folder.name, folder/"figures", dict(arm=arm, size=size, overrides=list(overrides))
     data, train, transfer, evaluate, profile = (str(folder/x) for x in ("data", "train", "transfer", "evaluate", "profile.json"))
     drawn = tuple(str(figures/f"{x}.png") for x in ("fig1-architecture", "fig2-blocks", f"fig3-losses-{name}", f"fig4-training-{name}", f"fig5-transfer-{name}"))
     return [
@@ -150,9 +153,9 @@ def reproduction(arm: str, size: str, overrides, source: str, path: list, folder
         Step("claims", dict(**which, name=name, run=str(folder), out=str(figures)), (data, train, transfer, evaluate, profile, *ELSEWHERE), (str(figures/f"claims-{name}.csv"),)),
     ]
 
-def reproduce(arm="as_run", size="smoke", overrides=(), source="nsynth", path=(MINI,), out=None, figures=None, pairs=50) -> tuple[Path, Path]:
-    """Run the reproduction of `arm` at `size`; returns the run folder (default: `runs/` and `run_name`) and the figures folder
-    (default: `figures`, or with overrides `figures` in the run folder). `pairs` of each test set are judged, of 50.
+def reproduce(arm="as_run", size="smoke", overrides=(), source="nsynth", path=(MINI,), out=None, pairs=50) -> Path:
+    """Run the reproduction of `arm` at `size`; returns the run folder (default: `runs/` and `run_name`), where everything is that
+    it writes. `pairs` of each test set are judged, of 50.
 
     Raises `InputError` if the recipe is wrong, the `source` at `path` has too few notes, or a step fails.
     """
@@ -160,9 +163,9 @@ def reproduce(arm="as_run", size="smoke", overrides=(), source="nsynth", path=(M
     try: check_enough(path, r.data, source)
     except InputError as error: raise InputError(f"{error}; or name a larger set with --path") from None
     folder = Path(out) if out else Path("runs")/run_name(arm, size, overrides)
-    figures = Path(figures) if figures else folder/"figures" if overrides else Path("figures")
-    run_steps(reproduction(arm, size, overrides, source, [str(p) for p in path], folder, figures, pairs), folder, dict(arm=arm, size=size, overrides=list(overrides)))
-    return folder, figures
+    steps = reproduction(arm, size, overrides, source, [str(p) for p in path], folder, pairs)
+    run_steps(steps, folder, dict(arm=arm, size=size, overrides=list(overrides)))
+    return folder
 
 # %% ../nbs/52_reproduce.ipynb #reproduce-study
 def checkpoint_size(folder) -> str:
@@ -173,9 +176,9 @@ def checkpoint_size(folder) -> str:
     about = json.loads(run.read_text())
     return f"{line}, {int(folder.name[6:])*(about['clips']//about['training']['batch']):,} steps of {about['training']['batch']} clips, seed {about['training']['seed']}"
 
-def study_steps(weights: dict[str, str], out: Path, figures: Path, pairs: int, about: dict[str, str]) -> list[Step]:
+def study_steps(weights: dict[str, str], out: Path, pairs: int, about: dict[str, str]) -> list[Step]:
     "A step for each cell of the grid of each checkpoint (`weights`: folders by name, `about`: a line on each), and the page."
-    cells = []
+    cells, figures = [], out/"figures"
     for name, folder in weights.items():
         for axis in AXES:
             for places in SITES:
@@ -186,8 +189,9 @@ def study_steps(weights: dict[str, str], out: Path, figures: Path, pairs: int, a
     maps = [str(figures/f"adain-study-{name}-{which}.png") for name in weights for which in ("notes", "phrases")]
     return [*cells, Step("adain_page", dict(cells=tables, about=about, pairs=pairs, work=str(out), out=str(figures)), tuple(tables), (str(figures/"adain-study.csv"), *maps))]
 
-def study(weights: dict[str, str], out="runs/adain-study", figures="figures", pairs: int = 12) -> Path:
-    """Run the grid of the AdaIN study on checkpoints (`weights`: folders by name) over the first `pairs` of each test set; returns `figures`.
+def study(weights: dict[str, str], out="runs/adain-study", pairs: int = 12) -> Path:
+    """Run the grid of the AdaIN study on checkpoints (`weights`: folders by name) over the first `pairs` of each test set; returns the folder
+    of the table and the heat maps, `out/figures`.
 
     Raises `InputError` if a folder holds no weights, or a step fails.
     """
@@ -195,5 +199,5 @@ def study(weights: dict[str, str], out="runs/adain-study", figures="figures", pa
         if not re.fullmatch(r"[\w.-]+", name): raise InputError(f"{name}: name these weights with letters and digits, as in --weights mine={folder}")
         check_weights(folder)
     about = {name: checkpoint_size(folder) for name, folder in weights.items()}
-    run_steps(study_steps(weights, Path(out), Path(figures), pairs, about), out, dict(weights={name: str(folder) for name, folder in weights.items()}, pairs=pairs))
-    return Path(figures)
+    run_steps(study_steps(weights, Path(out), pairs, about), out, dict(weights={name: str(folder) for name, folder in weights.items()}, pairs=pairs))
+    return Path(out)/"figures"

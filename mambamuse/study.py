@@ -29,11 +29,11 @@ def cell_systems(weights, axis: str, sites: str) -> dict[tuple, System]:
     plain = lambda bypass: System(f"reconstruction, {bypass}", weights=str(weights), alpha=0., settings=(("bypass", bypass),))
     return {(alpha, bypass): system(alpha, bypass) if alpha else plain(bypass) for bypass in (True, False) for alpha in ALPHAS}
 
-def study_cell(name: str, weights, axis: str, sites: str, out, n: int) -> pd.DataFrame:
-    "One axis and set of places: a row for each test set, alpha, bypass and metric, over the first `n` pairs of each set; sounds and results are kept in `out`."
+def study_cell(name: str, weights, axis: str, sites: str, out, n: int, device: str | None = None) -> pd.DataFrame:
+    "One axis and set of places: a row for each test set, alpha, bypass and metric, over the first `n` pairs of each set; sounds and results are kept in `out`. `device` as for `results`."
     systems, made = cell_systems(weights, axis, sites), []
     for which in ("notes", "phrases"):
-        rows = score_columns(results(shipped_pairs(which).head(n), list(systems.values()), Path(out)/which))
+        rows = score_columns(results(shipped_pairs(which).head(n), list(systems.values()), Path(out)/which, device=device))
         for (alpha, bypass), system in systems.items():
             mine = rows[rows.system == system.name]
             made += [(name, axis, sites, alpha, bypass, which, metric, len(mine), (np.median if metric == "abs_corr_content" else np.mean)(mine[metric])) for metric in SHOWN]

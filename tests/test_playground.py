@@ -5,31 +5,19 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from browser import PORT, browsing, free_port, patiently, running
 from conftest import ROOT
 from mambamuse.audio import SAMPLE_RATE
 from mambamuse.generator import MambaMuse
-from mambamuse.playground import Playground, examples
-
-PORT = "127.0.0.1:{}".format
-FAKES = "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"  # a microphone that beeps
-QT = """
-from PySide6.QtWebEngineWidgets import QWebEngineView
-from PySide6.QtWidgets import QApplication
-app, view = QApplication([]), QWebEngineView()
-view.page().permissionRequested.connect(lambda asked: asked.grant())
-view.setUrl("about:blank"), view.show(), app.exec()
-"""
+from mambamuse.playground import Playground, examples, loudness
 
 
 def test_on_the_frame_axis_a_style_is_a_recording_of_any_length():
@@ -48,84 +36,6 @@ def test_on_the_frame_axis_a_style_is_a_recording_of_any_length():
 def test_the_shortest_sounds(length):
     app = Playground(MambaMuse(widths=(4, 8, 16, 32), axis="clip", bypass=False).for_inference(), dict(short=examples()["Banjo, note"][5_000:5_000 + length]))
     assert app.transfer().shape == (length,) and np.isfinite(app.transfer()).all() and [a.disabled for a in app.alphas] == [False]*4 + [True] + [False]*4
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def patiently(ask, seconds=120):
-    "What `ask()` returns once it is true and raises no `OSError`."
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if found := ask(): return found
-        except OSError: pass
-        time.sleep(.1)
-    raise TimeoutError(f"nothing in {seconds} s")
-
-
-@contextmanager
-def running(command, log, **environment):
-    with open(log, "w") as out:
-        process = subprocess.Popen(list(map(str, command)), stdout=out, stderr=out, env={**os.environ, **environment}, cwd=Path(log).parent)
-        try: yield
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def browser_command(port, folder):
-    "The Chromium on the path, or the one inside Qt, which pip installs; and its environment."
-    if chromium := next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None):
-        return [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", f"--remote-debugging-port={port}", *FAKES, "about:blank"], {}
-    if subprocess.run([sys.executable, "-c", QT.split("app,")[0]], capture_output=True).returncode: pytest.skip("no Chromium on the path, and Qt's (pip install PySide6-WebEngine) does not start")
-    return [sys.executable, "-c", QT], dict(QT_QPA_PLATFORM="offscreen", QTWEBENGINE_DISABLE_SANDBOX="1", QTWEBENGINE_REMOTE_DEBUGGING=PORT(port), QTWEBENGINE_CHROMIUM_FLAGS=" ".join(FAKES))
-
-
-class Page:
-    "A page of a Chromium, over its DevTools protocol."
-    def __init__(self, port):
-        from websocket import create_connection
-        targets = patiently(lambda: [t for t in json.load(urlopen(f"http://{PORT(port)}/json")) if t["type"] == "page"])
-        self.socket, self.sent, self.events = create_connection(targets[0]["webSocketDebuggerUrl"], suppress_origin=True, timeout=120), 0, []
-        for domain in ("Page", "Runtime", "Log", "DOM"): self.call(f"{domain}.enable")
-
-    def call(self, method, **params):
-        self.sent += 1
-        self.socket.send(json.dumps(dict(id=self.sent, method=method, params=params)))
-        while (said := json.loads(self.socket.recv())).get("id") != self.sent: self.events.append(said)
-        assert "error" not in said, said
-        return said["result"]
-
-    def js(self, expression):
-        said = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in said, said
-        return said["result"].get("value")
-
-    def until(self, expression): return patiently(lambda: self.js(expression))
-
-    def click(self, element):
-        x, y = self.js(f"""(e => {{
-            e.scrollIntoView({{ block: 'nearest' }}); const r = e.getBoundingClientRect(); return [r.x + r.width/2, r.y + r.height/2]; }})({element})""")
-        for kind in ("mousePressed", "mouseReleased"): self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-
-    def press(self, element, key, code):
-        self.js(f"{element}.focus()")
-        for kind in ("keyDown", "keyUp"): self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
-
-    def upload(self, button, file):
-        self.call("Page.setInterceptFileChooserDialog", enabled=True)
-        before = len(self.events)
-        self.click(button)
-        opened = lambda: self.js("1") and [e for e in self.events[before:] if e["method"] == "Page.fileChooserOpened"]
-        self.call("DOM.setFileInputFiles", files=[str(file)], backendNodeId=patiently(opened)[-1]["params"]["backendNodeId"])
-
-    def wrong(self):
-        "JavaScript's exceptions and errors; a style sheet that Voila would like from elsewhere is none."
-        return [e for e in self.events if e["method"] == "Runtime.exceptionThrown" or e["method"] == "Runtime.consoleAPICalled" and e["params"]["type"] == "error"]
 
 
 def panel(number): return f"[...document.querySelectorAll('audio')][{number}].closest('.widget-vbox')"
@@ -150,19 +60,48 @@ def answered(page):
     assert all(new != old for new, old in zip(media(page, 3), before, strict=True))
 
 
+def sound(page, number):
+    "What a panel's player plays, `(time,)`."
+    return sf.read(io.BytesIO(base64.b64decode(media(page, number)[2])))[0]
+
+
+def hears_the_content_as_loud_as_the_output(page):
+    "The output's player is switched to the content and back."
+    button = f"[...{panel(3)}.querySelectorAll('.widget-toggle-button')].find(b => b.textContent.trim() == '%s')"
+    output, address = sound(page, 3), f"{panel(3)}.querySelector('audio').src"
+    before = page.js(address)
+    page.click(button % "content")
+    page.until(f"{address} != {json.dumps(before)}")
+    content, switched = sound(page, 3), page.js(address)
+    page.click(button % "output")
+    page.until(f"{address} != {json.dumps(switched)}")
+    assert np.array_equal(sound(page, 3), output)
+    original = sound(page, 0)
+    assert np.corrcoef(content, original)[0, 1] > .999
+    assert abs(loudness(content).value() - loudness(output).value()) < .1
+    assert loudness(output).value() < loudness(original).value() + .1  # and the output as loud as the content that came in, if it does not clip
+
+
+def everything_has_a_name_and_its_place(page):
+    "For those who have the page read to them; the four panels' pictures stand in two rows; and no link leads where Voila forbids."
+    assert page.js("[...document.querySelectorAll('audio, select, .noUi-handle')].map(e => e.ariaLabel).filter(name => name).length") == 4 + 3 + 2 + 9
+    assert page.js("[...document.querySelectorAll('.widget-image')].filter(picture => picture.alt).length") == 8
+    tops = page.js("[...document.querySelectorAll('.widget-image')].map(picture => picture.getBoundingClientRect().top)")
+    assert len(set(tops)) == 2
+    assert page.js("document.querySelectorAll('a[href$=\".ipynb\"]').length") == 0
+
+
 @contextmanager
 def shown(folder, command, path, run="1"):
     "A page of a new browser with the app, at `path` of the server that `command` starts; there, `run` is a JavaScript promise."
-    server, debugger = free_port(), free_port()
-    browser, environment = browser_command(debugger, folder / "profile")
-    with running([sys.executable, "-m", *command, "--no-browser", f"--port={server}"], folder / "server.log"), running(browser, folder / "browser.log", **environment):
-        page = Page(debugger)
-        page.call("Emulation.setDeviceMetricsOverride", width=1_260, height=830, deviceScaleFactor=1, mobile=False)
+    server = free_port()
+    with running([sys.executable, "-m", *command, "--no-browser", f"--port={server}"], folder / "server.log"), browsing(folder) as page:
         patiently(lambda: socket.create_connection(("127.0.0.1", server)))
-        page.call("Page.navigate", url=f"http://{PORT(server)}{path}")
+        page.open(f"http://{PORT(server)}{path}")
         page.until(f"document.querySelector('.jp-Cell') && {run}")
         page.until(f"document.querySelectorAll('audio').length == 4 && {words(3)}.includes('answered')")
         yield page
+        assert min(page.durations()) > 0 and min(page.widths()) > 0
         assert not page.wrong()
 
 
@@ -181,11 +120,18 @@ def test_turning_knobs_uploading_and_recording_under_voila(tmp_path):
     with shown(tmp_path, ("voila", ROOT / "nbs" / "playground.ipynb", "--Voila.ip=127.0.0.1"), "/") as page:
         with answered(page): page.press("document.querySelectorAll('.noUi-handle')[0]", "PageDown", 34)              # alpha
         with answered(page): page.click("document.querySelectorAll('.noUi-target')[1]")                              # half way from style 1 to style 2
+        folded = "document.querySelector('.noUi-vertical').getClientRects().length"
+        assert page.js(folded) == 0
+        page.click("document.querySelector('.jupyter-widget-Collapse-header')")
+        page.until(folded)
         with answered(page): page.press("document.querySelectorAll('.noUi-vertical .noUi-handle')[3]", "Home", 36)   # alpha of the skip that is heard most
         before = media(page, 1)
         with answered(page): page.press(f"{panel(1)}.querySelector('select')", "End", 35)                            # another style
         assert media(page, 1) != before
-        if target := os.environ.get("PLAYGROUND_PNG"): (ROOT / target).write_bytes(base64.b64decode(page.call("Page.captureScreenshot", format="png")["data"]))
+        if target := os.environ.get("PLAYGROUND_PNG"): page.picture(ROOT / target)
+
+        hears_the_content_as_loud_as_the_output(page)
+        everything_has_a_name_and_its_place(page)
 
         kept = media(page, 3), media(page, 0)
         (tmp_path / "score.wav").write_text("C D E")
@@ -196,11 +142,12 @@ def test_turning_knobs_uploading_and_recording_under_voila(tmp_path):
         sf.write(tmp_path / "long.wav", .1*np.random.default_rng(0).standard_normal((65*44_100, 2)), 44_100)  # 11 MB: more than Jupyter takes in a message
         with answered(page): page.upload(button, tmp_path / "long.wav")
         page.until(f"{panel(0)}.querySelector('select').selectedOptions[0].text.startsWith('long.wav')")
-        assert len(sf.read(io.BytesIO(base64.b64decode(media(page, 0)[2])))[0]) == 10*SAMPLE_RATE
+        assert len(sound(page, 0)) == 10*SAMPLE_RATE
+        assert "65 s long: its first 10 s are used" in page.js(words(0))
 
         page.click(record)
         page.until(f"{record}.textContent.includes('stop')")
         time.sleep(1.5)  # of beeps
         with answered(page): page.click(record)
         page.until(f"{panel(0)}.querySelector('select').selectedOptions[0].text.startsWith('recording')")
-        assert len(sf.read(io.BytesIO(base64.b64decode(media(page, 0)[2])))[0]) > SAMPLE_RATE
+        assert len(sound(page, 0)) > SAMPLE_RATE

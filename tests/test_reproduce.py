@@ -1,23 +1,56 @@
 """The whole reproduction with papermill, on a recipe small enough for a test, for both arms."""
 import json
-from pathlib import Path
+import shutil
+import subprocess
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from mambamuse.figures import through_training
 from mambamuse.generator import MambaMuse
 
-ROOT = Path(__file__).parent.parent
+RUN = "runs/run"
 TINY = ["data.train=8", "data.valid=2", "data.test=6", "data.clip=9600", "model.widths=[4,8,16,32]", "training.batch=4", "training.epochs=2"]
 
 
+def git(folder, *words):
+    "What git says in `folder`."
+    identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.invalid")
+    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def reproduced(mambamuse, checkout):
+    "The exit code, standard output and standard error of the tiny reproduction in a `checkout`."
+    return mambamuse("reproduce", "--arm", "as_written", "--out", RUN, "--pairs", 2, *TINY, cwd=checkout)
+
+
 @pytest.fixture(scope="module")
-def run(mambamuse, tmp_path_factory):
-    d = tmp_path_factory.mktemp("reproduction")
-    code, out, err = mambamuse("reproduce", "--arm", "as_written", "--out", "run", "--figures", "figures", "--pairs", 2, *TINY, cwd=d)
-    assert code == 0, err
+def checkout(tmp_path_factory):
+    "What of the repository a reproduction or its publication could change, committed."
+    d = tmp_path_factory.mktemp("checkout")
+    for name in (".gitignore", "Makefile", "README.md"):
+        shutil.copy(ROOT / name, d)
+    for name in ("figures", "benchmarks"):
+        shutil.copytree(ROOT / name, d / name)
+    git(d, "init", "-q")
+    git(d, "add", "-A")
+    git(d, "commit", "-qm", "as published")
     return d
+
+
+@pytest.fixture(scope="module")
+def run(mambamuse, checkout):
+    code, out, err = reproduced(mambamuse, checkout)
+    assert code == 0, err
+    assert f"figures and claims: {RUN}/figures" in out
+    return checkout / RUN
+
+
+def test_a_reproduction_leaves_the_checkout_clean(run, checkout):
+    "All of it is in the run folder, which git ignores."
+    assert len(list(run.rglob("*"))) > 50
+    assert git(checkout, "status", "--porcelain") == ""
 
 
 def test_figures_and_claims_are_drawn(run):
@@ -38,26 +71,53 @@ def test_every_claim_has_a_verdict_and_every_system_a_row(run):
 
 
 def test_manifest_names_everything(run):
-    manifest = json.loads((run / "run" / "manifest.json").read_text())
+    manifest = json.loads((run / "manifest.json").read_text())
     assert list(manifest["steps"]) == ["prepare", "train", "profile", "transfer", "evaluate", "figures", "claims"]
     assert manifest["arm"] == "as_written" and manifest["overrides"] == TINY and manifest["packages"]["torch"].startswith("2.11")
     for name, step in manifest["steps"].items():
         assert step["seconds"] > 0 and all(len(h) == 64 for h in step["outputs"].values())
-        assert (run / "run" / "notebooks" / f"{name}.ipynb").is_file()
+        assert (run / "notebooks" / f"{name}.ipynb").is_file()
 
 
 def test_the_arm_is_what_was_trained(run):
-    settings = json.loads((run / "run" / "train" / "run.json").read_text())
+    settings = json.loads((run / "train" / "run.json").read_text())
     assert settings["loss"]["mel_gradient"] and settings["model"]["axis"] == "clip" and settings["training"]["epochs"] == 2
-    assert MambaMuse.from_pretrained(run / "run" / "train" / "epoch-002").axis == "clip"
+    assert MambaMuse.from_pretrained(run / "train" / "epoch-002").axis == "clip"
 
 
-def test_a_second_run_skips_everything_and_a_missing_figure_is_redrawn(mambamuse, run):
-    _, out, _ = mambamuse("reproduce", "--arm", "as_written", "--out", "run", "--figures", "figures", "--pairs", 2, *TINY, cwd=run)
+def test_a_second_run_skips_everything_and_a_missing_figure_is_redrawn(mambamuse, run, checkout):
+    _, out, _ = reproduced(mambamuse, checkout)
     assert out.count("unchanged, skipped") == 7
     (run / "figures" / "fig4-training-run.png").unlink()
-    _, out, _ = mambamuse("reproduce", "--arm", "as_written", "--out", "run", "--figures", "figures", "--pairs", 2, *TINY, cwd=run)
+    _, out, _ = reproduced(mambamuse, checkout)
     assert out.count("unchanged, skipped") == 6 and "figures ..." in out and (run / "figures" / "fig4-training-run.png").is_file()
+
+
+def test_publishing_copies_a_run_into_the_figures_and_the_readme(tmp_path):
+    "A run whose claims table has another number: the figures take it, README.md quotes it. A run that is not there is one line."
+    checkout, name = tmp_path / "checkout", "claims-as_run-smoke.csv"
+    published = checkout / "runs" / "mine" / "figures"
+    published.mkdir(parents=True)
+    (checkout / "nbs").mkdir()
+    (checkout / ".venv").symlink_to(ROOT / ".venv")
+    for file in ("Makefile", "README.md", "nbs/index.ipynb"):
+        shutil.copy(ROOT / file, checkout / file)
+    for folder in ("figures", "benchmarks"):
+        shutil.copytree(ROOT / folder, checkout / folder)
+    table = (ROOT / "figures" / name).read_text()
+    (published / name).write_text(table.replace("4,205,186", "7,654,321"))
+
+    def publish(run):
+        return subprocess.run(["make", "-s", "-C", checkout, "-o", ".venv/installed", "publish", f"RUN={run}"], capture_output=True, text=True)
+
+    nothing = publish("runs/yours")
+    assert nothing.returncode == 2 and nothing.stderr.splitlines()[0].startswith("runs/yours/figures: there is nothing to publish")
+    assert (checkout / "README.md").read_text() == (ROOT / "README.md").read_text()
+
+    done = publish("runs/mine")
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "figures" / name).read_text() == (published / name).read_text() != table
+    assert "7,654,321" in (checkout / "README.md").read_text()
 
 
 def test_the_training_notebook_shows_a_run_on_triplets_without_critics(tmp_path):

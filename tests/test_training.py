@@ -200,8 +200,8 @@ def test_sigterm_ends_the_command_with_a_checkpoint_and_runs_compares(mambamuse,
     assert code == 2 and err == "mambamuse: nothing: no such folder\n"
     code, out, err = mambamuse("runs", ".", cwd=tmp_path)
     assert code == 0 and f"run {steps(tmp_path / 'run'):6d}" in out, err
-    code, _, err = mambamuse("runs", "data", cwd=tmp_path)
-    assert code == 2 and err == "mambamuse: data: not a run folder, and no run with a recorded step in it\n"
+    code, _, err = mambamuse("runs", "run/data", cwd=tmp_path)
+    assert code == 2 and err == "mambamuse: run/data: not a run folder, and no run with a recorded step in it\n"
 
 
 class Payload:

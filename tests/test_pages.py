@@ -1,0 +1,188 @@
+"""What a reader opens, in a real Chromium, headless: notebooks in JupyterLab as `make lab` starts it, and the listening page. Every player plays, every picture is seen."""
+import base64
+import io
+import json
+import re
+import shutil
+import socket
+from pathlib import Path
+
+import nbformat
+import pytest
+import soundfile as sf
+from browser import PORT, browsing, free_port, patiently, running
+from conftest import ROOT
+from mambamuse.evaluate import shipped_pairs
+from mambamuse.loudness import Loudness
+from mambamuse.reproduce import Step, execute
+
+PANEL = "jupyterapp.shell.currentWidget"
+
+
+def audible_and_visible(notebook):
+    "How many players and pictures the outputs and texts of a notebook hold."
+    players, pictures = 0, 0
+    for cell in json.loads(Path(notebook).read_text())["cells"]:
+        texts = ["".join(cell["source"])] if cell["cell_type"] == "markdown" else []
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            shown = "".join(data.get("text/html", ""))
+            players += shown.count("<audio")
+            pictures += shown.count("<img") + any(kind.startswith("image/") for kind in data)
+            texts.append("".join(data.get("text/markdown", "")))
+        pictures += sum(text.count("![") for text in texts)
+    return players, pictures
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    "What `make lab` needs of the repository, to be opened, and so saved, by JupyterLab; with an environment of its own for what is trusted and configured."
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copy(ROOT / "Makefile", folder)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    for name in ("nbs", "figures"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("CONFIG", "DATA", "RUNTIME"):
+            patch.setenv(f"JUPYTER_{kind}_DIR", str(folder / "jupyter" / kind.lower()))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def executed(checkout):
+    "A notebook as `mambamuse reproduce` executes and keeps those of a run; it plays a second and a half, and draws a picture."
+    lines = ("from IPython.display import Audio, display", "import matplotlib.pyplot as plt", "import numpy as np",
+             "display(Audio(np.sin(np.arange(24_000)), rate=16_000))", "plt.plot([1, 2]);")
+    cells = [nbformat.v4.new_code_cell("seed: int = 1  # of nothing", metadata=dict(tags=["parameters"])), nbformat.v4.new_code_cell("\n".join(lines))]
+    kernel = dict(name="python3", display_name="python3", language="python")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=kernel)), checkout / "heard.ipynb")
+    execute(Step("heard", dict(seed=2)), checkout / "heard.ipynb", checkout / "runs" / "mine")
+    return checkout / "runs" / "mine" / "notebooks" / "heard.ipynb"
+
+
+@pytest.fixture(scope="module")
+def lab(checkout, tmp_path_factory):
+    "A page in which `make lab` shows what it opens."
+    port, logs = free_port(), tmp_path_factory.mktemp("lab")
+    settings = dict(ServerApp=dict(ip="127.0.0.1", port=port, open_browser=False, allow_root=True), IdentityProvider=dict(token="a-token-for-a-test"),
+                    LabApp=dict(expose_app_in_browser=True, **{f"{name}_dir": str(logs / name) for name in ("workspaces", "user_settings")}))
+    config = checkout / "jupyter" / "config" / "jupyter_server_config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps(settings))
+    whole = logs / "user_settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    whole.parent.mkdir(parents=True)
+    whole.write_text('{"windowingMode": "none"}')  # cells that are out of sight are in the page, too
+    with running(["make", "-o", ".venv/installed", "lab"], logs / "server.log", checkout), browsing(logs) as page:
+        patiently(lambda: socket.create_connection(("127.0.0.1", port)))
+        page.open(f"http://{PORT(port)}/?token=a-token-for-a-test")
+        page.until(f"window.jupyterapp && jupyterapp.restored.then(() => {PANEL}?.context?.ready).then(() => {PANEL}?.context?.path)")
+        yield page
+
+
+def opened(page, path, pictures):
+    "Open a notebook by its path from the root; once so many pictures are drawn, the seconds of its players and the widths of its pictures."
+    page.js(f"jupyterapp.commands.execute('docmanager:open', {{ path: {json.dumps(path)} }}).then(() => {PANEL}.revealed).then(() => 1)")
+    assert page.js(f"{PANEL}.context.path") == path
+    page.until(f"{PANEL}.node.querySelectorAll('img').length >= {pictures}")
+    return page.durations(f"{PANEL}.node"), page.widths(f"{PANEL}.node")
+
+
+def test_make_lab_opens_the_index(lab):
+    assert lab.js(f"{PANEL}.context.path") == "nbs/index.ipynb"
+
+
+@pytest.mark.parametrize("name", ("index", "46_baselines", "49_shipped"))
+def test_players_play_and_pictures_are_seen_in_jupyterlab(lab, checkout, name):
+    players, pictures = audible_and_visible(checkout / "nbs" / f"{name}.ipynb")
+    seconds, widths = opened(lab, f"nbs/{name}.ipynb", pictures)
+    assert len(seconds) == players and all(x > 0 for x in seconds)
+    assert len(widths) == pictures > 0 and all(x > 0 for x in widths)
+    assert players > 2 or name == "index"
+
+
+def test_players_play_in_the_executed_notebook_of_a_run(executed, lab, checkout):
+    seconds, widths = opened(lab, str(executed.relative_to(checkout)), 1)
+    assert seconds == [1.5]
+    assert len(widths) == 1 and widths[0] > 100
+
+
+def test_a_notebook_that_nobody_trusts_is_silent(lab, checkout):
+    "What the two tests above would say without the trust step."
+    stranger = json.loads((checkout / "nbs" / "46_baselines.ipynb").read_text())
+    stranger["cells"].pop()
+    (checkout / "stranger.ipynb").write_text(json.dumps(stranger))
+    seconds, _ = opened(lab, "stranger.ipynb", 3)
+    assert not any(seconds)
+
+
+LISTENING = ROOT / "figures" / "listening.html"
+
+
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory):
+    "The listening page, opened from the disk."
+    with browsing(tmp_path_factory.mktemp("listening")) as page:
+        page.open(LISTENING.as_uri())
+        page.until("document.readyState === 'complete' && document.querySelectorAll('table').length === 2")
+        yield page
+        assert not page.wrong()
+
+
+def test_every_player_of_the_listening_page_plays_and_every_picture_is_seen(listening):
+    seconds, widths = listening.durations(), listening.widths()
+    assert len(seconds) == len(widths) == 2 * 12 * 9
+    assert min(seconds) > 1 and min(widths) > 0
+
+
+def test_the_listening_page_names_instruments_and_systems(listening):
+    pairs = [row for kind in ("phrases", "notes") for row in shipped_pairs(kind).head(12).itertuples()]
+    named = listening.js("[...document.querySelectorAll('tbody th')].map(row => row.innerText.split('\\n')[0])")
+    assert named == [f"{row.content_instrument} as {row.style_instrument}" for row in pairs]
+    heads = listening.js("[...document.querySelector('thead').querySelectorAll('th')].slice(1).map(head => head.innerText)")
+    explained = listening.js("[...document.querySelectorAll('dt')].map(head => head.innerText)")
+    assert heads == explained and len(heads) == 9
+    assert listening.js("[...document.querySelectorAll('button, input')].every(control => control.ariaLabel)")
+    scores = listening.js("[...document.querySelectorAll('.scores')].map(text => text.innerText)")
+    assert all(re.fullmatch(r"timbre\s+[01]\.\d\d\s+pitch\s+[01]\.\d\d\s+LSD\s+\d+\.\d\d", text) for text in scores)
+    assert scores[2].split()[-1] == "0.00" != scores[0].split()[-1]  # the target is compared with itself
+
+
+@pytest.mark.parametrize("width", (1_260, 390))
+def test_the_listening_page_fits_a_laptop_and_a_phone(listening, width):
+    "Sideways, the table alone scrolls, and on a laptop not even that."
+    listening.size(width, 800)
+    listening.until(f"innerWidth === {width}")
+    assert listening.js("document.documentElement.scrollWidth") <= width
+    scrolls = listening.js("(table => table.scrollWidth > table.clientWidth)(document.querySelector('.table'))")
+    assert scrolls == (width < 1_000)
+    listening.size(1_260, 880)
+
+
+def test_a_click_plays_and_another_player_stops_it_and_the_bar_moves_the_sound(listening):
+    one, other = ("document.querySelectorAll('td')[%d]" % number for number in (0, 3))
+    listening.click(f"{one}.querySelector('button')")
+    listening.until(f"!{one}.querySelector('audio').paused")
+    listening.click(f"{other}.querySelector('button')")
+    listening.until(f"!{other}.querySelector('audio').paused && {one}.querySelector('audio').paused")
+    listening.click(f"{other}.querySelector('button')")
+    listening.until(f"{other}.querySelector('audio').paused")
+    listening.press(f"{one}.querySelector('input')", "End", 35)
+    listening.until(f"{one}.querySelector('audio').currentTime > .95 * {one}.querySelector('audio').duration")
+    listening.press(f"{one}.querySelector('input')", "Home", 36)
+    listening.until(f"{one}.querySelector('audio').currentTime === 0")
+
+
+def test_the_sounds_of_a_row_are_equally_loud():
+    page = LISTENING.read_text()
+    lowest, highest = map(float, re.search(r"from (-\d+\.\d) to (-\d+\.\d) LUFS", page).groups())
+    sounds = re.findall(r"data:audio/mpeg;base64,([^\"]+)", page)
+    for start in range(0, len(sounds), 5 * 9):  # every fifth row
+        levels = []
+        for sound in sounds[start : start + 9]:
+            audio, rate = sf.read(io.BytesIO(base64.b64decode(sound)))
+            assert 0 < abs(audio).max() < 1
+            meter = Loudness(rate, 1)
+            meter.push(audio[None])
+            levels.append(meter.value())
+        assert max(levels) - min(levels) < .3
+        assert lowest - .3 < min(levels) and max(levels) < highest + .3
