@@ -21,7 +21,6 @@ import sys
 
 import numpy as np
 import pyarrow as pa
-import torch
 from tqdm import tqdm
 
 from .audio import CLIP, SAMPLE_RATE, InputError, normalise
@@ -226,6 +225,7 @@ def plot_set(folder, split: str = "train"):
     "Instruments, pitches, velocities, durations and loudness of a split, and a contact sheet of mel spectrograms; returns the figure."
     import matplotlib.pyplot as plt
     from torchaudio.transforms import MelSpectrogram
+    import torch
     rows = read_split(folder, split)
     frame = rows.select_columns([c for c in ("instrument_family_str", "instrument_str", "style_instrument", "pitch", "velocity") if c in rows.column_names]).to_pandas()
     lengths = [len(from_wav(rows[i]["audio"]))/SAMPLE_RATE for i in range(0, len(rows), max(1, len(rows)//200))]
@@ -246,8 +246,8 @@ def plot_set(folder, split: str = "train"):
     return figure
 
 # %% ../nbs/05_prepare.ipynb #prepare-triplets
-class Triplets(torch.utils.data.Dataset):
-    """One split as `(3, time)` float32, content, style and target, each with peak 0.9, or lower by the levels that its row has: its own triplets, or `n` (default: as many as there are notes) seeded ones from a grid of notes.
+class Triplets:
+    """One split as tensors `(3, time)` float32, content, style and target, each with peak 0.9, or lower by the levels that its row has: its own triplets, or `n` (default: as many as there are notes) seeded ones from a grid of notes.
 
     Raises `InputError` if `folder` is not a prepared dataset, its notes are crops, or no two instruments share a pitch.
     """
@@ -263,6 +263,7 @@ class Triplets(torch.utils.data.Dataset):
     def __len__(self): return len(self.picked)
 
     def __getitem__(self, i):
+        import torch   # here, because preparing data needs none, and it takes 400 MB
         columns = ("audio", "style", "target") if self.phrases else ("audio",)*3
         read = {row: self.rows[row] for row in set(self.picked[i])}   # a row is decoded whole, so once
         content, style, target = (from_wav(read[row][column]) for row, column in zip(self.picked[i], columns))
