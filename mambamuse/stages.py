@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IN_MEMORY', 'PIECE', 'COST', 'Shelf', 'statistics', 'affine', 'run_stage', 'in_parallel', 'has_skip', 'run',
-           'as_rows', 'measure', 'restyled']
+           'as_rows', 'measure', 'filtered', 'restyled']
 
 # %% ../nbs/31_stages.ipynb #stages-imports
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from .levels import PEAK, START, Gate, extend, fade_ends, prepare
+from .levels import PEAK, START, Gate, extend, fade_ends, no_constant, prepare
 from .places import EPS, PLACES, STRIDES
 
 # %% ../nbs/31_stages.ipynb #pipeline-shelf
@@ -148,6 +148,12 @@ def measure(network, sound: np.ndarray) -> np.ndarray:
     run(network, shelf, len(sound), lambda place, found: met.update({place: found}), last=4)
     return np.concatenate([met[place] for place in range(len(PLACES))], 1).astype(np.float32)
 
+def filtered(y: np.ndarray) -> np.ndarray:
+    "`y (channels, time)` without its constant part, piece by piece, float32."
+    high_pass = no_constant(len(y))
+    pieces = [high_pass(y[:, start:start + 2**18]).astype(np.float32) for start in range(0, y.shape[1], 2**18)]
+    return np.concatenate(pieces, 1)
+
 def restyled(network, sound: np.ndarray, style: np.ndarray, alpha: float, tick: Callable = lambda share: None) -> np.ndarray:
     """`sound (channels, time)` at 16 kHz, prepared, with the statistics `style (2, channels)`: `(channels, time)`, at the model's level.
 
@@ -160,9 +166,10 @@ def restyled(network, sound: np.ndarray, style: np.ndarray, alpha: float, tick: 
         return affine(found, parts[place], share) if share else None
 
     if network.axis == "frame":
-        y = network.paired(extend(sound), style, alpha)[:, START:START + time]
+        y = network.paired(extend(sound), style, alpha)
     else:
         parts = np.split(style, np.cumsum(sizes)[:-1], 1)
         outputs = run(network, as_rows(sound, PEAK), time, change, tick)
-        y = np.stack([row[START:START + time][:, 0] for row in outputs])
+        y = np.stack([row[:][:, 0] for row in outputs])
+    y = filtered(y)[:, START:START + time]
     return fade_ends(y*Gate(len(sound))(sound), 0, time)
