@@ -97,7 +97,8 @@ def plain_transfer(model, x, style, alpha=1.):
 
 
 def allowed(model, x, style, alpha=1.):
-    "1e-5, and twice the distance of the float32 model from the same in float64."
+    "1e-5; on the frame axis (see `rounding`), with twice the distance of the float32 model from the same in float64."
+    if model.axis == "clip": return 1e-5
     exact = plain_transfer(copy.deepcopy(model).double(), x, style, alpha)
     return 1e-5 + 2*abs(plain_transfer(model, x, style, alpha) - exact).max()
 
@@ -314,13 +315,13 @@ def test_the_model_is_left_as_it_was():
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("piece", [16, 528, 2**14])
+@pytest.mark.parametrize("piece", [48, 528, 2**14])
 @pytest.mark.parametrize("axis, bypass, alphas", [("clip", True, EVERYWHERE), ("clip", False, ENCODER), ("frame", True, EVERYWHERE)])
 def test_stages_are_the_whole(monkeypatch, axis, bypass, alphas, piece, channels):
     "The pipeline, in pieces of any multiple of 16, against whole tensors: framing, shared statistics, gate and fades."
     monkeypatch.setattr(pipeline, "PIECE", piece)
     rng, model = np.random.default_rng(piece), shaken(MambaMuse(widths=NARROW, axis=axis, bypass=bypass, alphas=tuple(map(float, alphas)))).for_inference()
-    x, sound = noise(rng, channels, 1_501 if piece == 16 else 5_003), noise(rng, 2_001)
+    x, sound = noise(rng, channels, 403), noise(rng, 901)
     style = sound if axis == "frame" else plain_style(model, sound)
     got, want = pipeline.restyled(model.network(), x, style, .9), plain_transfer(model, x, style, .9)
     assert abs(want - pipeline.restyled(model.network(), x, style, .1)).max() > 1e-2  # AdaIN did something
