@@ -83,8 +83,9 @@ def run_stage(network, number: int, inputs: list, changes: list, outputs: list, 
             piece = shelf[start//rate:(start + PIECE)//rate]
             pieces.append(piece if change is None else piece*change[0] + change[1])
         for n, y in enumerate(stage(*pieces)):
-            outputs[n][written[n]:written[n] + len(y)] = y
-            written[n] += len(y)
+            if len(y):                          # after a small piece, nothing may be known yet
+                outputs[n][written[n]:written[n] + len(y)] = y
+                written[n] += len(y)
         tick(min(PIECE, length - start))
 
 def in_parallel(work: Callable, rows: Sequence):

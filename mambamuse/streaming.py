@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Each', 'joined', 'Window', 'product', 'window', 'Crop', 'KeptScan', 'Recurrent', 'Chain', 'Sum', 'same', 'streamed',
            'cuts', 'distance', 'network', 'RestyleFrames', 'signature', 'restyled', 'Follow', 'Restyle', 'places',
-           'on_device', 'Stream', 'TorchStage', 'has_skip', 'TorchNetwork']
+           'on_device', 'check_one_set', 'Stream', 'TorchStage', 'has_skip', 'TorchNetwork']
 
 # %% ../nbs/32_streaming.ipynb #streaming-imports
 from functools import partial, reduce, singledispatch
@@ -264,6 +264,11 @@ def on_device(statistics, device) -> list:
     tensors = lambda pair: tuple(torch.as_tensor(np.asarray(s), device=device).reshape(1, -1, 1) for s in pair)
     return [tensors(pair) if pair is not None else None for pair in statistics]
 
+def check_one_set(model):
+    "Raises `InputError` if `model` has several sets of statistics, which only its own `forward` mixes so far."
+    if model.sets > 1:
+        raise InputError(f"the model has {model.sets} sets of statistics, one for each stage of an envelope; so far it transfers whole tensors only, by calling it")
+
 class Stream:
     """The generator `model`, fed with blocks of any size; all that comes out in a row is what `model` makes of the whole, and as long.
 
@@ -272,7 +277,7 @@ class Stream:
     Raises `ValueError` on alphas, a style or content statistics that do not fit.
     """
     def __init__(self, model, style=None, alphas=None, content=None):
-        if model.sets > 1: raise ValueError(f"the model has {model.sets} sets of statistics, one for each stage of an envelope, and a stream mixes none yet")
+        check_one_set(model)
         alphas = check_alphas(model.alphas if alphas is None else alphas)
         audio = isinstance(style, (np.ndarray, torch.Tensor))
         if audio and (style.ndim != 1 or not len(style)): raise InputError(f"style: shape {tuple(style.shape)}, expected (time,), at least one sample")
@@ -370,8 +375,9 @@ def has_skip(model, level: int) -> bool:
     return model.bypass or level < len(model.ups)
 
 class TorchNetwork:
-    "`model` as `mambamuse.pipeline` wants a network: in stages."
+    "`model` as `mambamuse.pipeline` wants a network: in stages. Raises `InputError` if it has several sets of statistics."
     def __init__(self, model):
+        check_one_set(model)
         sizes = [len(norm.ln.weight) for norm in reversed(model.encoder.lns)] + [up.weight.shape[1] for up in model.ups]
         self.model, self.axis, self.bypass = model, model.axis, model.bypass
         self.alphas, self.places, self.weights = check_alphas(model.alphas), dict(zip(PLACES, sizes)), model.fingerprint()
