@@ -110,10 +110,10 @@ def test_nothing_of_the_user_is_replaced(mambamuse, tmp_path):
 def test_what_exists_is_replaced_only_by_force(mambamuse, studio, tmp_path, words):
     there = tmp_path / ("a.style" if words[0] == "style" else "a.wav")
     there.write_bytes(b"mine")
-    code, _, err = mambamuse(*words, there, "--weights", "weights", cwd=studio)
+    code, _, err = mambamuse(*words, there, cwd=studio)
     assert code == 2 and err.count("\n") == 1 and "exists" in err and "--force" in err, err
     assert there.read_bytes() == b"mine"
-    assert mambamuse(*words, there, "--weights", "weights", "--force", cwd=studio)[0] == 0
+    assert mambamuse(*words, there, "--force", cwd=studio)[0] == 0
     assert there.read_bytes() != b"mine"
 
 
