@@ -97,10 +97,11 @@ def test_archive_folder_and_parquet_give_the_same_bytes(archives, tmp_path):
 
 def test_kill_minus_nine_at_any_moment_loses_and_repeats_nothing(many, whole, tmp_path):
     database, counts, rng = tmp_path / ".data.work" / "notes.sqlite", [], random.Random(1)
+    commit = 14*10**6   # bytes of rows that are committed together
     for _ in range(3):
         child = subprocess.Popen([COMMAND, "prepare", "--path", many, "--out", "data", *WORDS], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         seen = database.stat().st_size if database.exists() else 0
-        while child.poll() is None and (not database.exists() or database.stat().st_size <= seen): time.sleep(.01)  # until it writes
+        while child.poll() is None and (not database.exists() or database.stat().st_size <= seen + commit): time.sleep(.01)  # until it has written
         time.sleep(rng.uniform(0, .4))
         child.kill()
         assert child.wait() == -signal.SIGKILL and not (tmp_path / "data").exists()
