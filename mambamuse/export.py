@@ -28,7 +28,7 @@ from .step import FORMAT, STAGE_FORMAT, STEP_FILE, STYLE_FILE, STYLE_FORMAT, UNK
 from .audio import SAMPLE_RATE, InputError, check, check_folder, check_place, written_beside
 from .blocks import SLOPE, ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock
 from .mamba import Mamba
-from .streaming import Stream, has_skip
+from .streaming import Stream, check_one_set, has_skip
 
 
 # %% ../nbs/34_export.ipynb #export-graph
@@ -362,7 +362,7 @@ def step_model(model, block: int = 256, alphas=None) -> onnx.ModelProto:
     Raises `InputError` if `block` is not a multiple of 16 up to 1024, `ValueError` on alphas that are none.
     """
     if block % STRIDE or not STRIDE <= block <= LARGEST: raise InputError(f"block is {block}, expected a multiple of {STRIDE} samples, at most {LARGEST}")
-    if model.sets > 1: raise InputError(f"the model has {model.sets} sets of statistics, one for each stage of an envelope, and a graph of blocks mixes none yet")
+    check_one_set(model)
     alphas, g = check_alphas(model.alphas if alphas is None else alphas), Graph(block)
     x = g.reshape(g.input("block", FLOAT, block), 1, block, 1)
     g.input("position", INT), g.input("length", INT)
@@ -392,6 +392,7 @@ def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
     """
     if model.axis != "clip":
         raise InputError("these weights pair every time step with one of the style (axis frame): they have no stages")
+    check_one_set(model)
     sizes, levels = channels(model), len(model.ups)
     rates = dict(zip(PLACES, STRIDES))
 
@@ -430,6 +431,7 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
     """
     if model.axis != "clip":
         raise InputError("these weights pair every time step with one of the style (axis frame): a style of theirs is a recording")
+    check_one_set(model)
     inner, sizes = Graph(block, "block_"), channels(model)
     total = sum(sizes)
     inner.input("position", INT)

@@ -66,7 +66,8 @@ def transfer_folder(folder, style, out, *, alpha: float = 1., weights=None, keep
     folder, out = Path(folder), check_folder(out)
     files, settings = targets(folder, out), Settings(alpha, keep_level, keep_highs)
     record, transfer = Record(out), Transfer(style, settings, weights)
-    common = [version("mambamuse"), transfer.network.weights, file_hash(style), str(settings)]
+    network = transfer.network
+    common = [version("mambamuse"), network.weights, network.axis, network.alphas, file_hash(style), str(settings)]
     out.mkdir(parents=True, exist_ok=True)
     counts, taken = dict(made=0, kept=0, failed=0), {}
     bar = tqdm(files.items(), desc="transfer", unit="file", delay=2)

@@ -163,8 +163,6 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
 
     def network(self):
         "The model in stages, for `mambamuse.pipeline`. Raises `InputError` if it has several sets of statistics, which only `forward` mixes so far."
-        if self.sets > 1:
-            raise InputError(f"the model has {self.sets} sets of statistics, one for each stage of an envelope; so far it transfers whole tensors only, by calling it")
         from mambamuse.streaming import TorchNetwork
         return TorchNetwork(self)
 

@@ -44,15 +44,15 @@ LOUD = -20.   # LUFS, where the peaks allow it
 
 def equally_loud(sounds: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
     "The `sounds`, each `(time,)` at 16 kHz, at one loudness, and that loudness: `LOUD`, or as much as leaves no sample above `PEAK`. Silence stays silent."
-    meters, allowed = [], [LOUD]
+    heard, allowed = [], [LOUD]
     for sound in sounds:
-        meter, peak = Loudness(SAMPLE_RATE, 1), np.abs(sound).max()
+        meter = Loudness(SAMPLE_RATE, 1)
         meter.push(sound[None])
-        meters.append(meter)
-        if peak:
-            allowed.append(meter.value(20*np.log10(PEAK/peak)))
+        heard.append(meter.value())
+        if np.isfinite(heard[-1]):
+            allowed.append(heard[-1] + 20*np.log10(PEAK/np.abs(sound).max()))
     level = min(allowed)
-    return [sound*10**(meter.gain_to(level)/20) for sound, meter in zip(sounds, meters)], level
+    return [sound*10**((level - value)/20) if np.isfinite(value) else sound for sound, value in zip(sounds, heard)], level
 
 # %% ../nbs/49_listening.ipynb #listening-page
 SHOWN = {"timbre_distance": "timbre", "pitch_distance": "pitch", "lsd_cifka_50": "LSD"}  # scores beside a player: the lower, the closer to the target

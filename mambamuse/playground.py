@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['LONGEST', 'TEST_SETS', 'mel_of', 'WIDE', 'ROW', 'ABOVE', 'taken', 'examples', 'png', 'waveform_picture',
-           'mel_picture', 'Intake', 'received', 'loudness', 'as_loud', 'Names', 'text', 'Panel', 'Choice', 'slider',
-           'Playground']
+           'mel_picture', 'Intake', 'received', 'as_loud', 'Names', 'text', 'Panel', 'Choice', 'slider', 'Playground']
 
 # %% ../nbs/37_playground.ipynb #playground-imports
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from html import escape
 from time import perf_counter
 import io
@@ -21,17 +20,18 @@ import pandas as pd
 import torch
 import traitlets
 
-from .adain import statistics
-from .places import ENCODED, PLACES
+from .adain import blend
+from .places import ENCODED, PLACES, STRIDES
 from .audio import SAMPLE_RATE, InputError, normalise, resample
 from .data import MINI, to_wav
 from .generator import MambaMuse
 from .places import check_alphas
 from .losses import mel_spectrogram
-from .loudness import LIMIT, Loudness
-from .streaming import Restyle
-from .style import Style, fingerprint, mix
-from .pretrained import fit, pad, read
+from .levels import PEAK, START, Gate, extend, fade_ends, level, prepare
+from .loudness import LIMIT, channel_gains
+from .pipeline import Shelf, affine, read, statistics
+from .pretrained import fit
+from .style import Style, mix, prepared
 
 # %% ../nbs/37_playground.ipynb #playground-taken
 LONGEST = 10  # seconds
@@ -115,18 +115,12 @@ def received(message: dict, buffers) -> tuple[np.ndarray, str]:
     return taken(np.frombuffer(buffers[0], np.float32), message["name"]), words
 
 # %% ../nbs/37_playground.ipynb #playground-as-loud
-def loudness(audio: np.ndarray) -> Loudness:
-    "The meter that has heard all of `audio (time,)` at 16 kHz."
-    meter = Loudness(SAMPLE_RATE, 1)
-    meter.push(audio[None])
-    return meter
-
 def as_loud(audio: np.ndarray, like: np.ndarray) -> np.ndarray:
     "`audio (time,)` with the integrated loudness of `like (time,)`, both at 16 kHz, as far as no sample is above `LIMIT`."
     peak = np.abs(audio).max()
     if not peak:
         return audio
-    wanted = 10**(loudness(audio).gain_to(loudness(like).value())/20)
+    wanted = channel_gains(audio[None], like[None], SAMPLE_RATE)[0]
     return (audio*min(wanted, LIMIT/peak)).astype(np.float32)
 
 # %% ../nbs/37_playground.ipynb #playground-panel
@@ -209,14 +203,14 @@ def slider(description: str, value: float, **kw):
 class Playground(widgets.VBox):
     "Content, style and output of `model`, to see, hear and change. `sounds`: arrays `(time,)` at 16 kHz by name."
     def __init__(self, model: MambaMuse, sounds: dict):
-        self.model, self.sounds, self.weights, names = model, dict(sounds), fingerprint(model), list(sounds)*3
+        self.model, self.network, self.sounds, names = model, model.network(), dict(sounds), list(sounds)*3
         self.content, self.style, self.other = (Choice(title, self.sounds, name) for title, name in zip(("content", "style 1", "style 2"), names))
         self.at_once, mixes = widgets.Checkbox(description="play every answer", indent=False, layout=WIDE), model.axis == "clip"
         self.heard = widgets.ToggleButtons(options=["output", "content"], style=dict(button_width="110px"), tooltips=["hear the output", "hear the content, as loud as the output"])
         self.output, self.alpha, self.mix = Panel("output", self.heard, self.at_once), slider("alpha", 1.), slider("style 1 to 2", 0., disabled=not mixes)
         self.alphas = [slider("", alpha, orientation="vertical", disabled=place == ENCODED[-1] and not model.bypass, layout=widgets.Layout(height="130px", width="86px"))
                        for place, alpha in zip(PLACES, check_alphas(model.alphas))]
-        self.features, self.measured = lru_cache(2)(self.encoded), lru_cache(16)(self.statistics)  # by the sounds' names
+        self.features, self.measured = lru_cache(2)(self.encoded), lru_cache(16)(self.style_of)  # by the sounds' names
         hint = "" if mixes else "These weights pair each time step of the content with one of the style (axis frame): two styles cannot be mixed."
         columns = [widgets.VBox([widgets.HTML(text(place)), knob], layout=widgets.Layout(align_items="center")) for place, knob in zip(PLACES, self.alphas)]
         group = lambda title, members: widgets.VBox([widgets.HTML(text(title)), widgets.Box(members, layout=ROW)], layout=widgets.Layout(margin="4px"))
@@ -232,23 +226,53 @@ class Playground(widgets.VBox):
         self.heard.observe(self.play, "value")
         self.answer()
 
-    def tensor(self, name: str): return torch.from_numpy(self.sounds[name])[None, None].to(self.model.final_upsample[1].bias.device)
+    def tensor(self, samples: np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(samples, np.float32)).to(self.model.final_upsample[1].bias.device)
 
-    def encoded(self, content: str) -> list: return self.model.encode(pad(self.tensor(content)))
+    def encoded(self, content: str) -> list:
+        "The features at `ENCODED` of a content, prepared and extended."
+        sound = self.sounds[content][None]
+        return self.model.encode(self.tensor(extend(prepare(sound, level(sound))))[None])
 
-    def statistics(self, style: str, time: int) -> Style:
-        "Of a style; on the frame axis at a length of `time`."
-        y = fit(self.tensor(style), time) if self.model.axis == "frame" else pad(self.tensor(style))
-        return Style(tuple(statistics(f, self.model.axis) for f in self.model.features(y, len(PLACES) - len(ENCODED))), self.weights, style)
+    def style_of(self, style: str, length: int):
+        "The `Style` of a sound; on the frame axis its features at `PLACES`, repeated to `length` samples from where the recording begins."
+        if self.model.axis == "clip":
+            return Style.of(self.network, self.sounds[style])
+        sound = prepared(self.sounds[style])
+        repeated = fit(self.tensor(np.roll(sound, START % len(sound)))[None, None], length)
+        return self.model.features(repeated, len(PLACES) - len(ENCODED))
+
+    def change(self, time: int, length: int):
+        "What happens to the features of a content of `time` samples, `length` with its ends, at a place."
+        def share(place):
+            return self.alpha.value*self.alphas[place].value
+
+        if self.model.axis == "frame":
+            borrowed = self.measured(self.style.name.value, length)
+            return lambda place, x: blend(x, borrowed[place], share(place), "frame")
+        panels = ((self.style, 1 - self.mix.value), (self.other, self.mix.value))
+        style = mix([(self.measured(panel.name.value, 0), part) for panel, part in panels if part]).on(self.network)
+
+        def restyled(place, x):
+            if not share(place):
+                return x
+            shelf = Shelf(x.shape[2], x.shape[1])
+            shelf[:] = x[0].T.cpu().numpy()
+            scale, shift = affine(statistics([shelf], STRIDES[place], time), style[place], share(place))
+            return x*self.tensor(scale)[:, None] + self.tensor(shift)[:, None]
+
+        return restyled
 
     @torch.inference_mode()
     def transfer(self) -> np.ndarray:
-        "The output `(time,)` at 16 kHz of what is set."
-        content, time = self.features(self.content.name.value), pad(self.tensor(self.content.name.value)).shape[-1]
-        shares = [(panel.name.value, share) for panel, share in ((self.style, 1 - self.mix.value), (self.other, self.mix.value)) if share]
-        style = mix([(self.measured(name, time if self.model.axis == "frame" else 0), share) for name, share in shares]).statistics
-        change = lambda place, x: Restyle(partial(statistics, axis=self.model.axis), style[place], self.alpha.value*self.alphas[place].value)(x)
-        return self.model.decode(content, change)[0, 0, :len(self.sounds[self.content.name.value])].cpu().numpy()
+        "The output `(time,)` at 16 kHz of what is set, at the model's level; with alpha 0 the content itself."
+        sound = self.sounds[self.content.name.value][None]
+        if not self.alpha.value:
+            return sound[0]
+        features, loudest, time = self.features(self.content.name.value), level(sound), sound.shape[1]
+        y = self.model.decode(features, self.change(time, features[0].shape[-1]*STRIDES[0]))
+        y = y[0, :, START:START + time].cpu().numpy()*Gate(1)(prepare(sound, loudest))
+        return fade_ends(y, 0, time)[0]*np.float32(loudest/PEAK)
 
     def answer(self, _=None):
         "Compute and show the output, and how long both took."

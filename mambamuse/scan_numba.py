@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LANES', 'DUST', 'CHUNK', 'lanes', 'lanes_ir', 'bits_ir', 'AVX512', 'contract', 'at_least', 'at_most', 'arithmetic',
-           'LOG2E', 'LN2', 'MAGIC', 'DT', 'DX', 'Y', 'GY', 'GDX', 'GDT', 'DECAY', 'H', 'one_at_a_time', 'Maybe',
-           'LanesType', 'LanesModel', 'splat_ir', 'pointer_ir', 'load', 'store', 'spread', 'splat', 'prefetch', 'total',
-           'choose', 'scaled', 'without_dust', 'lanewise', 'teach', 'exp2', 'log1p', 'decay_of', 'softplus', 'sigmoid',
-           'threaded', 'step_size', 'prepare', 'advance', 'finish', 'forward_kernel', 'replay', 'walk_back',
+           'LOG2E', 'LN2', 'MAGIC', 'DT', 'DX', 'Y', 'GY', 'GDX', 'GDT', 'DECAY', 'H', 'one_at_a_time', 'one_compiles',
+           'Maybe', 'LanesType', 'LanesModel', 'splat_ir', 'pointer_ir', 'load', 'store', 'spread', 'splat', 'prefetch',
+           'total', 'choose', 'scaled', 'without_dust', 'lanewise', 'teach', 'exp2', 'log1p', 'decay_of', 'softplus',
+           'sigmoid', 'threaded', 'step_size', 'prepare', 'advance', 'finish', 'forward_kernel', 'replay', 'walk_back',
            'enter_chunk', 'leave_chunk', 'backward_kernel', 'any_strides', 'compile_once', 'parallel_run', 'in_rows',
            'pad', 'time_first', 'channels_first', 'to_blocks', 'from_blocks', 'kernel_inputs', 'group_count',
            'starts_shape', 'scan_op', 'fake_channels_last', 'scan_backward_op', 'remember', 'backward',
@@ -378,7 +378,7 @@ def backward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, starts, 
                     gC[group, b, start+i, j] = total(load(sums, (1, j, i, 0)))
 
 # %% ../nbs/11_scan_numba.ipynb #scan-numba-tensors
-one_at_a_time = threading.Lock()
+one_at_a_time, one_compiles = threading.Lock(), threading.Lock()
 
 def any_strides(x):
     "The type of a kernel's argument; an array may have any strides."
@@ -403,7 +403,9 @@ def compile_once(kernel, args):
 def parallel_run(kernel, *args):
     "Call `kernel` on as many threads as PyTorch uses. Numba's own pool of threads, unlike OpenMP's and TBB's, bears one caller."
     args = [x.detach().numpy() if isinstance(x, torch.Tensor) else x for x in args]
-    if not kernel.signatures: compile_once(kernel, args)
+    with one_compiles:
+        if not kernel.signatures:
+            compile_once(kernel, args)
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
     with one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext(): kernel(*args)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Each', 'joined', 'Window', 'product', 'window', 'Crop', 'KeptScan', 'Recurrent', 'Chain', 'Sum', 'same', 'streamed',
            'cuts', 'distance', 'network', 'RestyleFrames', 'signature', 'restyled', 'Follow', 'Restyle', 'places',
-           'on_device', 'Stream', 'TorchStage', 'has_skip', 'TorchNetwork']
+           'on_device', 'check_one_set', 'Stream', 'TorchStage', 'has_skip', 'TorchNetwork']
 
 # %% ../nbs/32_streaming.ipynb #streaming-imports
 from functools import partial, reduce, singledispatch
@@ -25,6 +25,7 @@ from .levels import START
 from .scan import backend_for, recurrence, selective_scan
 from .scan_numba import channels_first, forward_kernel, group_count, in_rows, kernel_inputs, parallel_run, starts_shape, time_first, to_blocks
 from .pretrained import pad
+from .stages import measure
 from .step import Running
 
 # %% ../nbs/32_streaming.ipynb #streaming-each
@@ -263,6 +264,11 @@ def on_device(statistics, device) -> list:
     tensors = lambda pair: tuple(torch.as_tensor(np.asarray(s), device=device).reshape(1, -1, 1) for s in pair)
     return [tensors(pair) if pair is not None else None for pair in statistics]
 
+def check_one_set(model):
+    "Raises `InputError` if `model` has several sets of statistics, which only its own `forward` mixes so far."
+    if model.sets > 1:
+        raise InputError(f"the model has {model.sets} sets of statistics, one for each stage of an envelope; so far it transfers whole tensors only, by calling it")
+
 class Stream:
     """The generator `model`, fed with blocks of any size; all that comes out in a row is what `model` makes of the whole, and as long.
 
@@ -271,7 +277,7 @@ class Stream:
     Raises `ValueError` on alphas, a style or content statistics that do not fit.
     """
     def __init__(self, model, style=None, alphas=None, content=None):
-        if model.sets > 1: raise ValueError(f"the model has {model.sets} sets of statistics, one for each stage of an envelope, and a stream mixes none yet")
+        check_one_set(model)
         alphas = check_alphas(model.alphas if alphas is None else alphas)
         audio = isinstance(style, (np.ndarray, torch.Tensor))
         if audio and (style.ndim != 1 or not len(style)): raise InputError(f"style: shape {tuple(style.shape)}, expected (time,), at least one sample")
@@ -369,14 +375,19 @@ def has_skip(model, level: int) -> bool:
     return model.bypass or level < len(model.ups)
 
 class TorchNetwork:
-    "`model` as `mambamuse.pipeline` wants a network: in stages."
+    "`model` as `mambamuse.pipeline` wants a network: in stages. Raises `InputError` if it has several sets of statistics."
     def __init__(self, model):
+        check_one_set(model)
         sizes = [len(norm.ln.weight) for norm in reversed(model.encoder.lns)] + [up.weight.shape[1] for up in model.ups]
         self.model, self.axis, self.bypass = model, model.axis, model.bypass
         self.alphas, self.places, self.weights = check_alphas(model.alphas), dict(zip(PLACES, sizes)), model.fingerprint()
 
     def stage(self, number: int, length: int) -> TorchStage:
         return TorchStage(self.model, number, length)
+
+    def measure(self, sound: np.ndarray) -> np.ndarray:
+        "The style `(2, channels)` of `sound (time,)`, mono at 16 kHz and the model's level."
+        return measure(self, sound)
 
     def paired(self, whole: np.ndarray, style: np.ndarray, alpha: float) -> np.ndarray:
         "On the frame axis: the extended sound `whole (channels, time)`, each step of it with one of the audio `style (time',)`, which begins where the recording does."

@@ -66,7 +66,7 @@ def test_silent_and_very_short_content_is_no_error(mambamuse, studio, content):
     ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "1.1"], "alpha is 1.1"),
     ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "-0.1"], "alpha is -0.1"),
     ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "nan"], "alpha is nan"),
-    ("stereo.flac", "style.mp3", "bad.aiff", [], "cannot write .aiff"),
+    ("stereo.flac", "style.mp3", "bad.txt", [], "cannot write .txt"),
     ("stereo.flac", "style.mp3", "bad", [], "a file without suffix"),
     ("stereo.flac", "style.mp3", "nowhere/bad.wav", [], "no such folder"),
     ("stereo.flac", "style.mp3", "folder.wav", [], "is a folder"),

@@ -7,16 +7,21 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from test_streaming import EVERYWHERE, NARROW, in_blocks, noise, rounding, shaken, whole
+from test_streaming import EVERYWHERE, NARROW, allowed, in_blocks, noise, plain_style, rounding, shaken, whole
 
+import mambamuse.pipeline as pipeline
 from mambamuse.places import PLACES
-from mambamuse.audio import InputError, load, save
-from mambamuse.export import Graph, OnnxStream, Signal, Step, channels, drawn, export_step, flat, step_model
+from mambamuse.audio import InputError, load, normalise, save
+from mambamuse.evaluate import shipped_pairs
+from mambamuse.export import Graph, OnnxStream, Signal, Step, channels, drawn, export_folder, export_step, flat, stage_models, step_model, style_model
+from mambamuse.files import transfer_file
 from mambamuse.generator import MambaMuse
-from mambamuse.live import live_file, stream_file
+from mambamuse.levels import fade_ends
+from mambamuse.live import Live, live_file
+from mambamuse.step import CARRIED, Carried
 from mambamuse.streaming import Running, Stream, restyled, signature
-from mambamuse.style import Style, fingerprint
-from mambamuse.pretrained import pad, transfer_file
+from mambamuse.style import Style, style_of
+from mambamuse.pretrained import load_model, pad
 
 HALF = (16, 32, 64, 128)
 
@@ -121,7 +126,7 @@ def test_the_file_speaks_for_itself(tmp_path):
     file = export_step(model, tmp_path / "m.onnx", 128)
     onnx.checker.check_model(file, full_check=True)
     about = {p.key: p.value for p in onnx.load(file).metadata_props}
-    assert (about["block"], about["delay"], about["sample_rate"], about["weights"], about["axis"]) == ("128", "274", "16000", fingerprint(model), "clip")
+    assert (about["block"], about["delay"], about["sample_rate"], about["weights"], about["axis"]) == ("128", "274", "16000", model.fingerprint(), "clip")
     assert json.loads(about["places"]) == dict(zip(PLACES, (32, 32, 16, 8, 4, 16, 8, 4, 2))) and json.loads(about["alphas"]) == list(EVERYWHERE)
     assert {n.domain for n in onnx.load(file).graph.node} == {""}  # the standard's operators only
 
@@ -153,35 +158,96 @@ def test_a_host_needs_numpy_and_onnxruntime_only(tmp_path):
     assert abs(np.load(tmp_path / "y.npy") - in_blocks(Stream(model, style, (.7,)*9), x, 3_003, rng)).max() <= 1e-5
 
 
-@pytest.mark.parametrize("bypass, alphas", [(True, (1., 1., 1., 1., .2)), (False, EVERYWHERE)])
-def test_offline_streamed_and_exported_are_the_same_file(tmp_path, bypass, alphas):
-    "To one step of 16 bits, which is each file's own rounding."
-    rng, model = np.random.default_rng(0), clip(folder=tmp_path / "w", bypass=bypass, alphas=tuple(map(float, alphas)))
-    save(tmp_path / "x.wav", noise(rng, 20_003)*.7, 16_000), save(tmp_path / "y.wav", noise(rng, 9_000), 16_000)
-    offline, streamed = (load(f(tmp_path / "x.wav", tmp_path / "y.wav", tmp_path / f"{f.__name__}.wav", 1., tmp_path / "w"))[0] for f in (transfer_file, stream_file))
-    x, style = load(tmp_path / "x.wav")[0][0], Style.of(model, tmp_path / "y.wav").on(model)
-    gain = np.float32(.9/abs(x).max())
-    with torch.inference_mode(): known = restyled(model, pad(torch.from_numpy(x*gain)[None, None]), style, alphas)[1]
-    save(tmp_path / "exported.wav", in_blocks(OnnxStream(made(model, 256, alphas), style, None, known), x*gain, 5_000, rng)/gain, 16_000)
-    exported = load(tmp_path / "exported.wav")[0]
-    assert offline.shape == streamed.shape == exported.shape == (1, 20_003)
-    for other in (streamed, exported): assert abs(other - offline).max() <= 2**-15 + 1e-6
+@pytest.fixture(scope="module", params=[True, False], ids=["bypass", "without"])
+def folder(request, tmp_path_factory):
+    "A model with AdaIN everywhere, its weights and its exported files."
+    d = tmp_path_factory.mktemp("exported")
+    model = clip(folder=d / "w", bypass=request.param, alphas=tuple(map(float, EVERYWHERE)))
+    export_folder(model, d / "onnx", 64)
+    return model, d
 
 
-def test_live_writes_what_a_stream_makes(tmp_path):
-    "In line with the content and as long: the delay is cut off."
-    rng, model = np.random.default_rng(0), clip(folder=tmp_path / "w", alphas=(1., 1., 1., 1., .2))
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("piece, time", [(512, 1_501), (1_536, 5_003), (2**14, 5_003)])
+def test_the_exported_stages_are_the_model(folder, monkeypatch, piece, time, channels):
+    "In pieces of any number of blocks."
+    monkeypatch.setattr(pipeline, "PIECE", piece)
+    (model, d), rng = folder, np.random.default_rng(piece)
+    x, style = noise(rng, channels, time), plain_style(model, noise(rng, 2_001))
+    got, want = (pipeline.restyled(network, x, style, .9) for network in (Carried(d / "onnx"), model.network()))
+    assert abs(want).max() > .1 and abs(got - want).max() <= allowed(model, x, style, .9) < 1e-3
+
+
+@pytest.mark.parametrize("time", [1, 2, 100, 1_023, 1_024, 5_000, 50_001])
+def test_the_exported_measure_is_the_model(folder, time):
+    "By stages, and from PyTorch's own features."
+    (model, d), sound = folder, noise(np.random.default_rng(time), time)
+    got, want = Carried(d / "onnx").measure(sound), plain_style(model, sound)
+    for other in (want, pipeline.measure(model.network(), sound)): assert np.allclose(got, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_file_through_the_exported_folder_is_the_same_file(folder, tmp_path):
+    "To one step of 16 bits, which is each file's own rounding; with a style file of either."
+    (model, d), rng = folder, np.random.default_rng(0)
+    save(tmp_path / "x.wav", noise(rng, 2, 20_003)*.7, 22_050), save(tmp_path / "y.wav", noise(rng, 9_000), 16_000)
+    Style.of(model, tmp_path / "y.wav").save(tmp_path / "y.style")
+    made = [load(transfer_file(tmp_path / "x.wav", tmp_path / style, tmp_path / f"{weights}-{style}.wav", weights=d / weights))[0]
+            for weights in ("w", "onnx") for style in ("y.wav", "y.style")]
+    assert made[0].shape == (2, 20_003) and all(abs(other - made[0]).max() <= 2**-15 + 1e-5 for other in made[1:])
+
+
+def test_the_files_in_the_package_are_those_of_its_weights(tmp_path):
+    "Byte for byte; where another version of onnx writes other bytes, the same inputs, outputs and about."
+    made = export_folder(load_model(), tmp_path / "onnx")
+    assert sorted(file.name for file in made.iterdir()) == sorted(file.name for file in CARRIED.iterdir())
+    assert (made / "about.json").read_text() == (CARRIED / "about.json").read_text()
+    networks, rng = (Carried(made), Carried()), np.random.default_rng(0)
+    if all(file.read_bytes() == (CARRIED / file.name).read_bytes() for file in made.iterdir()): return
+    x = noise(rng, 1, 8_000)
+    style, other = (network.measure(x[0, :3_000]) for network in networks)
+    assert abs(style - other).max() <= 1e-6
+    assert abs(np.subtract(*(pipeline.restyled(network, x, style, 1.) for network in networks))).max() <= 1e-6
+    assert abs(np.subtract(*(np.concatenate([Step(network.step(), style)(block) for block in x.reshape(-1, 400)[:, :256]]) for network in networks))).max() <= 1e-6
+
+
+@pytest.mark.parametrize("kind", ["phrases", "notes"])
+def test_the_package_without_pytorch_is_the_package_with_it(kind):
+    "A pair of each test set, a second of it: the style, and the output."
+    pair, model = shipped_pairs(kind).iloc[0], load_model()
+    content, style = (normalise(load(pair[role])[0])[0][:, :16_000] for role in ("content", "style"))
+    networks = Carried(), model.network()
+    styles = [network.measure(style[0]) for network in networks]
+    assert np.allclose(*styles, rtol=1e-5, atol=1e-5)
+    assert abs(np.subtract(*(pipeline.restyled(network, content, styles[0], 1.) for network in networks))).max() <= 1e-5
+
+
+@pytest.mark.parametrize("keep_level", [True, False])
+def test_live_writes_what_the_blocks_are(folder, tmp_path, keep_level):
+    "In line with the content and as long: the delay is cut off, the ends are faded. At a constant level it is the stream's own sound."
+    (model, d), rng = folder, np.random.default_rng(0)
     save(tmp_path / "x.wav", noise(rng, 5_001)*.7, 16_000), save(tmp_path / "y.wav", noise(rng, 9_000), 16_000)
-    said = live_file(tmp_path / "x.wav", tmp_path / "y.wav", tmp_path / "out.wav", 512, .6, tmp_path / "w")
-    want = in_blocks(Stream(model, Style.of(model, tmp_path / "y.wav").on(model), [.6*a for a in model.alphas]), load(tmp_path / "x.wav")[0][0], 5_001, rng)
-    got = load(tmp_path / "out.wav")[0][0]
-    assert said["blocks"] == 11 and got.shape == want.shape and abs(got - want).max() <= 2**-15 + 1e-6
+    said = live_file(tmp_path / "x.wav", tmp_path / "y.wav", tmp_path / "out.wav", 512, .6, keep_level, d / "w")
+    x, style = load(tmp_path / "x.wav")[0][0], style_of(tmp_path / "y.wav", model.network())
+    live = Live(Step(made(model, 512), style, [.6*a for a in EVERYWHERE]), .6, keep_level)
+    late = np.concatenate([live(block) for block in np.pad(np.concatenate([x, x[-2:-1_026:-1]*(.5 + .5*np.cos(np.pi*np.arange(1, 1_025)/1_024))])[:5_001 + 274], (0, 11*512 - 5_275)).astype(np.float32).reshape(-1, 512)])
+    got, want = load(tmp_path / "out.wav")[0][0], fade_ends(late[None, 274:274 + 5_001], 0, 5_001)[0]
+    assert said["blocks"] == 11 and got.shape == want.shape and abs(want).max() > .05 and abs(got - want).max() <= 2**-15 + 1e-6
 
 
 def foreign():
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
     graph = onnx.helper.make_graph([onnx.helper.make_node("Abs", ["x"], ["y"])], "abs", [x], [y])
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize("export", [step_model, stage_models, style_model])
+def test_a_model_with_several_sets_of_statistics_is_refused(export):
+    with pytest.raises(InputError, match="has 2 sets of statistics.*whole tensors only"): export(MambaMuse(widths=NARROW, axis="clip", sets=2))
+
+
+@pytest.mark.parametrize("export", [stage_models, style_model])
+def test_the_frame_axis_has_no_stages_to_export(export):
+    with pytest.raises(InputError, match="axis frame"): export(clip(axis="frame"))
 
 
 def test_a_module_without_drawing_is_refused():
