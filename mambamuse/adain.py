@@ -57,11 +57,15 @@ def stage_statistics(x, weights, eps=EPS):
     A stage that hardly occurs has about those of the whole: that counts in each stage as a hundredth of its length.
     """
     part = .01
-    share = weights.mean(-1)[:, None]                                                # (batch, 1, sets)
-    first, second = (torch.einsum("bct,bst->bcs", power, weights)/x.shape[-1] for power in (x, x**2))
-    whole, square = x.mean(-1, keepdim=True), (x**2).mean(-1, keepdim=True)
-    mean = (first + part*whole)/(share + part)
-    return mean, torch.sqrt(((second + part*square)/(share + part) - mean**2).clamp(min=0) + eps)
+    with torch.autocast(x.device.type, enabled=False):        # squares need float32
+        x, weights = x.float(), weights.float()
+        whole = x.mean(-1, keepdim=True)
+        x = x - whole
+        share = weights.mean(-1)[:, None] + part                                         # (batch, 1, sets)
+        first, second = (torch.einsum("bct,bst->bcs", power, weights)/x.shape[-1] for power in (x, x**2))
+        off = first/share
+        variance = (second + part*(x**2).mean(-1, keepdim=True))/share - off**2
+        return whole + off, torch.sqrt(variance.clamp(min=0) + eps)
 
 def mixed(weights, mean, deviation):
     "Statistics of stages, each `(batch, channels, sets)`, at each moment of `weights (batch, sets, time)`: `(batch, channels, time)` each."

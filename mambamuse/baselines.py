@@ -13,10 +13,13 @@ import librosa
 import numpy as np
 from scipy.ndimage import maximum_filter1d
 
-from .audio import SAMPLE_RATE
+from .audio import FAINTEST, SAMPLE_RATE
 
 # %% ../nbs/46_baselines.ipynb #baselines-copies
-def rms(x) -> float: return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
+def rms(x) -> float:
+    "The RMS level of `x`; 0 if it is fainter than float32 can scale."
+    level = float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
+    return level if level >= FAINTEST else 0.
 
 def at_level_of(content, output):
     "`output (time,)`, scaled to the RMS level of `content`; silence stays silence."

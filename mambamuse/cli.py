@@ -514,7 +514,9 @@ def evaluate(
     first: Annotated[Optional[int], typer.Option(
         help="Judge only the first pairs.", min=1, show_default="all")] = None,
     workers: Annotated[Optional[int], typer.Option(
-        help="Processes, of one thread each.", min=1, show_default="one for each core")] = None,
+        help="Processes that judge, of one thread each.", min=1, show_default="one for each core")] = None,
+    device: Annotated[Optional[str], typer.Option(
+        help="Where the weights run: cpu or cuda.", show_default="cuda if there is one")] = None,
 ):
     """Judge a timbre transfer on pairs of recordings, beside two trivial and two classical methods.
 
@@ -550,7 +552,7 @@ def evaluate(
         systems = [System("output", given="output")]
     elif not systems:
         systems = [System("mambamuse", weights=str(SHIPPED), alpha=alpha)]
-    made = run(table, out, systems, name, workers)
+    made = run(table, out, systems, name, workers, device=device)
     typer.echo(wide(made, MAIN).to_string())
     typer.echo(f"{out}: scores.csv, baselines.csv, table.csv, table.md, index.html")
 
@@ -572,8 +574,11 @@ def study(
     """
     needs("torch", "judge", "notebooks")
     from mambamuse.evaluate import named_weights
+    from mambamuse.records import file_names
     from mambamuse.reproduce import study as run
-    folder = run(dict(map(named_weights, weights or ())), out, pairs)
+    chosen = [named_weights(text) for text in weights or ()]
+    file_names((name for name, _ in chosen), "checkpoint")
+    folder = run(dict(chosen), out, pairs)
     typer.echo(f"{folder}: adain-study.csv and its heat maps")
 
 # %% ../nbs/53_cli.ipynb #cli-recipe

@@ -16,7 +16,6 @@ import ijson
 import numpy as np
 import pyarrow as pa
 import soundfile as sf
-import torch
 
 from .audio import CLIP, SAMPLE_RATE, InputError, normalise, written_beside
 from .configs import DataConfig
@@ -120,12 +119,14 @@ def read_split(folder, split: str) -> Dataset:
     return concatenate_datasets([Dataset.from_file(str(path)) for path in paths])
 
 # %% ../nbs/02_data.ipynb #data-clips
-class Clips(torch.utils.data.Dataset):
-    "One split of a prepared dataset; item `i` is `(1, time)` float32 with peak 0.9. Raises `InputError` if `folder` is not one."
+class Clips:
+    "One split of a prepared dataset; item `i` is a tensor `(1, time)` float32 with peak 0.9. Raises `InputError` if `folder` is not one."
     def __init__(self, folder, split: str):
         self.rows = read_split(folder, split)
         self.audio = self.rows.select_columns("audio")
 
     def __len__(self): return len(self.rows)
 
-    def __getitem__(self, i): return torch.from_numpy(normalise(from_wav(self.audio[i]["audio"]))[0])[None]
+    def __getitem__(self, i):
+        import torch   # here, because preparing data needs none, and it takes 400 MB
+        return torch.from_numpy(normalise(from_wav(self.audio[i]["audio"]))[0])[None]

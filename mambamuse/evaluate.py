@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TEST_SETS', 'KINDS', 'LONGEST', 'NAMED', 'BASELINES', 'ANSWER', 'LOADED', 'JUDGES', 'COLUMNS', 'GROUP', 'FEWEST',
            'DIMENSIONS', 'WINDOWS', 'MAIN', 'read_pairs', 'shipped_pairs', 'pair_folders', 'System', 'named_weights',
-           'loaded', 'mono', 'judge', 'code_key', 'job_key', 'read_results', 'in_groups', 'results', 'interval',
-           'joint_score', 'score_columns', 'references', 'distances', 'summary', 'limits', 'wide', 'caption', 'page',
-           'check_sounds', 'evaluate', 'markdown', 'plane']
+           'loaded', 'mono', 'judge', 'code_key', 'job_key', 'read_results', 'check_device', 'in_groups', 'results',
+           'interval', 'joint_score', 'score_columns', 'references', 'distances', 'summary', 'limits', 'wide',
+           'caption', 'page', 'check_sounds', 'evaluate', 'markdown', 'plane']
 
 # %% ../nbs/47_evaluate.ipynb #evaluate-imports
 from dataclasses import asdict, dataclass
@@ -182,6 +182,14 @@ def read_results(path) -> dict[str, dict]:
         except (json.JSONDecodeError, KeyError, TypeError): continue
     return done
 
+def check_device(device: str) -> str:
+    "`device` itself, if PyTorch can use it here. Raises `InputError` otherwise."
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device}: PyTorch cannot use it here ({str(error).splitlines()[0][:80]})") from None
+    return device
+
 GROUP = 64  # outputs that are made on a card before they are judged
 
 def in_groups(jobs: list, device: str):
@@ -205,7 +213,7 @@ def results(pairs: pd.DataFrame, systems: list[System], out, workers: int | None
     out, code, rows = Path(out), code_key(), pairs.to_dict("records")
     systems = list(dict.fromkeys(systems))   # a baseline that is asked for, too, is one system
     folders, names = file_names((s.name for s in systems), "system"), file_names((row["pair"] for row in rows), "pair")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     out.mkdir(parents=True, exist_ok=True)
     before = (out/"results.jsonl").read_bytes() if (out/"results.jsonl").is_file() else b""
     cut_off = before and not before.endswith(b"\n")
@@ -352,6 +360,7 @@ def evaluate(pairs: pd.DataFrame, out, systems: list[System], name: str = "pairs
     file_names(pairs.pair, "pair")
     for system in systems:
         system.check()
+    device = device and check_device(device)
     check_sounds(pairs, systems)
     rows = results(pairs, [*beside, *systems], out, workers, device)
     table = summary(rows, pairs, seed)

@@ -263,19 +263,26 @@ class Instruments(Rendered):
         if not programs or rng.random() < self.config.generated: return draw_instrument(rng)
         return programs[rng.integers(len(programs))]
 
+    def players(self, rng, programs: list[dict]) -> tuple[list, int, int]:
+        "Two players, and the lowest and highest pitch that both have: an octave at least. Raises `InputError` if a hundred drawn pairs have none."
+        for _ in range(100):
+            pair = [self.player(rng, programs) for _ in range(2)]
+            ranges = [(p["low"], p["high"]) for p in pair if isinstance(p, dict)]
+            low = max((r[0] for r in ranges), default=int(rng.integers(36, 66)))
+            high = min((r[1] for r in ranges), default=96)
+            if high - low >= 12: return pair, low, high
+        raise InputError("no register in common")
+
     def sound(self, player, notes: list[Note], frames: int, seed, vibrato: float, rate: float) -> np.ndarray:
         "`(frames,)` of `notes` by a player."
         if isinstance(player, Instrument): return play(player, notes, frames, seed, vibrato, rate)
         return self.fonts[player["soundfont"]].play(player["program"], events(notes, frames), frames)
 
     def row(self, name, number, split, programs):
-        "Triplet `number` of a split, all drawn from a generator seeded by it. Raises `InputError` if a clip is silent, or the two have no octave in common."
+        "Triplet `number` of a split, all drawn from a generator seeded by it. Raises `InputError` if a clip is silent."
         seed = (self.config.seed, SPLITS.index(split), number)
         rng = np.random.default_rng((*seed, 2))
-        players = [self.player(rng, programs) for _ in range(2)]
-        ranges = [(p["low"], p["high"]) for p in players if isinstance(p, dict)]
-        low, high = max((r[0] for r in ranges), default=int(rng.integers(36, 66))), min((r[1] for r in ranges), default=96)
-        if high - low < 12: raise InputError("no register in common")
+        players, low, high = self.players(rng, programs)
         low = int(rng.integers(low, high - 11))
         high = min(high, low + 24)
         drawn = all(isinstance(p, Instrument) for p in players)

@@ -15,8 +15,8 @@ import numpy as np
 
 from .audio import SAMPLE_RATE, InputError, check_place, default_name, load, opened, output_format, resample, save
 from .errors import needs
-from .levels import CEILING, FRAME, LASTING, PEAK, START, Gate, fade_ends, tail
-from .loudness import Weighting
+from .levels import CEILING, FRAME, LASTING, PEAK, START, Gate, fade_ends, no_constant, tail
+from .loudness import weighting
 from .pipeline import check_alpha
 from .step import STEP_BLOCK, Carried, Step
 from .style import Style, network_of, style_of
@@ -46,7 +46,7 @@ WITHIN = 10**(12/20)
 class RunningGain:
     "The gain that makes an output as loud as its content, block by block."
     def __init__(self):
-        self.filters = Weighting(SAMPLE_RATE, 1), Weighting(SAMPLE_RATE, 1)
+        self.filters = weighting(SAMPLE_RATE, 1), weighting(SAMPLE_RATE, 1)
         self.powers, self.heard, self.gain = np.zeros(2), 0., 1.
 
     def __call__(self, content: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -82,6 +82,7 @@ class Live:
         "Forget all that was heard; returns self. The network hears silence first."
         self.step.start()
         self.leveller, self.gate, self.gain = Leveller(), Gate(1), RunningGain()
+        self.high_pass = no_constant(1)
         self.waiting = np.zeros((3, self.delay), np.float32)   # content, prepared content, level
         if self.alpha:
             for _ in range(START//self.block):
@@ -99,10 +100,10 @@ class Live:
         (content, heard, level), self.waiting = both[:, :self.block], both[:, self.block:]
         if not self.alpha:
             return content
-        y = self.step(prepared)*self.gate(heard[None])[0]
+        y = self.high_pass(self.step(prepared)[None])[0]*self.gate(heard[None])[0]
         if not self.keep_level:
             y = y*self.gain(heard, y)
-        return np.clip(y*(level/PEAK), -1, 1)
+        return np.clip(y*(level/PEAK), -1, 1).astype(np.float32)
 
 def live_step(style, alpha: float, block: int, keep_level: bool, weights) -> Live:
     "A step that is ready to go: its file read or drawn, warm. Raises `InputError`."

@@ -29,7 +29,8 @@ from .places import check_alphas
 from .losses import mel_spectrogram
 from .levels import PEAK, START, Gate, extend, fade_ends, level, prepare
 from .loudness import LIMIT, channel_gains
-from .pipeline import Shelf, affine, read, statistics
+from .pipeline import read
+from .stages import Shelf, affine, statistics
 from .pretrained import fit
 from .style import Style, mix, prepared
 

@@ -21,12 +21,12 @@ import sys
 
 import numpy as np
 import pyarrow as pa
-import torch
 from tqdm import tqdm
 
 from .audio import CLIP, SAMPLE_RATE, InputError, normalise
 from .data import SPLITS, DataConfig, choose, dropped_by, from_wav, read_split, write_shard
 from .instruments import Instruments
+from .records import read_json
 from .sources import Folder, Hub, NSynth, Source, in_order
 from .soundfonts import Notes, Phrases
 
@@ -39,11 +39,12 @@ def open_source(kind: str, paths, config: DataConfig) -> Source:
     return SOURCES[kind]([paths] if isinstance(paths, (str, os.PathLike)) else list(paths), config)
 
 # %% ../nbs/05_prepare.ipynb #prepare-workbench
-TABLES = """
+TABLES = """BEGIN;
     CREATE TABLE IF NOT EXISTS done(key TEXT PRIMARY KEY, value);
     CREATE TABLE IF NOT EXISTS entries(split, name, entry, rule, rank INTEGER, PRIMARY KEY(split, name));
     CREATE TABLE IF NOT EXISTS skipped(split, name, reason, PRIMARY KEY(split, name, reason));
-    CREATE TABLE IF NOT EXISTS rows(split, rank INTEGER, row BLOB, PRIMARY KEY(split, rank));"""
+    CREATE TABLE IF NOT EXISTS rows(split, rank INTEGER, row BLOB, PRIMARY KEY(split, rank));
+    COMMIT;"""
 
 @contextmanager
 def workbench(out: Path, request: str):
@@ -113,12 +114,15 @@ def fill(db, source: Source, split: str, config: DataConfig, workers: int):
     known = {name for name, in db.execute("SELECT name FROM entries WHERE split = ?", (split,))}
     pack = lambda row: pa.RecordBatch.from_pylist([row], schema=schema).serialize().to_pybytes()
     jobs = ((name, job if isinstance(job, str) else lambda job=job: pack(job())) for name, job in source.read(split, wanted, known))
+    read = 0   # counted here: a bar that is switched off does not count
     with tqdm(total=len(ranks), initial=len(there), desc=f"prepare {split}", unit="note", delay=2) as bar:
         for name, row in in_order(jobs, workers):
             if isinstance(row, str): skip(db, split, name, row)
             else: db.execute("INSERT INTO rows VALUES (?, ?, ?)", (split, ranks[name], row))
             if name in ranks: bar.update()
-            if not bar.n % COMMIT: db.commit()
+            read += 1
+            if read % COMMIT == 0:
+                db.commit()
     made = db.execute("SELECT count(*) FROM rows WHERE split = ?", (split,)).fetchone()[0]
     if made < n: raise InputError(f"{split}: {n:,} notes asked for, but of {len(ranks):,} chosen (with spares) only {made:,} can be used{most(db, split)}; ask for fewer with --{split} N")
     db.execute("INSERT INTO done VALUES (?, '')", (f"fill {split}",))
@@ -144,7 +148,7 @@ def write_split(db, source: Source, split: str, n: int, folder: Path) -> dict[st
 def make_report(db, kind: str, source: Source, config: DataConfig, files: dict) -> dict:
     query = lambda sql: db.execute(sql).fetchall()
     by_split = lambda pairs: {split: dict(pairs).get(split, 0) for split in SPLITS}
-    return dict(source=dict(kind=kind, names=[p.name for p in source.paths], licence=source.licence, tags=source.tags), config=asdict(config),
+    return dict(source=dict(kind=kind, names=source.names(), licence=source.licence, tags=source.tags), config=asdict(config),
         read={split: query(f"SELECT value FROM done WHERE key = 'index {split}'")[0][0] for split in SPLITS},
         filtered={split: dict(query(f"SELECT rule, count(*) FROM entries WHERE split = '{split}' AND rule != '' GROUP BY rule ORDER BY rule")) for split in SPLITS},
         kept=by_split(query("SELECT split, count(*) FROM entries WHERE rule = '' GROUP BY split")),
@@ -206,7 +210,7 @@ def levels(rows, n: int = 500) -> np.ndarray:
 def describe(folder) -> str:
     "A few lines on a prepared dataset. Raises `InputError` if `folder` is not one, or a shard is not what the report says."
     parts = {split: read_split(folder, split) for split in SPLITS}
-    report = json.loads((Path(folder)/"report.json").read_text())
+    report = read_json(Path(folder)/"report.json", "report of a prepared dataset", "source", "config", "files", "filtered", "skipped")
     for name, about in report["files"].items():
         if sha256(Path(folder)/"data"/name) != about["sha256"]: raise InputError(f"{folder}: {name} is damaged, its checksum is not the one in report.json; prepare it again")
     who = lambda rows: len(set(rows["instrument_str" if "instrument_str" in rows.column_names else "style_instrument"]))
@@ -221,6 +225,7 @@ def plot_set(folder, split: str = "train"):
     "Instruments, pitches, velocities, durations and loudness of a split, and a contact sheet of mel spectrograms; returns the figure."
     import matplotlib.pyplot as plt
     from torchaudio.transforms import MelSpectrogram
+    import torch
     rows = read_split(folder, split)
     frame = rows.select_columns([c for c in ("instrument_family_str", "instrument_str", "style_instrument", "pitch", "velocity") if c in rows.column_names]).to_pandas()
     lengths = [len(from_wav(rows[i]["audio"]))/SAMPLE_RATE for i in range(0, len(rows), max(1, len(rows)//200))]
@@ -241,8 +246,8 @@ def plot_set(folder, split: str = "train"):
     return figure
 
 # %% ../nbs/05_prepare.ipynb #prepare-triplets
-class Triplets(torch.utils.data.Dataset):
-    """One split as `(3, time)` float32, content, style and target, each with peak 0.9, or lower by the levels that its row has: its own triplets, or `n` (default: as many as there are notes) seeded ones from a grid of notes.
+class Triplets:
+    """One split as tensors `(3, time)` float32, content, style and target, each with peak 0.9, or lower by the levels that its row has: its own triplets, or `n` (default: as many as there are notes) seeded ones from a grid of notes.
 
     Raises `InputError` if `folder` is not a prepared dataset, its notes are crops, or no two instruments share a pitch.
     """
@@ -258,8 +263,10 @@ class Triplets(torch.utils.data.Dataset):
     def __len__(self): return len(self.picked)
 
     def __getitem__(self, i):
+        import torch   # here, because preparing data needs none, and it takes 400 MB
         columns = ("audio", "style", "target") if self.phrases else ("audio",)*3
-        content, style, target = (from_wav(self.rows[row][column]) for row, column in zip(self.picked[i], columns))
+        read = {row: self.rows[row] for row in set(self.picked[i])}   # a row is decoded whole, so once
+        content, style, target = (from_wav(read[row][column]) for row, column in zip(self.picked[i], columns))
         clip = len(content) if self.phrases else min(self.clip, len(content))
         start = int(np.random.default_rng((self.seed, i)).integers(min(SAMPLE_RATE, len(content) - clip + 1)))
         clips = torch.stack([torch.from_numpy(normalise(audio[start:start + clip])[0]) for audio in (content, style, target)])

@@ -44,8 +44,8 @@ def check_weights(folder) -> Path:
         if not (Path(folder)/name).is_file(): raise InputError(f"{folder}: not a weights folder, there is no {name} in it")
     return Path(folder)
 
-def load_model(weights=None) -> MambaMuse:
-    "The model in the folder `weights` (default: the package's), ready for inference. Raises `InputError` if it is not a weights folder."
+def load_model(weights=None, device: str | None = None) -> MambaMuse:
+    "The model in the folder `weights` (default: the package's), ready for inference on `device` (default: a card, if there is one). Raises `InputError` if it is not a weights folder."
     folder = check_weights(weights or SHIPPED)
     try:
         config = json.loads((folder/"config.json").read_text())
@@ -54,4 +54,4 @@ def load_model(weights=None) -> MambaMuse:
         model = MambaMuse.from_pretrained(folder)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: these weights do not load ({' '.join(str(error).split())[:160]})") from None
-    return model.for_inference().to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.for_inference().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

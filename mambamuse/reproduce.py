@@ -27,6 +27,7 @@ from .evaluate import TEST_SETS
 from .prepare import check_enough
 from .profiling import machine
 from .recipes import recipe
+from .records import read_json
 from .study import SITES
 from .pretrained import check_weights
 
@@ -110,7 +111,7 @@ def run_steps(steps: list[Step], folder, about: dict, notebooks=NOTEBOOKS) -> di
     for step in steps: check_parameters(step, paths[step.name])
     folder.mkdir(parents=True, exist_ok=True)
     file = folder/"manifest.json"
-    done = json.loads(file.read_text())["steps"] if file.exists() else {}
+    done = read_json(file, "manifest of a run", "steps")["steps"] if file.exists() else {}
     packages = {name: version(name) for name in ("mambamuse", "torch", "torchaudio", "datasets", "papermill", "numpy")}
     about = dict(**about, commit=commit(), machine=machine(), packages=packages)
     def record():
@@ -171,9 +172,10 @@ def reproduce(arm="as_run", size="smoke", overrides=(), source="nsynth", path=(M
 def checkpoint_size(folder) -> str:
     "A line on a checkpoint: its widths and, in a run's folder, steps and seed."
     folder = Path(folder)
-    line, run = f"widths {json.loads((folder/'config.json').read_text())['widths']}", folder.parent/"run.json"
+    config, run = read_json(folder/"config.json", "configuration of weights", "widths"), folder.parent/"run.json"
+    line = f"widths {config['widths']}"
     if not (run.is_file() and folder.name.startswith("epoch-")): return line
-    about = json.loads(run.read_text())
+    about = read_json(run, "record of a run", "clips", "training")
     return f"{line}, {int(folder.name[6:])*(about['clips']//about['training']['batch']):,} steps of {about['training']['batch']} clips, seed {about['training']['seed']}"
 
 def study_steps(weights: dict[str, str], out: Path, pairs: int, about: dict[str, str]) -> list[Step]:

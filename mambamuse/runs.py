@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from .audio import InputError
+from .records import read_json
 
 # %% ../nbs/23_runs.ipynb #runs-read
 def run_places(path) -> list[Path]:
@@ -32,10 +33,19 @@ def run_folder(path) -> Path:
     return run_places(path)[0]
 
 def read_lines(folder, name: str) -> pd.DataFrame:
-    "The table in `name.jsonl` of a run folder, empty if there is none; a last line written by half is left out."
+    "The table in `name.jsonl` of a run folder, empty if there is none; a last line written by half is left out. Raises `InputError` if another is damaged."
     path = Path(folder)/f"{name}.jsonl"
     whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
-    return pd.DataFrame([json.loads(line) for line in whole.splitlines()])
+    rows = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise InputError(f"{path}: line {number} is damaged")
+        rows.append(found)
+    return pd.DataFrame(rows)
 
 def summary(folder) -> dict:
     "One row about the run in `folder`."
@@ -65,7 +75,7 @@ def found_runs(paths) -> list[Path]:
 # %% ../nbs/23_runs.ipynb #runs-compare
 def settings(folder) -> dict:
     "`section.field` -> value of a run."
-    about = json.loads((Path(folder)/"run.json").read_text())
+    about = read_json(Path(folder)/"run.json", "record of a run", "model", "loss", "training", "data", "device", "processes")
     return {f"{section}.{field}": str(value) for section in ("model", "loss", "training", "data") for field, value in about[section].items()} | {"device": about["device"], "processes": about["processes"]}
 
 def compare(paths) -> pd.DataFrame:

@@ -95,14 +95,23 @@ class Muon(torch.optim.AdamW):
     def step(self, closure=None):
         group, = self.param_groups
         for p in self.matrices:
-            if p.grad is not None and not self.found_inf:
-                state = self.state[p] = self.state[p] or dict(step=torch.zeros((), device=p.device), momentum=torch.zeros_like(p))
-                state["step"] += 1                                                            # AdamW looks for one in every state
-                state["momentum"].lerp_(p.grad, 1 - self.momentum)
-                along = orthogonal(p.grad.lerp(state["momentum"], self.momentum).flatten(1))  # Nesterov's
-                p.mul_(1 - group["lr"]*group["weight_decay"]).sub_(along.view_as(p), alpha=.2*group["lr"]*max(along.shape)**.5)
-            p.grad = None                                                                     # AdamW leaves out what has none
+            if p.grad is not None:
+                self.step_matrix(p, group["lr"], group["weight_decay"])
+            p.grad = None                                          # AdamW leaves out what has none
         super().step(closure)
+
+    def step_matrix(self, p, lr: float, weight_decay: float):
+        "One step of `p`; none if `found_inf`, which is chosen where `p` is: to ask for its value here would wait for the card."
+        fine = torch.ones((), device=p.device, dtype=torch.bool) if self.found_inf is None else self.found_inf.to(p.device) == 0
+        if not self.state[p]:
+            self.state[p] = dict(step=torch.zeros((), device=p.device), momentum=torch.zeros_like(p))
+        state = self.state[p]
+        state["step"] += fine                                      # AdamW looks for one in every state
+        momentum = state["momentum"].lerp(p.grad, 1 - self.momentum)
+        along = orthogonal(p.grad.lerp(momentum, self.momentum).flatten(1))  # Nesterov's
+        moved = (p*(1 - lr*weight_decay)).sub_(along.view_as(p), alpha=.2*lr*max(along.shape)**.5)
+        state["momentum"].copy_(torch.where(fine, momentum, state["momentum"]))
+        p.copy_(torch.where(fine, moved, p))
 
 # %% ../nbs/22_training.ipynb #training-whole-batch
 class WholeBatch:

@@ -149,3 +149,13 @@ def test_musaicing_cannot_play_a_pitch_that_the_style_lacks():
     out = musaicing(note(330, 2.1, 6, 0), note(262, 2.1, 12, 0))
     spectrum = np.abs(np.fft.rfft(out[:32_000]*np.hanning(32_000)))
     assert spectrum[520:530].max() > 20*spectrum[655:665].max()  # 0.5 Hz a bin
+
+
+@pytest.mark.parametrize("faint", ["content", "style"])
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_fainter_than_float32_can_scale_is_silence_not_nan(name, faint):
+    "A level of 1e-40: 0.5 divided by it is infinite in float32."
+    sounds = {kind: (np.sin(np.arange(8_000)/9)/2).astype(np.float32) for kind in ("content", "style")}
+    sounds[faint] = (1e-40*sounds[faint]).astype(np.float32)
+    output = METHODS[name](**sounds)
+    assert np.isfinite(output).all() and abs(output).max() <= .8

@@ -66,7 +66,7 @@ def test_silent_and_very_short_content_is_no_error(mambamuse, studio, content):
     ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "1.1"], "alpha is 1.1"),
     ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "-0.1"], "alpha is -0.1"),
     ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "nan"], "alpha is nan"),
-    ("stereo.flac", "style.mp3", "bad.aiff", [], "cannot write .aiff"),
+    ("stereo.flac", "style.mp3", "bad.txt", [], "cannot write .txt"),
     ("stereo.flac", "style.mp3", "bad", [], "a file without suffix"),
     ("stereo.flac", "style.mp3", "nowhere/bad.wav", [], "no such folder"),
     ("stereo.flac", "style.mp3", "folder.wav", [], "is a folder"),
@@ -110,10 +110,10 @@ def test_nothing_of_the_user_is_replaced(mambamuse, tmp_path):
 def test_what_exists_is_replaced_only_by_force(mambamuse, studio, tmp_path, words):
     there = tmp_path / ("a.style" if words[0] == "style" else "a.wav")
     there.write_bytes(b"mine")
-    code, _, err = mambamuse(*words, there, "--weights", "weights", cwd=studio)
+    code, _, err = mambamuse(*words, there, cwd=studio)
     assert code == 2 and err.count("\n") == 1 and "exists" in err and "--force" in err, err
     assert there.read_bytes() == b"mine"
-    assert mambamuse(*words, there, "--weights", "weights", "--force", cwd=studio)[0] == 0
+    assert mambamuse(*words, there, "--force", cwd=studio)[0] == 0
     assert there.read_bytes() != b"mine"
 
 

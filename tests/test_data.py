@@ -20,9 +20,10 @@ import torch
 from isal import igzip
 from torch.utils.data import DataLoader
 
-from mambamuse.audio import InputError
+from mambamuse.audio import CLIP, InputError
 from mambamuse.data import MINI, SPLITS, Clips, DataConfig, audio_file, read_notes, read_split
-from mambamuse.prepare import Triplets, check_enough, describe, prepare
+from mambamuse.prepare import COMMIT, TABLES, Triplets, check_enough, describe, fill, index, prepare
+from mambamuse.sources import Hub, NSynth, Source
 
 COMMAND = Path(sys.executable).with_name("mambamuse")
 SMALL = DataConfig(train=60, valid=10, test=8)
@@ -100,7 +101,8 @@ def test_kill_minus_nine_at_any_moment_loses_and_repeats_nothing(many, whole, tm
     for _ in range(3):
         child = subprocess.Popen([COMMAND, "prepare", "--path", many, "--out", "data", *WORDS], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         seen = database.stat().st_size if database.exists() else 0
-        while child.poll() is None and (not database.exists() or database.stat().st_size <= seen): time.sleep(.01)  # until it writes
+        group = 1.5*COMMIT*CLIP*2   # bytes of more than the notes that are committed at a time
+        while child.poll() is None and (not database.exists() or database.stat().st_size <= seen + group): time.sleep(.01)
         time.sleep(rng.uniform(0, .4))
         child.kill()
         assert child.wait() == -signal.SIGKILL and not (tmp_path / "data").exists()
@@ -373,3 +375,60 @@ def test_events_after_the_end_change_nothing(fonts):
     font = Soundfont(fonts[0])
     within = font.play(0, [(0, 60, 100)], 4_096)
     assert np.abs(within).max() > .01 and np.array_equal(font.play(0, [(0, 60, 100), (40_960, 60, 0), (81_920, 62, 100)], 4_096), within)
+
+
+def test_a_licence_is_told_never_guessed(tmp_path):
+    "NSynth's layout alone says nothing about whose notes these are; the README's front matter does."
+    data = tmp_path / "notes"
+    shutil.copytree(MINI, data)
+    for text, licence in ((None, "other"), ("Mine.\nlicense: mit\n", "other"), ("---\nlicense: cc-by-4.0\ntags: [x]\n---\n# NSynth\n", "cc-by-4.0"), ("---\ntags: [license]\n---\nlicense: mit\n", "other")):
+        (data / "README.md").unlink(missing_ok=True)
+        if text: (data / "README.md").write_text(text)
+        assert NSynth([data], DataConfig()).licence == licence
+
+
+def test_a_name_on_the_hub_is_known_by_owner_and_revision(tmp_path):
+    "Two names, or two revisions of one, are never the same half-finished preparation; a report keeps the owner. No network is asked."
+    def hub(path):
+        source = Hub.__new__(Hub)
+        Source.__init__(source, [path], DataConfig())
+        return source
+    paths = ("a/x", "b/x", "a/x@v1", "a/x@v2")
+    assert len({json.dumps(hub(path).identity()) for path in paths}) == 4 and [hub(path).names() for path in paths] == [[path] for path in paths]
+    (tmp_path / "x").mkdir(), (tmp_path / "x" / "a.parquet").write_bytes(b"1")
+    assert hub(tmp_path / "x").names() == ["x"] and hub(tmp_path / "x").identity()[0][1] == 1
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}", '{"source": {', ""])
+def test_a_damaged_report_is_one_line(whole_mini, tmp_path, text):
+    shutil.copytree(whole_mini, tmp_path / "data")
+    (tmp_path / "data" / "report.json").write_text(text)
+    with pytest.raises(InputError, match="report.json: (damaged|not a report)") as said: describe(tmp_path / "data")
+    assert "\n" not in str(said.value)
+
+
+@pytest.fixture(scope="module")
+def whole_mini(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mini") / "data"
+    prepare(MINI, folder, DataConfig(train=20, valid=5, test=5))
+    return folder
+
+
+def test_notes_are_committed_in_groups_without_a_bar(tmp_path, monkeypatch):
+    "With TQDM_DISABLE=1 the bar counts nothing. Of 20 notes, in groups of 8, two commits, and one at the end of each pass."
+    commits = []
+    class Counted(sqlite3.Connection):
+        def commit(self):
+            commits.append(self.in_transaction)
+            super().commit()
+    for disabled in ("", "1"):
+        monkeypatch.setattr("mambamuse.prepare.COMMIT", 8)
+        monkeypatch.setenv("TQDM_DISABLE", disabled)
+        connection = sqlite3.connect(":memory:", factory=Counted)
+        connection.executescript(TABLES)
+        source = NSynth([MINI], DataConfig(train=20, valid=5, test=5))
+        index(connection, source, "train", source.config)
+        commits.clear()
+        fill(connection, source, "train", source.config, 2)
+        chosen = connection.execute("SELECT count(*) FROM entries WHERE rank NOT NULL").fetchone()[0]
+        assert len(commits) == chosen//8 + 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_streaming import EVERYWHERE, NARROW, allowed, in_blocks, noise, plain_style, rounding, shaken, whole
 
-import mambamuse.pipeline as pipeline
+from mambamuse import stages
 from mambamuse.places import PLACES
 from mambamuse.audio import InputError, load, normalise, save
 from mambamuse.evaluate import shipped_pairs
@@ -171,10 +171,10 @@ def folder(request, tmp_path_factory):
 @pytest.mark.parametrize("piece, time", [(512, 1_501), (1_536, 5_003), (2**14, 5_003)])
 def test_the_exported_stages_are_the_model(folder, monkeypatch, piece, time, channels):
     "In pieces of any number of blocks."
-    monkeypatch.setattr(pipeline, "PIECE", piece)
+    monkeypatch.setattr(stages, "PIECE", piece)
     (model, d), rng = folder, np.random.default_rng(piece)
     x, style = noise(rng, channels, time), plain_style(model, noise(rng, 2_001))
-    got, want = (pipeline.restyled(network, x, style, .9) for network in (Carried(d / "onnx"), model.network()))
+    got, want = (stages.restyled(network, x, style, .9) for network in (Carried(d / "onnx"), model.network()))
     assert abs(want).max() > .1 and abs(got - want).max() <= allowed(model, x, style, .9) < 1e-3
 
 
@@ -183,7 +183,7 @@ def test_the_exported_measure_is_the_model(folder, time):
     "By stages, and from PyTorch's own features."
     (model, d), sound = folder, noise(np.random.default_rng(time), time)
     got, want = Carried(d / "onnx").measure(sound), plain_style(model, sound)
-    for other in (want, pipeline.measure(model.network(), sound)): assert np.allclose(got, other, rtol=1e-5, atol=1e-5)
+    for other in (want, stages.measure(model.network(), sound)): assert np.allclose(got, other, rtol=1e-5, atol=1e-5)
 
 
 def test_a_file_through_the_exported_folder_is_the_same_file(folder, tmp_path):
@@ -206,7 +206,7 @@ def test_the_files_in_the_package_are_those_of_its_weights(tmp_path):
     x = noise(rng, 1, 8_000)
     style, other = (network.measure(x[0, :3_000]) for network in networks)
     assert abs(style - other).max() <= 1e-6
-    assert abs(np.subtract(*(pipeline.restyled(network, x, style, 1.) for network in networks))).max() <= 1e-6
+    assert abs(np.subtract(*(stages.restyled(network, x, style, 1.) for network in networks))).max() <= 1e-6
     assert abs(np.subtract(*(np.concatenate([Step(network.step(), style)(block) for block in x.reshape(-1, 400)[:, :256]]) for network in networks))).max() <= 1e-6
 
 
@@ -218,7 +218,7 @@ def test_the_package_without_pytorch_is_the_package_with_it(kind):
     networks = Carried(), model.network()
     styles = [network.measure(style[0]) for network in networks]
     assert np.allclose(*styles, rtol=1e-5, atol=1e-5)
-    assert abs(np.subtract(*(pipeline.restyled(network, content, styles[0], 1.) for network in networks))).max() <= 1e-5
+    assert abs(np.subtract(*(stages.restyled(network, content, styles[0], 1.) for network in networks))).max() <= 1e-5
 
 
 @pytest.mark.parametrize("keep_level", [True, False])

@@ -2,6 +2,7 @@
 import ast
 import configparser
 import importlib.metadata
+import json
 import os
 import re
 import shlex
@@ -25,16 +26,44 @@ MODULES = sorted(path.stem for path in (ROOT / "mambamuse").glob("*.py") if path
 
 # What a process has imported
 
-def run_and_list(words, cwd, **environment):
-    "The command in a process of its own: exit code, standard error, and which of `HEAVY` it imported."
-    script = ("import atexit, sys\n"
-              f"sys.argv = {['mambamuse', *map(str, words)]!r}\n"
-              f"atexit.register(lambda: print('\\nimported', *[name for name in {HEAVY!r} if name in sys.modules]))\n"
-              "from mambamuse.cli import main\n"
-              "main()")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=cwd,
-                          env=os.environ | environment)
-    return done.returncode, done.stderr, done.stdout.rpartition("imported")[2].split()
+FORKS = """
+import json, os, sys
+import mambamuse.cli
+
+for number, words in enumerate(json.load(open("cases.json"))):
+    child = os.fork()
+    if not child:
+        for descriptor, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{number}.{name}", os.O_WRONLY | os.O_CREAT), descriptor)
+        sys.argv, code = ["mambamuse", *words], 0
+        os.mkdir(f"{number}.work")
+        os.chdir(f"{number}.work")
+        open("text.wav", "w").write("not audio")
+        open("empty.wav", "w").close()
+        try:
+            mambamuse.cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        imported = [name for name in HEAVY if name in sys.modules]
+        json.dump([code, imported, sorted(os.listdir())], open(f"../{number}.json", "w"))
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def answer(tmp_path_factory):
+    """The command with each of `CASES`, in a child of a process that imported `mambamuse.cli` alone, in a folder with two
+    files that are no sounds: exit code, standard error, which of `HEAVY` it imported, and the files that are there then."""
+    folder = tmp_path_factory.mktemp("answers")
+    (folder / "cases.json").write_text(json.dumps([list(map(str, words)) for words in CASES]))
+    subprocess.run([sys.executable, "-c", f"HEAVY = {HEAVY!r}\n{FORKS}"], cwd=folder, check=True)
+
+    def of(words):
+        number = CASES.index(words)
+        code, imported, files = json.loads((folder / f"{number}.json").read_text())
+        return code, (folder / f"{number}.err").read_text(), imported, files
+    return of
 
 
 def commands():
@@ -46,14 +75,7 @@ def commands():
         yield from (([name, child], inside[child]) for child in inside) if inside else [([name], command)]
 
 
-@pytest.mark.parametrize("words", [[], ["--version"], ["--help"], ["data"]] + [[*words, "--help"] for words, _ in commands()],
-                         ids=" ".join)
-def test_help_imports_nothing_heavy(tmp_path, words):
-    code, err, imported = run_and_list(words, tmp_path)
-    assert code == 0 and not err and not imported
-
-
-@pytest.mark.parametrize("words,says", [
+MISTAKES = [
     (["transfr"], "No such command"),
     (["transfer"], "Missing argument"),
     (["transfer", NOTE, NOTE, "--gain", "3"], "No such option"),
@@ -93,19 +115,32 @@ def test_help_imports_nothing_heavy(tmp_path, words):
     (["evaluate", "--out", "a", "--content", "absent", "--style", "."], "absent: no such folder"),
     (["recipe", "--arm", "as_wished"], "no arm 'as_wished'"),
     (["recipe", "model.axis=time"], "axis is 'time'"),
-], ids=lambda value: value if isinstance(value, str) else None)
-def test_a_mistake_is_one_line_and_imports_nothing_heavy(tmp_path, words, says):
-    (tmp_path / "text.wav").write_text("not audio")
-    (tmp_path / "empty.wav").touch()
-    code, err, imported = run_and_list(words, tmp_path)
+]
+HELPS = [[], ["--version"], ["--help"], ["data"]] + [[*words, "--help"] for words, _ in commands()]
+RECIPE = ["recipe", "--arm", "paired", "training.epochs=3"]
+CASES = [*HELPS, *(words for words, _ in MISTAKES), RECIPE]
+
+
+@pytest.mark.parametrize("words", [*HELPS, RECIPE], ids=" ".join)
+def test_help_and_recipes_import_nothing_heavy(answer, words):
+    code, err, imported, _ = answer(words)
+    assert code == 0 and not err and not imported
+
+
+@pytest.mark.parametrize("words,says", MISTAKES, ids=[" ".join(map(str, words)).replace(str(NOTE), "NOTE") for words, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_imports_nothing_heavy(answer, words, says):
+    code, err, imported, files = answer(words)
     assert code == 2 and err.count("\n") == 1 and err.startswith("mambamuse: ") and says in err, err
     assert not imported
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.wav", "text.wav"]
+    assert files == ["empty.wav", "text.wav"]
 
 
-def test_a_recipe_is_printed_without_pytorch(tmp_path):
-    code, err, imported = run_and_list(["recipe", "--arm", "paired", "training.epochs=3"], tmp_path)
-    assert code == 0 and not err and not imported
+def test_the_answers_can_tell_what_was_imported(tmp_path):
+    "The same children, where an import is asked for: with PyTorch it is seen."
+    (tmp_path / "cases.json").write_text(json.dumps([["--help"]]))
+    script = f"HEAVY = {HEAVY!r}\n{FORKS}".replace("mambamuse.cli.main()", "import torch; mambamuse.cli.main()")
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    assert "torch" in json.loads((tmp_path / "0.json").read_text())[1]
 
 
 def test_import_mambamuse_imports_nothing():
@@ -133,13 +168,20 @@ EXAMPLES = [(words, line.strip()) for words, command in commands()
             for line in command.help.partition("\b\n")[2].splitlines() if line.strip()]
 
 
+@pytest.fixture(scope="module")
+def helps():
+    "The help of each command, as it is printed in 80 columns."
+    from typer.testing import CliRunner
+    return {tuple(words): CliRunner().invoke(app, [*words, "--help"]).stdout for words, _ in commands()}
+
+
 @pytest.mark.parametrize("words,example", EXAMPLES, ids=[example for _, example in EXAMPLES])
-def test_an_example_stands_on_one_line_of_the_help_and_is_understood(mambamuse, words, example):
-    assert example in [line.strip() for line in mambamuse(*words, "--help")[1].splitlines()]
+def test_an_example_stands_on_one_line_of_the_help_and_is_understood(helps, words, example):
+    assert example in [line.strip() for line in helps[tuple(words)].splitlines()]
     given = shlex.split(example.partition(" > ")[0].replace("$(which mambamuse)", "mambamuse"))
     given = given[given.index("mambamuse") + 1:]
     assert given[:len(words)] == words
-    command = dict((tuple(names), command) for names, command in commands())[tuple(words)]
+    command = {tuple(names): command for names, command in commands()}[tuple(words)]
     command.make_context("mambamuse", given[len(words):])  # raises a usage error, if an option is none
 
 

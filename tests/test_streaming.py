@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-import mambamuse.pipeline as pipeline
+from mambamuse import stages
 from mambamuse.adain import statistics
 from mambamuse.audio import InputError, load, normalise, resample, save
 from mambamuse.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
@@ -76,7 +76,7 @@ def plain_style(model, sound):
 
 @torch.inference_mode()
 def plain_transfer(model, x, style, alpha=1.):
-    "What `pipeline.restyled` must give for `x (channels, time)`: whole tensors, the model's own modules, AdaIN written out."
+    "What `stages.restyled` must give for `x (channels, time)`: whole tensors, the model's own modules, AdaIN written out."
     whole, time, dtype = extended(x), x.shape[1], next(model.parameters()).dtype
     content = torch.tensor(whole, dtype=dtype)[:, None]
     alphas = [alpha*a for a in check_alphas(model.alphas)]
@@ -319,12 +319,12 @@ def test_the_model_is_left_as_it_was():
 @pytest.mark.parametrize("axis, bypass, alphas", [("clip", True, EVERYWHERE), ("clip", False, ENCODER), ("frame", True, EVERYWHERE)])
 def test_stages_are_the_whole(monkeypatch, axis, bypass, alphas, piece, channels):
     "The pipeline, in pieces of any multiple of 16, against whole tensors: framing, shared statistics, gate and fades."
-    monkeypatch.setattr(pipeline, "PIECE", piece)
+    monkeypatch.setattr(stages, "PIECE", piece)
     rng, model = np.random.default_rng(piece), shaken(MambaMuse(widths=NARROW, axis=axis, bypass=bypass, alphas=tuple(map(float, alphas)))).for_inference()
     x, sound = noise(rng, channels, 403), noise(rng, 901)
     style = sound if axis == "frame" else plain_style(model, sound)
-    got, want = pipeline.restyled(model.network(), x, style, .9), plain_transfer(model, x, style, .9)
-    assert abs(want - pipeline.restyled(model.network(), x, style, .1)).max() > 1e-2  # AdaIN did something
+    got, want = stages.restyled(model.network(), x, style, .9), plain_transfer(model, x, style, .9)
+    assert abs(want - stages.restyled(model.network(), x, style, .1)).max() > 1e-2  # AdaIN did something
     assert got.shape == x.shape and abs(got - want).max() <= allowed(model, x, style, .9) < 1e-3
 
 
@@ -332,7 +332,7 @@ def test_channels_share_their_statistics():
     "A loud and a soft channel keep their distance; each by itself would not."
     rng, model = np.random.default_rng(0), shaken(MambaMuse(widths=NARROW, axis="clip", alphas=tuple(map(float, EVERYWHERE)))).for_inference()
     x, style = noise(rng, 1, 4_000)*np.float32([[1], [.01]]), plain_style(model, noise(rng, 2_001))
-    both, alone = (pipeline.restyled(model.network(), sound, style, 1.) for sound in (x, x[1:]))
+    both, alone = (stages.restyled(model.network(), sound, style, 1.) for sound in (x, x[1:]))
     assert abs(both[1] - alone[0]).max() > 1e-2
     assert abs(both - plain_transfer(model, x, style)).max() <= allowed(model, x, style)
 
@@ -343,7 +343,7 @@ def test_a_measured_style_is_that_of_whole_tensors(time):
     rng, model = np.random.default_rng(time), shaken(MambaMuse(widths=NARROW, axis="clip")).for_inference()
     sound = noise(rng, time)
     want = plain_style(model, sound)
-    assert np.allclose(pipeline.measure(model.network(), sound), want, rtol=1e-5, atol=1e-5)
+    assert np.allclose(stages.measure(model.network(), sound), want, rtol=1e-5, atol=1e-5)
 
 
 def test_trained_weights_transfer_as_whole_tensors():
@@ -351,7 +351,7 @@ def test_trained_weights_transfer_as_whole_tensors():
     pair, model = shipped_pairs("phrases").iloc[0], load_model()
     content, style = (normalise(load(pair[kind])[0])[0][:, :16_000] for kind in ("content", "style"))
     statistics = plain_style(model, style[0])
-    got = pipeline.restyled(model.network(), content, statistics, 1.)
+    got = stages.restyled(model.network(), content, statistics, 1.)
     assert abs(got - plain_transfer(model, content, statistics)).max() <= 1e-5
 
 
@@ -392,7 +392,7 @@ def test_a_file_transferred_is_the_array_transferred(tmp_path, axis, alphas):
 def test_features_do_not_stay_in_memory(tmp_path):
     "Twenty seconds more hold 51 MB of the encoder's features, and the process grows by what the sound itself takes."
     MambaMuse(widths=(16, 32, 64, 128), axis="clip").save_pretrained(tmp_path / "w")
-    code = ("import sys, resource, torch; torch.set_num_threads(1); import mambamuse.pipeline as pipeline; pipeline.IN_MEMORY = 2**16\n"
+    code = ("import sys, resource, torch; torch.set_num_threads(1); import mambamuse.pipeline as pipeline; from mambamuse import stages; stages.IN_MEMORY = 2**16\n"
             "from mambamuse.files import transfer_file\n"
             "transfer_file(*sys.argv[1:4], weights=sys.argv[4], force=True); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
     peaks, rng = [], np.random.default_rng(0)

@@ -1,0 +1,187 @@
+"""What a musician hears at once: no click at the ends, the image, the level, alpha 0, silence; with the shipped weights, in files, Python and live."""
+import csv
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pyloudnorm
+import pytest
+import soundfile as sf
+
+from mambamuse.audio import SAMPLE_RATE, load
+from mambamuse.files import transfer_file
+from mambamuse.live import live_step
+from mambamuse.pipeline import transfer
+from mambamuse.step import Carried
+from mambamuse.style import Style
+
+TEST_SETS = Path(str(files("mambamuse")/"test_sets"))
+EDGE = SAMPLE_RATE*5//1_000  # samples: 5 ms
+FLOOR = 10**(-70/20)         # what is fainter is no click
+PAIRS = [(name, at) for name in ("notes", "phrases") for at in (3, 20, 41)]
+
+
+def pairs_of(name):
+    "The lines of the test set `name`."
+    with open(TEST_SETS / name / "pairs.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Carried()
+
+
+@pytest.fixture(scope="module")
+def pairs(network):
+    "Content `(1, time)` and style of some pairs of both test sets."
+    found = {}
+    for name, at in PAIRS:
+        row = pairs_of(name)[at]
+        folder = TEST_SETS / name
+        found[name, at] = load(folder / row["content"])[0], Style.of(network, folder / row["style"])
+    return found
+
+
+def decibels(x):
+    return 20*np.log10(max(np.abs(x).max(), FLOOR))
+
+
+def rise(x, at_end):
+    "By how many decibels the first or last 5 ms of `x (time,)` stand above the loudest of the ten pieces of 5 ms beside them."
+    x = x[::-1] if at_end else x
+    beside = max(decibels(x[EDGE*k:EDGE*(k + 1)]) for k in range(1, 11))
+    return decibels(x[:EDGE]) - beside
+
+
+def excess(y, x, at_end):
+    "What `rise` of an output is beyond its content's."
+    return rise(y, at_end) - max(rise(x, at_end), 0)
+
+
+def cuts(x):
+    "A recording `(1, time)`: as it is, cut hard at both ends, cut in mid-note, ending in silence."
+    middle = x.shape[1]//2
+    return dict(whole=x, hard=x[:, 2_037:middle], mid_note=x[:, :middle//2 + 11], silence=np.pad(x[:, :8_000], ((0, 0), (3_000, 8_000))))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
+def test_no_click_at_the_ends(pairs, network, pair):
+    content, style = pairs[pair]
+    for kind, x in cuts(content).items():
+        y = transfer(x, style, network=network)
+        assert max(excess(y[0], x[0], end) for end in (False, True)) <= 1, kind
+
+
+@pytest.mark.parametrize("pair", PAIRS[::2], ids=str)
+def test_no_click_live(pairs, tmp_path, pair):
+    "What ends in silence ends in silence, too; the last sample is no step."
+    content, style = pairs[pair]
+    style.save(tmp_path / "a.style")
+    live = live_step(tmp_path / "a.style", 1., 256, False, None)
+    x = np.pad(content[0, :16_000], (2_000, 8_000))
+    x = np.pad(x, (0, -len(x) % 256 + 512))
+    y = np.concatenate([live(block) for block in x.reshape(-1, 256)])[live.delay:]
+    assert excess(y, x[:len(y)], False) <= 1 and not y[-1_000:].any()
+
+
+def test_the_image_of_stereo(pairs, network):
+    content, style = pairs["phrases", 20]
+    for right in (10**(-3.5/20), .1):
+        x = np.concatenate([content, right*content])
+        y = transfer(x, style, network=network)
+        db = 10*np.log10((y.astype(float)**2).mean(1))
+        assert abs(db[0] - db[1] + 20*np.log10(right)) <= .5
+    equal = transfer(np.concatenate([content, content]), style, network=network)
+    assert np.array_equal(equal[0], equal[1])
+    one_sided = transfer(np.concatenate([content, 0*content]), style, network=network)
+    assert not one_sided[1].any() and one_sided[0].any()
+
+
+def test_other_notes_left_and_right(pairs, network):
+    "Two recordings, one on each side, 12 dB apart."
+    left, style = pairs["phrases", 20]
+    right, _ = pairs["phrases", 41]
+    time = min(left.shape[1], right.shape[1])
+    power = lambda x: 10*np.log10((x.astype(float)**2).mean())
+    x = np.concatenate([left[:, :time], right[:, :time]*10**((power(left[:, :time]) - power(right[:, :time]) - 12)/20)]).astype(np.float32)
+    y = transfer(x, style, network=network)
+    assert abs(power(y[0]) - power(y[1]) - 12) <= 1.5
+
+
+@pytest.mark.parametrize("pair", PAIRS[1::2], ids=str)
+def test_as_loud_as_the_content(pairs, network, pair):
+    content, style = pairs[pair]
+    content = .1*content
+    y = transfer(content, style, network=network)
+    meter = pyloudnorm.Meter(SAMPLE_RATE, "DeMan")
+    assert abs(meter.integrated_loudness(y.T.astype(float)) - meter.integrated_loudness(content.T.astype(float))) <= .05
+    kept = transfer(content, style, network=network, keep_level=True)
+    assert np.allclose(kept/abs(kept).max(), y/abs(y).max(), atol=1e-4) and abs(kept).max() != abs(y).max()
+
+
+@pytest.mark.parametrize("decibel", [0, -20, -40, -60])
+def test_the_level_does_not_matter(pairs, network, decibel):
+    "Of the content and of the style."
+    content, style = pairs["notes", 20]
+    x, gain = .5*content/abs(content).max(), 10**(decibel/20)
+    want = transfer(x, style, network=network)
+    got = transfer((gain*x).astype(np.float32), style, network=network)/gain
+    assert abs(got - want).max() <= 1e-3*abs(want).max()
+    sound = load(TEST_SETS / "notes" / pairs_of("notes")[20]["style"])[0]
+    soft = Style.of(network, (gain*sound).astype(np.float32))
+    assert abs(soft.statistics - style.statistics).max() <= 1e-3*abs(style.statistics).max()
+
+
+def loudness_of_difference(a, b):
+    return 10*np.log10(((a - b)**2).mean()/(b**2).mean())
+
+
+def test_a_click_does_not_matter(pairs, network):
+    "One sample at full scale in a recording at -40 dB: in the style, and in the content."
+    content, style = pairs["phrases", 20]
+    sound = load(TEST_SETS / "phrases" / pairs_of("phrases")[20]["style"])[0]
+    sound = .01*sound/abs(sound).max()
+    sound[0, 9_000] = 1
+    want = transfer(content, style, network=network)
+    got = transfer(content, sound, network=network)
+    assert loudness_of_difference(got, want) < -10
+    assert abs(10*np.log10((got**2).mean()/(want**2).mean())) < .5
+    x = .01*content/abs(content).max()
+    want = transfer(x, style, network=network)
+    x[0, 9_000] = 1
+    got = transfer(x, style, network=network)
+    rest = np.r_[0:8_000, 12_000:x.shape[1]]
+    assert abs(10*np.log10((got[0, rest]**2).mean()/(want[0, rest]**2).mean())) < 1
+
+
+def test_alpha_0_is_the_content(tmp_path, pairs):
+    "To the bit, in each sample format; live, late by the delay."
+    content, style = pairs["notes", 3]
+    style.save(tmp_path / "a.style")
+    rng = np.random.default_rng(0)
+    for subtype in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"):
+        sf.write(tmp_path / "x.wav", rng.uniform(-1, 1, (5_000, 2)), 44_100, subtype)
+        transfer_file(tmp_path / "x.wav", tmp_path / "a.style", tmp_path / "y.wav", alpha=0., force=True)
+        a, b = (sf.read(tmp_path / f"{name}.wav", dtype="int32" if "PCM" in subtype else "float64")[0] for name in "xy")
+        assert np.array_equal(a, b) and sf.info(tmp_path / "y.wav").subtype == subtype
+    live = live_step(tmp_path / "a.style", 0., 256, False, None)
+    x = content[0, :10_240]
+    y = np.concatenate([live(block) for block in x.reshape(-1, 256)])
+    assert np.array_equal(y[live.delay:], x[:-live.delay])
+
+
+def test_silence_is_silent(pairs, network):
+    content, style = pairs["phrases", 3]
+    x = np.pad(content[:, :12_000], ((0, 0), (5_000, 16_000)))
+    y = transfer(x, style, network=network)
+    for start, stop in ((0, 4_900), (5_000 + 12_000 + 2_500, x.shape[1])):
+        assert abs(y[:, start:stop]).max() < 10**(-90/20)
+    assert not transfer(np.zeros((2, 9_000), np.float32), style, network=network).any()
+
+
+@pytest.mark.parametrize("pair", PAIRS[::2], ids=str)
+def test_no_constant_part(pairs, network, pair):
+    content, style = pairs[pair]
+    y = transfer(content, style, network=network)
+    assert abs(y.mean()) < 10**(-60/20)*abs(y).max()
