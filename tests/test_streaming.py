@@ -326,7 +326,7 @@ def test_stages_are_the_whole(monkeypatch, axis, bypass, alphas, piece, channels
     x, sound = noise(rng, channels, 403), noise(rng, 901)
     style = sound if axis == "frame" else plain_style(model, sound)
     got, want = stages.restyled(model.network(), x, style, .9), plain_transfer(model, x, style, .9)
-    assert abs(want - stages.restyled(model.network(), x, style, .1)).max() > 1e-2  # AdaIN did something
+    assert abs(want - stages.restyled(model.network(), x, style, .1)).max() > 1e-3  # AdaIN did something
     assert got.shape == x.shape and abs(got - want).max() <= allowed(model, x, style, .9) < 1e-3
 
 
