@@ -1,9 +1,9 @@
-"""Peak memory of a transfer against the length of the recording: streamed, and held whole. Untrained weights, clip axis, two passes.
+"""Peak memory of a transfer against the length of the recording: streamed through the exported files, and held whole by PyTorch. Untrained weights, clip axis.
 
-    python benchmarks/memory_length.py [--out benchmarks/memory_length.csv] [--figure figures/memory-length.png] [--long]
+    python benchmarks/memory_length.py [--out benchmarks/memory_length.csv] [--figure figures/memory-length.png]
 
-Each row is a fresh process of one thread (Linux); its peak includes interpreter, libraries, model and style (the row of 0 minutes). `--long` adds three hours, with a narrow
-model; other rows of the file are then left as they are. `seconds` is wall time; the rows in the repository are from a processor shared with other work.
+Each row is a fresh process of one thread (Linux); its peak includes interpreter, libraries, model and style (the row of 0 minutes).
+`seconds` is wall time.
 """
 import argparse
 import json
@@ -18,26 +18,44 @@ import seaborn as sns
 import soundfile as sf
 
 from mambamuse.audio import SAMPLE_RATE, written_beside
+from mambamuse.export import export_folder
 from mambamuse.generator import MambaMuse
 from mambamuse.profiling import machine
 
-HALF, NARROW = (16, 32, 64, 128), (2, 4, 8, 16)
+HALF = (16, 32, 64, 128)
 CASES = [*(("streamed", HALF, 1, SAMPLE_RATE, minutes) for minutes in (0, 1, 2, 5, 10)),
          *(("streamed", HALF, 2, 44_100, minutes) for minutes in (1, 10)),
          *(("held whole", HALF, 1, SAMPLE_RATE, minutes) for minutes in (.25, .5, 1))]
-LONG = [("streamed", NARROW, 1, SAMPLE_RATE, minutes) for minutes in (1, 180)]
 
-WORK = {"nothing": "live.Transfer(style, weights=weights)", "streamed": "live.Transfer(style, weights=weights)(content, out)", "held whole": "transfer.transfer_file(content, style, out, weights=weights)"}
-ONE = {how: f"""
+BEGIN = """
 import json, re, sys
 from time import perf_counter
-from mambamuse import live, transfer
-content, style, out, weights = (sys.argv[1] + name for name in ("/content.wav", "/style.wav", "/out.wav", "/weights"))
+content, style, out, weights, exported = (sys.argv[1] + name for name in ("/content.wav", "/style.wav", "/out.wav", "/weights", "/onnx"))
 began = perf_counter()
-{work}
+"""
+END = """
 peak = int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])   # kB; ru_maxrss would begin at the parent's
 print(json.dumps(dict(peak_mb=round(peak*1024/1e6, 1), seconds=round(perf_counter() - began, 1))))
-""" for how, work in WORK.items()}
+"""
+WORK = {
+    "nothing": """
+from mambamuse.files import Transfer
+Transfer(style, weights=exported)
+""",
+    "streamed": """
+from mambamuse.files import transfer_file
+transfer_file(content, style, out, weights=exported)
+""",
+    "held whole": """
+import torch
+from mambamuse.audio import load, save
+from mambamuse.pretrained import load_model, pad
+model, (x, rate) = load_model(weights), load(content)
+sounds = [pad(torch.from_numpy(sound)[:, None]) for sound in (x, load(style)[0])]
+with torch.inference_mode():
+    save(out, model(*sounds)[:, 0, :x.shape[1]].numpy(), rate)
+""",
+}
 
 
 def write_noise(path, seconds, channels, rate):
@@ -48,15 +66,17 @@ def write_noise(path, seconds, channels, rate):
 
 def measure(how, widths, channels, rate, minutes) -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        MambaMuse(widths=widths, axis="clip").save_pretrained(f"{folder}/weights")
+        model = MambaMuse(widths=widths, axis="clip")
+        model.save_pretrained(f"{folder}/weights")
+        export_folder(model.for_inference(), f"{folder}/onnx")
         write_noise(f"{folder}/style.wav", 2, 1, SAMPLE_RATE), write_noise(f"{folder}/content.wav", round(60*minutes), channels, rate)
-        done = subprocess.run([sys.executable, "-c", ONE[how if minutes else "nothing"], folder], check=True, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", BEGIN + WORK[how if minutes else "nothing"] + END, folder], check=True, capture_output=True, text=True)
         return dict(how=how, widths=f"{widths[0]} to {widths[-1]}", channels=channels, rate=rate, minutes=minutes) | json.loads(done.stdout.splitlines()[-1])
 
 
 def draw(rows):
     sns.set_theme(style="whitegrid")
-    rows = rows[(rows.minutes > 0) & (rows.widths == f"{HALF[0]} to {HALF[-1]}")]
+    rows = rows[rows.minutes > 0]
     names = rows.how + rows.channels.map({1: ", mono, 16 kHz", 2: ", stereo, 44.1 kHz"})
     ax = sns.lineplot(rows, x="minutes", y="peak_mb", hue=names, style=names, markers=True, dashes=False)
     ax.set(xlabel="length of the recording, minutes", ylabel="peak memory, MB", ylim=(0, None), title="Memory of a transfer, widths 16 to 128")
@@ -69,18 +89,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--figure", type=Path, default=Path(__file__).parents[1]/"figures"/"memory-length.png")
-    parser.add_argument("--long", action="store_true")
     arguments = parser.parse_args()
     where = machine()
     about = f"{where['cpu']}, 1 thread, torch {where['torch']}"
     made = []
-    for case in LONG if arguments.long else CASES:
+    for case in CASES:
         made.append(measure(*case) | dict(n=1, machine=about))
         print(made[-1], flush=True)
-    rows, wide = pd.DataFrame(made), f"{HALF[0]} to {HALF[-1]}"
-    if arguments.out.is_file():
-        kept = pd.read_csv(arguments.out)
-        kept = kept[(kept.widths == wide) == arguments.long]
-        rows = pd.concat([kept, rows] if arguments.long else [rows, kept])
+    rows = pd.DataFrame(made)
     with written_beside(arguments.out) as part: rows.to_csv(part, index=False)
     with written_beside(arguments.figure) as part: draw(rows).savefig(part, dpi=100)

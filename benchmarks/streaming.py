@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from mambamuse.audio import SAMPLE_RATE, written_beside
 from mambamuse.generator import MambaMuse
 from mambamuse.export import Step, step_model
-from mambamuse.live import Timed, pace, report
+from mambamuse.live import Live, Timed, pace, report
 from mambamuse.profiling import machine, setting
 from mambamuse.streaming import Stream, cuts, signature
 from mambamuse.pretrained import fit, pad
@@ -88,11 +88,12 @@ def latency(seconds):
     for widths, case in (("full width", "transfer"), ("half width", "transfer at nine places")):
         model, style = ready(widths, case)
         for block in (256, 128):
-            timed = Timed(Step(step_model(model, block).SerializeToString(), style))
-            pace(timed, noise(2))
+            timed = Timed(Live(Step(step_model(model, block).SerializeToString(), style)))
+            delay = timed.step.delay
+            pace(timed, noise(2), block, delay)
             timed.step.start(), timed.times.clear()
-            _, late = pace(timed, noise(seconds*block/256))
-            said = report(timed, late)
+            _, late = pace(timed, noise(seconds*block/256), block, delay)
+            said = report(timed.times, block, delay, late)
             for measure in ("algorithmic_ms", "budget_ms", "p50_ms", "p95_ms", "p99_ms", "jitter_ms", "drop_outs"):
                 row("latency", f"clip, {widths}, {case}, block {block}", measure, said[measure], said["blocks"], "exported step, one thread")
             row("latency", f"clip, {widths}, {case}, block {block}", "total_ms", said["algorithmic_ms"] + said["p99_ms"], said["blocks"], "by the algorithm, and p99 of computing")

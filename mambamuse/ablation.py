@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASE', 'CHOICES', 'ARM', 'SIZE', 'SMALLER', 'MEASURES', 'COPY', 'undone', 'choice_folder', 'train_choice', 'score',
-           'scores', 'judge_choice', 'judge_copy', 'summary', 'verdicts', 'plot_choices']
+           'scores', 'whole', 'judge_choice', 'judge_copy', 'summary', 'verdicts', 'plot_choices']
 
 # %% ../nbs/52_ablation.ipynb #ablation-imports
 from collections.abc import Callable
@@ -15,14 +15,17 @@ from tqdm import tqdm
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 
-from .audio import InputError
+from .audio import PEAK, InputError, normalise
 from .evaluate import interval
+from .generator import MambaMuse
 from .metrics import abs_corr, corr, lsd_cifka, lsd_cifka_50, mfcc_distance
 from .prepare import Triplets
 from .recipes import differences, recipe, train_recipe
 from .timbre import timbre_distance
-from .pretrained import load_model
+from .places import check_alphas
+from .pretrained import fit, load_model, pad
 
 # %% ../nbs/52_ablation.ipynb #ablation-choices
 BASE = "the recipe"
@@ -95,11 +98,23 @@ def scores(choice: str, transfer: Callable, data) -> pd.DataFrame:
     numbers = tqdm(range(len(triplets)), desc=f"judge {choice}", unit="triplet", delay=2)
     return pd.DataFrame([dict(choice=choice, triplet=i, **score(transfer, *triplets[i].numpy())) for i in numbers])
 
+def whole(model: MambaMuse) -> Callable:
+    "`(content, style, alpha) -> output`, each `(time,)`, by `model`'s own pass over the whole: with alpha 0 its reconstruction."
+    @torch.inference_mode()
+    def transfer(content, style, alpha):
+        (x, peak), (y, _) = normalise(content), normalise(style)
+        x, y = (pad(torch.from_numpy(sound)[None, None]) for sound in (x, y))
+        if model.axis == "frame":
+            y = fit(y, x.shape[-1])
+        out = model(x, y, [alpha*a for a in check_alphas(model.alphas)])
+        return out[0, 0, :len(content)].numpy()*np.float32(peak/PEAK)
+    return transfer
+
 def judge_choice(choice: str, out, data) -> pd.DataFrame:
     "`scores` of the last weights of a `choice` that is trained in `out`."
     weights = sorted(choice_folder(out, choice).glob("epoch-*"))
     if not weights: raise InputError(f"{choice_folder(out, choice)}: no weights yet; train this choice first")
-    return scores(choice, load_model(weights[-1]).transfer, data)
+    return scores(choice, whole(load_model(weights[-1])), data)
 
 # %% ../nbs/52_ablation.ipynb #ablation-copy
 COPY = "CP-CONTENT"

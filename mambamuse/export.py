@@ -481,7 +481,7 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
     strides = np.concatenate([np.full(size, stride) for size, stride in zip(sizes, STRIDES)])
     count = g.Cast(g.Sub(g.Div(g.Add(end, strides - 1), strides), START//strides), to=DOUBLE)
     mean, square = g.steps(g.Div(moments, count), 2, axis=0)
-    variance = g.Div(g.Mul(g.Max(g.Sub(square, g.Mul(mean, mean)), np.float64(0)), count), g.Sub(count, np.float64(1)))
+    variance = g.Div(g.Mul(g.Max(g.Sub(square, g.Mul(mean, mean)), np.float64(0)), count), g.Max(g.Sub(count, np.float64(1)), np.float64(1)))
     style = g.Cast(g.Concat(mean, g.Sqrt(g.Add(variance, np.float64(EPS))), axis=0), to=FLOAT)
     about = dict(format=STYLE_FORMAT, sample_rate=SAMPLE_RATE, weights=model.fingerprint(), places=json.dumps(dict(zip(PLACES, sizes))))
     return g.finish(dict(style=(style, FLOAT, [2, total])), about)

@@ -36,15 +36,15 @@ def at_rate(y: np.ndarray, rate: int, time: int) -> np.ndarray:
     y = resample(y, SAMPLE_RATE, rate)[:, :time]
     return np.pad(y, ((0, 0), (0, time - y.shape[1])))
 
-def matched(y: np.ndarray, content: np.ndarray, rate: int, name: str = "the output", say: Callable = lambda line: None) -> np.ndarray:
-    """`y (channels, time)`, each channel as loud as that of `content`, in LUFS; if a sample then exceeds full scale, all are quieter, and `say` is told.
+def matched(y: np.ndarray, content: np.ndarray, rate: int, limit: float = LIMIT, name: str = "the output", say: Callable = lambda line: None) -> np.ndarray:
+    """`y (channels, time)`, each channel as loud as that of `content`, in LUFS; if a sample then exceeds `limit`, all are quieter, and `say` is told.
 
-    The content is measured at the model's level, so that a faint recording is not below the measure's gate.
+    The content is measured at the model's level, so that a faint recording is not below the measure's gate; `limit` is full scale, seen from there.
     """
     gains = channel_gains(y, content, rate)
     y = y*gains[:, None]
     peak = float(np.abs(y).max(initial=0))
-    allowed = max(LIMIT, float(np.abs(content).max(initial=0)))
+    allowed = max(limit, float(np.abs(content).max(initial=0)))
     if peak > allowed:
         say(f"{name}: {20*np.log10(peak/allowed):.1f} dB quieter than the content, so that it does not clip")
         y = y*np.float32(allowed/peak)
@@ -63,7 +63,7 @@ def transferred(network, content: np.ndarray, rate: int, style: np.ndarray, alph
         highs = prepared - at_rate(prepare(low, loudest), rate, content.shape[1])
         y = y + highs
     scale = np.float32(loudest/PEAK)
-    return y*scale if keep_level else matched(y, prepared, rate, name, say)*scale
+    return y*scale if keep_level else matched(y, prepared, rate, LIMIT/scale, name, say)*scale
 
 def transfer(content, style, alpha: float = 1., sample_rate: int = SAMPLE_RATE, *, network=None, keep_level: bool = False, keep_highs: bool = False) -> np.ndarray:
     """`content` with the timbre of `style`: files, or arrays `(time,)` or `(channels, time)` at `sample_rate` Hz; the style may be a `Style` or a style file.

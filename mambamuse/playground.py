@@ -30,7 +30,7 @@ from .losses import mel_spectrogram
 from .levels import PEAK, START, Gate, extend, fade_ends, level, prepare
 from .loudness import LIMIT, channel_gains
 from .pipeline import read
-from .stages import Shelf, affine, statistics
+from .stages import Shelf, affine, filtered, statistics
 from .pretrained import fit
 from .style import Style, mix, prepared
 
@@ -272,7 +272,7 @@ class Playground(widgets.VBox):
             return sound[0]
         features, loudest, time = self.features(self.content.name.value), level(sound), sound.shape[1]
         y = self.model.decode(features, self.change(time, features[0].shape[-1]*STRIDES[0]))
-        y = y[0, :, START:START + time].cpu().numpy()*Gate(1)(prepare(sound, loudest))
+        y = filtered(y[0].cpu().numpy())[:, START:START + time]*Gate(1)(prepare(sound, loudest))
         return fade_ends(y, 0, time)[0]*np.float32(loudest/PEAK)
 
     def answer(self, _=None):
