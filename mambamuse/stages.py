@@ -88,10 +88,10 @@ def run_stage(network, number: int, inputs: list, changes: list, outputs: list, 
                 written[n] += len(y)
         tick(min(PIECE, length - start))
 
-def in_parallel(work: Callable, rows: Sequence):
-    "`work` for each of `rows`, in as many threads as there are cores."
-    if len(rows) == 1:
-        return [work(*rows[0])]
+def in_parallel(network, work: Callable, rows: Sequence) -> list:
+    "`work` for each of `rows`: in a thread each, if the `network` does not use all cores by itself."
+    if len(rows) == 1 or network.uses_all_cores:
+        return [work(*row) for row in rows]
     with ThreadPoolExecutor(min(len(rows), os.cpu_count() or 1)) as pool:
         return list(pool.map(lambda row: work(*row), rows))
 
@@ -110,7 +110,7 @@ def run(network, rows: Sequence[Shelf], time: int, restyle: Callable, tick: Call
     def stage(number: int, inputs: list, changes: list, places: list) -> list[list[Shelf]]:
         outputs = [[Shelf(length//STRIDES[place], sizes[place]) for place in places] for _ in rows]
         work = lambda given, made: run_stage(network, number, given, changes, made, length, moved(number))
-        in_parallel(work, list(zip(inputs, outputs)))
+        in_parallel(network, work, list(zip(inputs, outputs)))
         return outputs
 
     def change(place: int, features: list[list[Shelf]], n: int):
@@ -130,7 +130,7 @@ def run(network, rows: Sequence[Shelf], time: int, restyle: Callable, tick: Call
         return [row[0] for row in features]
     outputs = [[Shelf(length, 1)] for _ in rows]
     work = lambda given, made: run_stage(network, 5, given, [now], made, length, moved(5))
-    in_parallel(work, list(zip(features, outputs)))
+    in_parallel(network, work, list(zip(features, outputs)))
     return [row[0] for row in outputs]
 
 # %% ../nbs/31_stages.ipynb #pipeline-rows

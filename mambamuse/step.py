@@ -190,6 +190,8 @@ def stage_file(number: int) -> str:
 
 class Carried:
     "The network in the exported `folder` (default: the package's). Raises `InputError` if there is none."
+    uses_all_cores = False
+
     def __init__(self, folder=CARRIED):
         self.folder = Path(folder)
         about = json.loads(self.text("about.json"))

@@ -379,6 +379,8 @@ def has_skip(model, level: int) -> bool:
 
 class TorchNetwork:
     "`model` as `mambamuse.pipeline` wants a network: in stages. Raises `InputError` if it has several sets of statistics."
+    uses_all_cores = True
+
     def __init__(self, model):
         check_one_set(model)
         sizes = [len(norm.ln.weight) for norm in reversed(model.encoder.lns)] + [up.weight.shape[1] for up in model.ups]

@@ -9,9 +9,10 @@ import pytest
 import soundfile as sf
 
 from mambamuse.audio import SAMPLE_RATE, load
-from mambamuse.files import transfer_file
+from mambamuse.files import LONG, for_length, transfer_file
 from mambamuse.live import live_step
 from mambamuse.pipeline import transfer
+from mambamuse.pretrained import load_model
 from mambamuse.step import Carried
 from mambamuse.style import Style
 
@@ -83,6 +84,16 @@ def test_no_click_live(pairs, tmp_path, pair):
     x = np.pad(x, (0, -len(x) % 256 + 512))
     y = np.concatenate([live(block) for block in x.reshape(-1, 256)])[live.delay:]
     assert excess(y, x[:len(y)], False) <= 1 and not y[-1_000:].any()
+
+
+def test_both_engines_give_the_same(pairs, network):
+    "ONNX Runtime and PyTorch, mono and stereo."
+    content, style = pairs["phrases", 20]
+    model = load_model().network()
+    for x in (content, np.concatenate([content, .3*content[:, ::-1]])):
+        got, want = (transfer(x, style, network=engine) for engine in (network, model))
+        assert abs(got - want).max() <= 1e-5
+    assert for_length(network, LONG + 1).weights == network.weights and for_length(network, LONG - 1) is network
 
 
 def test_the_image_of_stereo(pairs, network):
