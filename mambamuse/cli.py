@@ -7,13 +7,14 @@ __all__ = ['app', 'Arm', 'Size', 'Overrides', 'Source', 'Paths', 'Count', 'Alpha
            'NamedWeights', 'print_version', 'help_without_command', 'begin', 'check_sound', 'check_alpha',
            'check_there', 'check_weights_there', 'check_out', 'check_picture', 'transfer', 'style', 'live', 'demo',
            'export', 'reproduce', 'prepare', 'info', 'render', 'train', 'runs', 'profile', 'check_pairs', 'evaluate',
-           'study', 'recipe', 'main']
+           'study', 'recipe', 'stopped', 'main']
 
 # %% ../nbs/53_cli.ipynb #cli-imports
 from pathlib import Path
 from typing import Annotated, Optional
 import json
 import os
+import signal
 import sys
 
 import typer
@@ -605,8 +606,13 @@ def recipe(overrides: Overrides = None, arm: Arm = "as_run", size: Size = "smoke
         typer.echo(f"{'*' if name in marks else ' '} {name} = {value}")
 
 # %% ../nbs/53_cli.ipynb #cli-main
+def stopped(*_):
+    "SIGTERM ends a command like an error, so that what it has half written is removed. A training hears it itself."
+    sys.exit(128 + signal.SIGTERM)
+
 def main():
     "The entry point: a usage error, bad input, or a file system that refuses, is one line on standard error and exit code 2."
+    signal.signal(signal.SIGTERM, stopped)
     try:
         sys.exit(app(prog_name="mambamuse", standalone_mode=False))
     except typer.TyperException as error:

@@ -1,5 +1,9 @@
 """What a musician hears at once: no click at the ends, the image, the level, alpha 0, silence; with the shipped weights, in files, Python and live."""
 import csv
+import signal
+import subprocess
+import sys
+import time
 from importlib.resources import files
 from pathlib import Path
 
@@ -196,3 +200,16 @@ def test_no_constant_part(pairs, network, pair):
     content, style = pairs[pair]
     y = transfer(content, style, network=network)
     assert abs(y.mean()) < 10**(-60/20)*abs(y).max()
+
+
+def test_sigterm_leaves_nothing_half_written(tmp_path, pairs):
+    "The command is ended while it writes: 40 s of sound take long enough."
+    content, style = pairs["phrases", 3]
+    style.save(tmp_path / "a.style")
+    sf.write(tmp_path / "x.wav", np.tile(content[0], 20), SAMPLE_RATE)
+    command = [sys.executable, "-c", "from mambamuse.cli import main; main()", "transfer", "x.wav", "a.style", "-o", "y.wav", "--alpha", "0.5"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    time.sleep(3)
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.style", "x.wav"]
