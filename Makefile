@@ -33,12 +33,12 @@ lock:
 reproduce: setup
 	$(BIN)/mambamuse reproduce
 
-# The exported package equals its notebooks; the notebooks pass (two at a time, so one thread each); the tests pass.
+# The exported package equals its notebooks; the notebooks pass; the tests pass. Both two at a time, so one thread each.
 test: setup
 	rm -rf .venv/exported && cp -r mambamuse .venv/exported && $(BIN)/nbdev_export
 	diff -r -x __pycache__ -x mini_nsynth .venv/exported mambamuse || (echo "the package was not in sync with nbs/; it is now" && exit 1)
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --timing
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # README.md is nbs/index.ipynb, executed, with its links seen from the top. If a cell fails, README.md stays as it was.
 README ?= README.md
