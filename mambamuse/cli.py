@@ -250,23 +250,29 @@ def demo(
 # %% ../nbs/53_cli.ipynb #cli-export
 @app.command()
 def export(
-    out: Annotated[Path, typer.Argument(help="The file to write: .onnx.")],
+    out: Annotated[Path, typer.Argument(help="The file to write, .onnx: the step alone; or a folder, for all that runs without PyTorch.")],
     block: Annotated[int, typer.Option(
         help="Samples at 16 kHz that are processed at a time: a multiple of 16.")] = 256,
     weights: Weights = None,
 ):
-    """Write the stream's step as one ONNX file, which a host runs without Python; prints its block, delay and places.
+    """Write the network as ONNX: the step for live sound as one file, which a host runs without Python; or a folder with the step, the stages for files and the measure of a style, which --weights takes.
 
     Examples:
 
     \b
     mambamuse export model.onnx --block 256
+    mambamuse export exported --weights runs/mine/epoch-010
+    mambamuse transfer voice.wav trumpet.wav --weights exported
     """
     check_weights_there(weights)
-    check_place(out, force=True)
+    if out.suffix:
+        check_place(out, force=True)
     needs("torch")
-    from mambamuse.export import export_step, session_of
+    from mambamuse.export import export_folder, export_step, session_of
     from mambamuse.pretrained import load_model
+    if not out.suffix:
+        typer.echo(export_folder(load_model(weights), out, block))
+        return
     about = session_of(export_step(load_model(weights), out, block)).get_modelmeta().custom_metadata_map
     typer.echo(json.dumps(about, indent=1))
 

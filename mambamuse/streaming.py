@@ -260,9 +260,12 @@ def places(axis: str, style=None, alphas=None, content=None) -> list:
 
 # %% ../nbs/32_streaming.ipynb #streaming-stream
 def on_device(statistics, device) -> list:
-    "Pairs (mean, deviation) at `PLACES`, arrays or tensors, as tensors `(1, channels, 1)` on `device`."
-    tensors = lambda pair: tuple(torch.as_tensor(np.asarray(s), device=device).reshape(1, -1, 1) for s in pair)
-    return [tensors(pair) if pair is not None else None for pair in statistics]
+    "Pairs (mean, deviation) at `PLACES`, arrays `(channels,)` or tensors `(batch, channels, 1)`, as the latter on `device`."
+    def tensor(s):
+        s = s if isinstance(s, torch.Tensor) else torch.from_numpy(np.asarray(s))
+        return s.to(device) if s.ndim == 3 else s.to(device).reshape(1, -1, 1)
+
+    return [tuple(map(tensor, pair)) if pair is not None else None for pair in statistics]
 
 def check_one_set(model):
     "Raises `InputError` if `model` has several sets of statistics, which only its own `forward` mixes so far."
