@@ -48,6 +48,7 @@ class Record:
             except (ValueError, TypeError, KeyError):
                 if number < len(lines):
                     raise InputError(f"{self.path}: line {number} cannot be read; remove the file, and everything is made again") from None
+                self.path.write_text("".join(f"{whole}\n" for whole in lines[:-1]))   # a line that was cut off would else stand in the middle
 
     def add(self, name: str, key: str | None):
         "Say that the output `name` was made from what `key` stands for; None: it is not finished."

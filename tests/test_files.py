@@ -110,7 +110,7 @@ def cut(path, by):
 
 @pytest.mark.parametrize("suffix, by", [("wav", 10_001), ("wav", 10_003), ("ogg", 4_001), ("mp3", 4_001)])
 def test_a_file_that_ends_mid_frame_is_transferred_as_far_as_it_goes(studio, tmp_path, suffix, by):
-    save(tmp_path / f"x.{suffix}", noise(2, 48_000), 16_000)
+    save(tmp_path / f"x.{suffix}", .5*noise(2, 48_000), 16_000)   # lossy formats overshoot: no sample above full scale
     content = cut(tmp_path / f"x.{suffix}", by)
     there, _ = load(content)
     assert there.shape[1] < 48_000
