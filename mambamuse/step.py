@@ -46,8 +46,11 @@ def session_of(file: str | Path | bytes, format: str = FORMAT) -> onnxruntime.In
 # %% ../nbs/29_step.ipynb #step-flat
 def flat(statistics, sizes) -> np.ndarray:
     "Pairs (mean, deviation) of `sizes` channels each as `(2, channels)`; 0 and 1 where there is none."
+    def number(s):
+        return np.asarray(s.detach().cpu() if hasattr(s, "detach") else s).reshape(-1)  # tensors, too
+
     pairs = [pair or (np.zeros(size), np.ones(size)) for pair, size in zip(statistics, sizes)]
-    rows = [np.concatenate([np.asarray(s).reshape(-1) for s in kind]) for kind in zip(*pairs)]
+    rows = [np.concatenate(list(map(number, kind))) for kind in zip(*pairs)]
     return np.stack(rows).astype(np.float32)
 
 @dataclass(frozen=True)
