@@ -80,6 +80,8 @@ def check_sound(path: Path, style: bool = False) -> None:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
         return
+    if path.suffix == ".style":
+        raise InputError(f"{path}: is a style file; the content is a recording")
     with opened(path):
         pass
 
@@ -122,7 +124,7 @@ def transfer(
     style: Annotated[Path, typer.Argument(help="The recording whose timbre to borrow, or a style file.")],
     out: Annotated[Optional[Path], typer.Option(
         "--out", "-o", show_default="CONTENT-as-STYLE.wav, here",
-        help="The file to write: .wav, .flac, .ogg or .mp3; for a folder, a folder.")] = None,
+        help="The file to write: .wav, .flac, .ogg, .mp3, .aiff or .caf; for a folder, a folder.")] = None,
     alpha: Alpha = 1.,
     keep_level: KeepLevel = False,
     keep_highs: Annotated[bool, typer.Option(
@@ -196,7 +198,7 @@ def style(
 def live(
     style: Annotated[Path, typer.Argument(help="The recording whose timbre to borrow, or a style file.")],
     content: Annotated[Optional[Path], typer.Option(
-        help="A recording to play at its own pace.", show_default="the sound card's microphone")] = None,
+        help="A recording to play at its own pace, mixed to mono.", show_default="the sound card's microphone")] = None,
     out: Annotated[Optional[Path], typer.Option(
         "--out", "-o", help="With --content, the file to write.", show_default="CONTENT-as-STYLE.wav, here")] = None,
     block: Annotated[int, typer.Option(help="Samples at 16 kHz that are processed at a time.", min=1)] = 256,
@@ -263,7 +265,6 @@ def export(
     \b
     mambamuse export model.onnx --block 256
     mambamuse export exported --weights runs/mine/epoch-010
-    mambamuse transfer voice.wav trumpet.wav --weights exported
     """
     check_weights_there(weights)
     if out.suffix:
@@ -613,6 +614,10 @@ def stopped(*_):
 def main():
     "The entry point: a usage error, bad input, or a file system that refuses, is one line on standard error and exit code 2."
     signal.signal(signal.SIGTERM, stopped)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:                              # it was closed
+            setattr(sys, name, open(os.devnull, "w"))
+        getattr(sys, name).reconfigure(errors="backslashreplace")   # names of files may be any bytes
     try:
         sys.exit(app(prog_name="mambamuse", standalone_mode=False))
     except typer.TyperException as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 import numpy as np
 
-from .audio import InputError, SoundFormat, check_place, default_name, load, opened, output_format, tell, writer
+from .audio import InputError, SoundFormat, check_place, check_writable_as, default_name, load, opened, output_format, tell, writer
 from .errors import installed
 from .pipeline import check_alpha, transferred
 from .step import CARRIED, Carried
@@ -24,7 +24,7 @@ class Bar:
     def __init__(self, name: str, seconds: float):
         self.total = max(1, round(seconds))
         form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
-        self.bar = tqdm(desc=f"transfer {name}", total=self.total, unit="s", delay=2, leave=False, bar_format=form)
+        self.bar = tqdm(desc=f"transfer {name}", total=self.total, unit="s", delay=2, leave=False, bar_format=form, disable=None)
 
     def __call__(self, share: float):
         "A `share` of the whole work was done."
@@ -59,7 +59,8 @@ def copied(content, out, subtype: str) -> Path:
         whole = "int32" if subtype.startswith("PCM") else "float64"
         samples = file.read(dtype=whole, always_2d=True)
         with writer(out, file.samplerate, file.channels, subtype, len(samples)) as sink:
-            sink.file.write(samples)
+            write = sink.file.write if whole == "int32" else lambda samples: sink.write(samples.T)  # floats may be clipped, and that is told
+            write(samples)
     return Path(out)
 
 class Transfer:
@@ -78,11 +79,13 @@ class Transfer:
         "Write the output for the recording `content` to `out`; shows progress. Raises `InputError` on bad input; `out` is then left as it was."
         check_place(out, content, force=force)
         output_format(out)
-        settings, subtype = self.settings, SoundFormat.of(content).subtype
+        settings, known = self.settings, SoundFormat.of(content)
+        subtype = known.subtype
+        check_writable_as(out, known.rate, known.channels, subtype)
         if not settings.alpha:
             return copied(content, out, subtype)
         x, rate = load(content)
-        bar = Bar(Path(content).name, x.size/rate)
+        bar = Bar(Path(content).name, x.shape[1]/rate)
         try:
             network = for_length(self.network, x.size/rate)
             y = transferred(network, x, rate, self.style, settings.alpha, settings.keep_level, settings.keep_highs, bar, tell, str(out))
@@ -101,8 +104,8 @@ def transfer_file(content, style, out=None, *, alpha: float = 1., weights=None, 
     sound above the model's 8 kHz. `force`: `out` may take the place of a file. Raises `InputError` on bad input; `out` is then left as it was.
     """
     out = default_name(content, style) if out is None else Path(out)
-    output_format(out)
     check_place(out, content, style, force=force)
+    output_format(out)
     if Path(content).suffix == SUFFIX:
         raise InputError(f"{content}: is a style file; the content is a recording")
     with opened(content):

@@ -71,7 +71,7 @@ def transfer_folder(folder, style, out, *, alpha: float = 1., weights=None, keep
     common = [version("mambamuse"), network.weights, network.axis, network.alphas, file_hash(style), str(settings)]
     out.mkdir(parents=True, exist_ok=True)
     counts, taken = dict(made=0, kept=0, failed=0), {}
-    bar = tqdm(files.items(), desc="transfer", unit="file", delay=2)
+    bar = tqdm(files.items(), desc="transfer", unit="file", delay=2, disable=None)
     for content, name in bar:
         bar.set_postfix_str(str(content), refresh=False)
         try:

@@ -14,7 +14,7 @@ from time import perf_counter, sleep
 import numpy as np
 
 from .audio import SAMPLE_RATE, InputError, check_place, default_name, load, opened, output_format, resample, save
-from .errors import needs
+from .errors import installed
 from .levels import CEILING, FRAME, LASTING, PEAK, START, Gate, fade_ends, no_constant, tail
 from .loudness import weighting
 from .pipeline import check_alpha
@@ -112,7 +112,8 @@ def live_step(style, alpha: float, block: int, keep_level: bool, weights) -> Liv
     if isinstance(network, Carried) and block == STEP_BLOCK:
         file = network.step()
     else:
-        needs("torch")
+        if not installed("torch"):
+            raise InputError(f"a block of {block} samples needs PyTorch, pip install 'mambamuse[torch]'; a block of {STEP_BLOCK} does not")
         from mambamuse.export import step_model
         from mambamuse.pretrained import load_model
         file = step_model(load_model(weights), block).SerializeToString()
