@@ -218,7 +218,7 @@ class Carried:
         return Stage(self.session(stage_file(number), STAGE_FORMAT), length)
 
     def measure(self, sound: np.ndarray) -> np.ndarray:
-        "The style `(2, channels)` of `sound (time,)`, mono at 16 kHz and the model's level."
+        "The style `(2, channels)` of `sound (time,)`, mono at 16 kHz and the model's level, by the one graph that a host has; `mambamuse.stages.measure` gives the same, from files that a transfer opens anyway."
         style, = self.session(STYLE_FILE, STYLE_FORMAT).run(["style"], dict(sound=np.asarray(sound, np.float32)))
         return style
 

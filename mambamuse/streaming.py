@@ -25,7 +25,6 @@ from .levels import START
 from .scan import backend_for, recurrence, selective_scan
 from .scan_numba import channels_first, forward_kernel, group_count, in_rows, kernel_inputs, parallel_run, starts_shape, time_first, to_blocks
 from .pretrained import pad
-from .stages import measure
 from .step import Running
 
 # %% ../nbs/32_streaming.ipynb #streaming-each
@@ -389,10 +388,6 @@ class TorchNetwork:
 
     def stage(self, number: int, length: int) -> TorchStage:
         return TorchStage(self.model, number, length)
-
-    def measure(self, sound: np.ndarray) -> np.ndarray:
-        "The style `(2, channels)` of `sound (time,)`, mono at 16 kHz and the model's level."
-        return measure(self, sound)
 
     def paired(self, whole: np.ndarray, style: np.ndarray, alpha: float) -> np.ndarray:
         "On the frame axis: the extended sound `whole (channels, time)`, each step of it with one of the audio `style (time',)`, which begins where the recording does."

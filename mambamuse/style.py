@@ -19,6 +19,7 @@ from .audio import SAMPLE_RATE, InputError, as_channels, check_place, load, reco
 from .errors import needs
 from .levels import level, prepare
 from .places import PLACES
+from .stages import measure
 from .step import Carried, flat
 
 # %% ../nbs/33_style.ipynb #style-style
@@ -64,7 +65,7 @@ class Style:
         made = []
         for sound in sounds:
             name = str(sound) if isinstance(sound, (str, Path)) else "style"
-            made.append(cls(network.measure(prepared(sound, sample_rate)), network.places, network.weights, name))
+            made.append(cls(measure(network, prepared(sound, sample_rate)), network.places, network.weights, name))
         return mix([(style, 1.) for style in made])
 
     def on(self, network) -> list[tuple[np.ndarray, np.ndarray]]:

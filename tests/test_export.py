@@ -204,7 +204,7 @@ def test_the_files_in_the_package_are_those_of_its_weights(tmp_path):
     networks, rng = (Carried(made), Carried()), np.random.default_rng(0)
     if all(file.read_bytes() == (CARRIED / file.name).read_bytes() for file in made.iterdir()): return
     x = noise(rng, 1, 8_000)
-    style, other = (network.measure(x[0, :3_000]) for network in networks)
+    style, other = (stages.measure(network, x[0, :3_000]) for network in networks)
     assert abs(style - other).max() <= 1e-6
     assert abs(np.subtract(*(stages.restyled(network, x, style, 1.) for network in networks))).max() <= 1e-6
     assert abs(np.subtract(*(np.concatenate([Step(network.step(), style)(block) for block in x.reshape(-1, 400)[:, :256]]) for network in networks))).max() <= 1e-6
@@ -216,7 +216,7 @@ def test_the_package_without_pytorch_is_the_package_with_it(kind):
     pair, model = shipped_pairs(kind).iloc[0], load_model()
     content, style = (normalise(load(pair[role])[0])[0][:, :16_000] for role in ("content", "style"))
     networks = Carried(), model.network()
-    styles = [network.measure(style[0]) for network in networks]
+    styles = [stages.measure(network, style[0]) for network in networks]
     assert np.allclose(*styles, rtol=1e-5, atol=1e-5)
     assert abs(np.subtract(*(stages.restyled(network, content, styles[0], 1.) for network in networks))).max() <= 1e-5
 
