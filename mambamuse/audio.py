@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'CLIP', 'PEAK', 'QUIET', 'NO_CHUNK', 'FASTEST', 'SHORT', 'SHORT_RF64', 'MOST_CHANNELS', 'FORMATS',
-           'PLAIN', 'PRECISION', 'OTHERS', 'BYTES', 'ENDS_AT_1', 'LARGEST', 'AT_ONCE', 'SUFFIXES', 'FAINTEST',
+           'PLAIN', 'PRECISION', 'BYTES', 'OTHERS', 'ENDS_AT_1', 'LARGEST', 'AT_ONCE', 'SUFFIXES', 'FAINTEST',
            'check_writable', 'check_place', 'check_folder', 'written_beside', 'default_name', 'quiet', 'tell',
            'unreadable', 'unclosed', 'check_rate', 'opened', 'from_a_pipe', 'missing_end', 'SoundFormat', 'decoded',
            'load', 'check', 'as_channels', 'output_format', 'nearest_subtype', 'Sink', 'check_writable_as', 'writer',
@@ -288,6 +288,8 @@ def output_format(path) -> str:
 
 PLAIN = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 33, "DOUBLE": 64}
 PRECISION = PLAIN | {"ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24, "ALAC_32": 32}  # bits; of lossless ones
+BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
+         "FLOAT": 4, "DOUBLE": 8}
 OTHERS = {"ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_LAYER_III"}                     # which keep the length, too
 
 def nearest_subtype(kind: str, wanted: str | None) -> str:
@@ -306,8 +308,6 @@ def nearest_subtype(kind: str, wanted: str | None) -> str:
     return fitting[0] if fitting else plain[-1]
 
 # %% ../nbs/01_audio.ipynb #audio-writer
-BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
-         "FLOAT": 4, "DOUBLE": 8}
 ENDS_AT_1 = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"}
 LARGEST = 2**32 - 2**16  # bytes of sound in a WAV or AIFF file: 4 GiB, less some for its header
 AT_ONCE = 65_536         # frames
