@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FRAME', 'LASTING', 'CEILING', 'FAINTEST', 'CHUNK', 'START', 'END', 'OPEN', 'HOLD', 'RELEASE', 'LOWEST', 'FADE_IN',
-           'FADE_OUT', 'frame_peaks', 'level', 'prepare', 'fade_out', 'tail', 'extended_length', 'extend', 'Gate',
-           'Filter', 'no_constant', 'fade_ends']
+           'FADE_OUT', 'EDGE', 'BESIDE', 'BACK', 'frame_peaks', 'level', 'prepare', 'fade_out', 'tail',
+           'extended_length', 'extend', 'Gate', 'Filter', 'no_constant', 'fade_ends', 'peak_of', 'hold_start']
 
 # %% ../nbs/30_levels.ipynb #levels-imports
 import numpy as np
@@ -130,3 +130,25 @@ def fade_ends(sound: np.ndarray, start: int, time: int) -> np.ndarray:
     at = np.arange(start, start + sound.shape[1])
     gain = np.clip(np.minimum((at + 1)/FADE_IN, (time - at)/FADE_OUT), 0, 1)
     return sound*(.5 - .5*np.cos(np.pi*gain)).astype(np.float32)
+
+# %% ../nbs/30_levels.ipynb #levels-hold-start
+EDGE, BESIDE, BACK = SAMPLE_RATE*5//1_000, SAMPLE_RATE*50//1_000, SAMPLE_RATE//1_000  # samples
+
+def peak_of(sound: np.ndarray) -> np.ndarray:
+    "The peak of each channel of `sound (channels, time)`, at least the gate's level."
+    return np.maximum(np.abs(sound).max(1), OPEN)
+
+def hold_start(sound: np.ndarray, content: np.ndarray) -> np.ndarray:
+    """`sound (channels, time)` with its first 5 ms no louder than the next 50, beyond what those of `content` are; both at 16 kHz.
+
+    What is shorter than 10 ms is returned as it is.
+    """
+    if sound.shape[1] < 2*EDGE:
+        return sound
+    beside = slice(EDGE, EDGE + BESIDE)
+    own = np.maximum(peak_of(content[:, :EDGE])/peak_of(content[:, beside]), 1)
+    allowed = own*peak_of(sound[:, EDGE + BACK:EDGE + BESIDE])
+    gain = min(1, (allowed/peak_of(sound[:, :EDGE])).min())
+    held = sound.copy()
+    held[:, :EDGE + BACK] *= np.append(np.full(EDGE, gain), np.linspace(gain, 1, BACK)).astype(np.float32)
+    return held

@@ -15,7 +15,7 @@ import numpy as np
 
 from .audio import SAMPLE_RATE, InputError, check_place, default_name, load, opened, output_format, resample, save
 from .errors import installed
-from .levels import CEILING, FRAME, LASTING, PEAK, START, Gate, fade_ends, no_constant, tail
+from .levels import CEILING, FRAME, LASTING, PEAK, START, Gate, fade_ends, hold_start, no_constant, tail
 from .loudness import weighting
 from .pipeline import check_alpha
 from .step import STEP_BLOCK, Carried, Step
@@ -160,7 +160,7 @@ def live_file(content, style, out=None, block: int = STEP_BLOCK, alpha: float = 
     x = resample(audio.mean(0, keepdims=True), rate, SAMPLE_RATE)[0]
     timed = Timed(live)
     y, late = pace(timed, x, live.block, live.delay)
-    y = fade_ends(y[None], 0, len(x)) if alpha else y[None]
+    y = hold_start(fade_ends(y[None], 0, len(x)), x[None]) if alpha else y[None]
     y = resample(y, SAMPLE_RATE, rate)[:, :audio.shape[1]]
     save(out, np.pad(y, ((0, 0), (0, audio.shape[1] - y.shape[1]))), rate)
     return report(timed.times, live.block, live.delay, late)

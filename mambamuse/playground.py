@@ -27,7 +27,7 @@ from .data import MINI, to_wav
 from .generator import MambaMuse
 from .places import check_alphas
 from .losses import mel_spectrogram
-from .levels import PEAK, START, Gate, extend, fade_ends, level, prepare
+from .levels import PEAK, START, Gate, extend, fade_ends, hold_start, level, prepare
 from .loudness import LIMIT, channel_gains
 from .pipeline import read
 from .stages import Shelf, affine, filtered, statistics
@@ -272,8 +272,9 @@ class Playground(widgets.VBox):
             return sound[0]
         features, loudest, time = self.features(self.content.name.value), level(sound), sound.shape[1]
         y = self.model.decode(features, self.change(time, features[0].shape[-1]*STRIDES[0]))
-        y = filtered(y[0].cpu().numpy())[:, START:START + time]*Gate(1)(prepare(sound, loudest))
-        return fade_ends(y, 0, time)[0]*np.float32(loudest/PEAK)
+        known = prepare(sound, loudest)
+        y = filtered(y[0].cpu().numpy())[:, START:START + time]*Gate(1)(known)
+        return hold_start(fade_ends(y, 0, time), known)[0]*np.float32(loudest/PEAK)
 
     def answer(self, _=None):
         "Compute and show the output, and how long both took."

@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from .levels import PEAK, START, Gate, extend, fade_ends, no_constant, prepare
+from .levels import PEAK, START, Gate, extend, fade_ends, hold_start, no_constant, prepare
 from .places import EPS, PLACES, STRIDES
 
 # %% ../nbs/31_stages.ipynb #pipeline-shelf
@@ -173,4 +173,5 @@ def restyled(network, sound: np.ndarray, style: np.ndarray, alpha: float, tick: 
         outputs = run(network, as_rows(sound, PEAK), time, change, tick)
         y = np.stack([row[:][:, 0] for row in outputs])
     y = filtered(y)[:, START:START + time]
-    return fade_ends(y*Gate(len(sound))(sound), 0, time)
+    faded = fade_ends(y*Gate(len(sound))(sound), 0, time)
+    return hold_start(faded, sound)

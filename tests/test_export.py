@@ -16,7 +16,7 @@ from mambamuse.evaluate import shipped_pairs
 from mambamuse.export import Graph, OnnxStream, Signal, Step, channels, drawn, export_folder, export_step, flat, stage_models, step_model, style_model
 from mambamuse.files import transfer_file
 from mambamuse.generator import MambaMuse
-from mambamuse.levels import fade_ends
+from mambamuse.levels import fade_ends, hold_start
 from mambamuse.live import Live, live_file
 from mambamuse.step import CARRIED, Carried
 from mambamuse.streaming import Running, Stream, restyled, signature
@@ -230,7 +230,7 @@ def test_live_writes_what_the_blocks_are(folder, tmp_path, keep_level):
     x, style = load(tmp_path / "x.wav")[0][0], style_of(tmp_path / "y.wav", model.network())
     live = Live(Step(made(model, 512), style, [.6*a for a in EVERYWHERE]), .6, keep_level)
     late = np.concatenate([live(block) for block in np.pad(np.concatenate([x, x[-2:-1_026:-1]*(.5 + .5*np.cos(np.pi*np.arange(1, 1_025)/1_024))])[:5_001 + 274], (0, 11*512 - 5_275)).astype(np.float32).reshape(-1, 512)])
-    got, want = load(tmp_path / "out.wav")[0][0], fade_ends(late[None, 274:274 + 5_001], 0, 5_001)[0]
+    got, want = load(tmp_path / "out.wav")[0][0], hold_start(fade_ends(late[None, 274:274 + 5_001], 0, 5_001), x[None])[0]
     assert said["blocks"] == 11 and got.shape == want.shape and abs(want).max() > .05 and abs(got - want).max() <= 2**-15 + 1e-6
 
 

@@ -19,7 +19,7 @@ from mambamuse.cli import app
 from mambamuse.evaluate import shipped_pairs
 from mambamuse.generator import MambaMuse
 from mambamuse.files import transfer_file
-from mambamuse.levels import Gate, fade_ends
+from mambamuse.levels import Gate, fade_ends, hold_start
 from mambamuse.places import EPS, STRIDES, check_alphas
 from mambamuse.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
 from mambamuse.style import Style, mix
@@ -95,7 +95,7 @@ def plain_transfer(model, x, style, alpha=1.):
         y = model.decode(model.encode(content), change)
     y, kept = y[:, 0].numpy(), np.exp(-2*np.pi*10/16_000)
     y = (y - lfilter([1 - kept], [1, -kept], y))[:, 1_024:1_024 + time]     # without its constant part: a high-pass at 10 Hz
-    return fade_ends(y*Gate(len(x))(x), 0, time)
+    return hold_start(fade_ends(y*Gate(len(x))(x), 0, time), x)
 
 
 def allowed(model, x, style, alpha=1.):
