@@ -262,6 +262,8 @@ def as_channels(sound, name) -> np.ndarray:
     try:
         audio = np.asarray(sound)
         whole = audio.size and audio.dtype.kind in "iu" and not isinstance(sound, (list, tuple))
+        if np.iscomplexobj(audio):
+            raise TypeError
         audio = audio.astype(np.float32)
     except (TypeError, ValueError):
         raise InputError(f"{name}: not an array of samples") from None
