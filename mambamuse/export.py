@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FLOAT', 'DOUBLE', 'INT', 'REACH', 'SIDE_BY_SIDE', 'AT_ONCE', 'LARGEST', 'STAGE_BLOCK', 'Graph', 'as_model', 'Signal',
            'length', 'valid', 'joined', 'delayed', 'added', 'taps', 'product', 'convolved', 'drawn', 'leaky', 'scan',
-           'softplus', 'silu', 'running', 'frames', 'restyled', 'channels', 'encoded', 'decoded', 'network',
-           'step_model', 'export_step', 'stage_models', 'style_model', 'export_folder', 'OnnxStream']
+           'softplus', 'silu', 'running', 'frames', 'restyled', 'channels', 'Drawing', 'network', 'step_model',
+           'export_step', 'stage_models', 'style_model', 'export_folder', 'OnnxStream']
 
 # %% ../nbs/34_export.ipynb #export-imports
 from copy import copy
@@ -28,7 +28,8 @@ from .step import FORMAT, STAGE_FORMAT, STEP_FILE, STYLE_FILE, STYLE_FORMAT, UNK
 from .audio import SAMPLE_RATE, InputError, check, check_folder, check_place, written_beside
 from .blocks import SLOPE, ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock
 from .mamba import Mamba
-from .streaming import Stream, check_one_set, has_skip
+from .streaming import Stream, check_one_set
+from .topology import DEPTH, decoded, encoded, has_skip, level, levels
 
 
 # %% ../nbs/34_export.ipynb #export-graph
@@ -313,30 +314,20 @@ def channels(model) -> list:
     "Channels at `PLACES`."
     return [len(norm.ln.weight) for norm in reversed(model.encoder.lns)] + [up.weight.shape[1] for up in model.ups]
 
-def encoded(g, model, x: Signal) -> list[Signal]:
-    "The features at `ENCODED` of the sound `x (batch, time, 1)`."
-    skips = []
-    for down, norm in zip(model.encoder.convs[:-1], model.encoder.lns[:-1]):
-        skips.append(drawn(down, g, x))
-        x = leaky(g, drawn(norm, g, skips[-1]))
-    return [drawn(model.encoder.lns[-1], g, drawn(model.encoder.convs[-1], g, x)), *reversed(skips)]
-
-def decoded(g, model, level: int, x: Signal, skip: Signal | None) -> Signal:
-    "The features behind `level` (1 to 4) of the decoder, from those in front of it and a skip."
-    x = leaky(g, x)
-    if skip is not None:
-        x = added(g, x, skip)
-    for part in (model.ups[level - 1], model.mambas[level - 1], model.resblocks[level - 1]):
-        x = drawn(part, g, x)
-    return x
+class Drawing:
+    "The reading of a graph `g`: features are signals."
+    def __init__(self, g: Graph): self.g = g
+    def run(self, module, x): return drawn(module, self.g, x)
+    def activated(self, x): return leaky(self.g, x)
+    def added(self, x, skip): return added(self.g, x, skip)
 
 def network(g, model, x: Signal, alphas) -> Signal:
     "The generator `model` behind `x (1 or 2, time, 1)`, with AdaIN at those of `PLACES` whose alpha is not 0."
-    levels, sizes = len(model.ups), channels(model)
+    sizes = channels(model)
     last = max((level for level, alpha in enumerate(alphas[len(ENCODED):], 1) if alpha), default=0)  # level of the decoder that needs the style
 
     def change(place, x):
-        level, behind = (place, 0) if place < len(ENCODED) else (place - levels, 1)
+        level, behind = (place, 0) if place < len(ENCODED) else (place - DEPTH, 1)
         y = x
         if alphas[place]:
             y = restyled(g, x, place, model.axis, sizes)
@@ -346,12 +337,7 @@ def network(g, model, x: Signal, alphas) -> Signal:
             return y
         return replace(y, name=g.Concat(y.name, g.cut(x.name, 1, 2, axis=0), axis=0), batch=2)
 
-    features = encoded(g, model, x)
-    x = change(0, features[0])
-    for level in range(1, levels + 1):
-        skip = change(level, features[level]) if has_skip(model, level) else None
-        x = change(levels + level, decoded(g, model, level, x, skip))
-    return drawn(model.final_upsample, g, x)
+    return decoded(model, Drawing(g), encoded(model.encoder, Drawing(g), x), change)
 
 # %% ../nbs/34_export.ipynb #export-export
 LARGEST = 1_024  # samples: the scan is written out, so a file grows with its block
@@ -393,7 +379,7 @@ def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
     if model.axis != "clip":
         raise InputError("these weights pair every time step with one of the style (axis frame): they have no stages")
     check_one_set(model)
-    sizes, levels = channels(model), len(model.ups)
+    sizes = channels(model)
     rates = dict(zip(PLACES, STRIDES))
 
     def stage(inputs: dict, draw) -> onnx.ModelProto:
@@ -409,19 +395,19 @@ def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
         about = dict(format=STAGE_FORMAT, block=block, rates=json.dumps([y.rate for y in ys]), delays=json.dumps([y.delay for y in ys]))
         return g.finish(outputs, about)
 
-    def level_inputs(level: int) -> dict:
-        before = "bottleneck" if level == 1 else PLACES[levels + level - 1]
+    def level_inputs(number: int) -> dict:
+        before = "bottleneck" if number == 1 else PLACES[DEPTH + number - 1]
         inputs = dict(x=(sizes[PLACES.index(before)], rates[before]))
-        if has_skip(model, level):
-            inputs["skip"] = (sizes[level], rates[PLACES[level]])
+        if has_skip(model, number):
+            inputs["skip"] = (sizes[number], rates[PLACES[number]])
         return inputs
 
-    def draw_level(level: int):
-        return lambda g, x, skip=None: [decoded(g, model, level, x, skip)]
+    def draw_level(number: int):
+        return lambda g, x, skip=None: [level(model, Drawing(g), number, x, skip)]
 
-    first = stage(dict(x=(1, 1)), lambda g, x: encoded(g, model, x))
+    first = stage(dict(x=(1, 1)), lambda g, x: encoded(model.encoder, Drawing(g), x))
     last = stage(dict(x=(sizes[-1], 1)), lambda g, x: [drawn(model.final_upsample, g, x)])
-    return [first, *(stage(level_inputs(level), draw_level(level)) for level in range(1, levels + 1)), last]
+    return [first, *(stage(level_inputs(number), draw_level(number)) for number in range(1, DEPTH + 1)), last]
 
 # %% ../nbs/34_export.ipynb #export-style-model
 def style_model(model, block: int = 1_024) -> onnx.ModelProto:
@@ -436,11 +422,8 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
     total = sum(sizes)
     inner.input("position", INT)
     x = inner.reshape(inner.input("block", FLOAT, block), 1, block, 1)
-    features = encoded(inner, model, Signal(x, 1, 1))
-    x = features[0]
-    for level in range(1, len(model.ups) + 1):
-        x = decoded(inner, model, level, x, features[level] if has_skip(model, level) else None)
-        features.append(x)
+    features = encoded(model.encoder, Drawing(inner), Signal(x, 1, 1))
+    features = [*features, *levels(model, Drawing(inner), features)]
     first, second = [], []
     for y in features:
         at = inner.Add(inner.Sub(inner.Div("position", y.rate), y.delay), np.arange(length(inner, y)).reshape(1, -1, 1))
