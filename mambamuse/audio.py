@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'CLIP', 'PEAK', 'QUIET', 'NO_CHUNK', 'FASTEST', 'SHORT', 'SHORT_RF64', 'MOST_CHANNELS', 'FORMATS',
            'PLAIN', 'PRECISION', 'BYTES', 'OTHERS', 'ENDS_AT_1', 'LARGEST', 'AT_ONCE', 'SUFFIXES', 'FAINTEST',
-           'check_writable', 'check_place', 'check_folder', 'written_beside', 'default_name', 'quiet', 'tell',
-           'unreadable', 'unclosed', 'check_rate', 'opened', 'from_a_pipe', 'missing_end', 'SoundFormat', 'decoded',
-           'load', 'check', 'as_channels', 'output_format', 'nearest_subtype', 'Sink', 'check_writable_as', 'writer',
-           'save', 'visible_files', 'recordings', 'resample', 'normalise']
+           'check_writable', 'taken', 'check_place', 'check_folder', 'put', 'written_beside', 'default_name', 'quiet',
+           'tell', 'unreadable', 'native', 'unclosed', 'check_rate', 'opened', 'from_a_pipe', 'missing_end',
+           'SoundFormat', 'decoded', 'load', 'check', 'as_channels', 'output_format', 'nearest_subtype', 'Sink',
+           'check_writable_as', 'writer', 'save', 'visible_files', 'recordings', 'resample', 'normalise']
 
 # %% ../nbs/01_audio.ipynb #audio-imports
 from contextlib import contextmanager, suppress
@@ -47,6 +47,10 @@ def check_writable(path) -> Path:
         raise InputError(f"{path.parent}: not allowed to write into this folder")
     return path
 
+def taken(path) -> InputError:
+    "The line for a place where a file is."
+    return InputError(f"{path}: exists; name another file to write, or add --force to replace it")
+
 def check_place(path, *sources, force: bool = False) -> Path:
     """`path` itself, if the user's result can be written there.
 
@@ -58,7 +62,7 @@ def check_place(path, *sources, force: bool = False) -> Path:
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise InputError(f"{path}: is what is read, and would be lost; name another file to write")
     if path.exists() and not force:
-        raise InputError(f"{path}: exists; name another file to write, or add --force to replace it")
+        raise taken(path)
     return path
 
 def check_folder(path) -> Path:
@@ -74,24 +78,40 @@ def check_folder(path) -> Path:
         raise InputError(f"{there}: not allowed to write into this folder")
     return path
 
+def put(part: Path, path: Path, replace: bool):
+    """Give the finished file `part` the name `path`; the name `part` may stay.
+
+    Raises `InputError`, unless `replace`, if there is a file `path` by now.
+    """
+    if replace:
+        os.replace(part, path)
+        return
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise taken(path) from None
+    except OSError:  # there are no links here
+        os.replace(part, check_place(path))
+
 @contextmanager
-def written_beside(path):
+def written_beside(path, replace: bool = True):
     """Yield a temporary path, in the same folder and with the same suffix, to write to.
 
-    It is renamed to `path` if the block succeeds, else removed. Raises `InputError` as `check_writable`.
+    It becomes `path` if the block succeeds, else it is removed. `replace`: also in the place of a file.
+    Raises `InputError` as `check_writable`, and as `put`.
     """
     path = check_writable(path)
     part = path.with_name(f".{token_hex(4)}.part{path.suffix}")
     try:
         yield part
-        os.replace(part, path)
+        put(part, path, replace)
     finally:
         part.unlink(missing_ok=True)
 
 # %% ../nbs/01_audio.ipynb #audio-default-name
 def default_name(content, style) -> Path:
     "CONTENT-as-STYLE.wav, in the current folder: what a transfer is called if nobody says."
-    stems = [Path(path).stem.encode()[:120].decode(errors="ignore") for path in (content, style)]
+    stems = [os.fsencode(Path(path).stem)[:120].decode(errors="ignore") for path in (content, style)]
     return Path(f"{stems[0]}-as-{stems[1]}.wav")
 
 # %% ../nbs/01_audio.ipynb #audio-quiet
@@ -132,6 +152,10 @@ def unreadable(path, error: sf.LibsndfileError) -> InputError:
 
 NO_CHUNK = re.compile("Exiting parser|Have 0 marker")  # in libsndfile's log: there is something else
 
+def native(path) -> str | bytes:
+    "`path` in a form in which `soundfile` takes any name that a file can have."
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
 def unclosed(path) -> sf.SoundFile:
     "The WAV file at `path`, whose header says that it is empty, open to be read to its end."
     with open(path, "rb") as file:
@@ -143,7 +167,8 @@ FASTEST = 768_000  # Hz: the fastest converters there are
 
 def check_rate(rate: int, name) -> int:
     "`rate` itself, if it is a whole number of Hz from 1 to 768,000. Raises `InputError`, naming `name`."
-    if not isinstance(rate, (int, np.integer)) or not 1 <= rate <= FASTEST:
+    whole = isinstance(rate, (int, np.integer)) and not isinstance(rate, bool)
+    if not whole or not 1 <= rate <= FASTEST:
         raise InputError(f"{name}: a rate of {rate} Hz, expected a whole number from 1 to {FASTEST:,}")
     return rate
 
@@ -163,7 +188,7 @@ def opened(path) -> sf.SoundFile:
         raise InputError(f"{path}: the file is empty")
     try:
         with quiet():
-            file = sf.SoundFile(path)
+            file = sf.SoundFile(native(path))
             if not file.frames and file.format in ("WAV", "WAVEX") and NO_CHUNK.search(file.extra_info):
                 file = unclosed(path)
     except sf.LibsndfileError as error:
@@ -213,15 +238,16 @@ class SoundFormat:
         with opened(path) as file:
             return cls(file.samplerate, file.channels, file.subtype)
 
-def decoded(path) -> tuple[np.ndarray, int, str]:
-    """Read an audio file: `((channels, time) float32, rate in Hz, the line of missing_end)`.
+def decoded(path, dtype: str = "float32") -> tuple[np.ndarray, int, str]:
+    """Read an audio file: `((channels, time) of dtype, rate in Hz, the line of missing_end)`.
 
+    `dtype`: float32 or float64, with full scale at 1, or int32, with full scale at 2^31.
     Raises `InputError` if the file is missing, empty, not audio, damaged, or holds NaN or infinite samples.
     """
     with opened(path) as file:
         try:
             with quiet():
-                audio = file.read(dtype="float32", always_2d=True).T
+                audio = file.read(dtype=dtype, always_2d=True).T
         except (sf.LibsndfileError, ValueError):  # ValueError: of a code whose length cannot be known
             raise InputError(f"{path}: cannot be read to its end, it is damaged or was cut off") from None
         lost = missing_end(file, path, audio.shape[1])
@@ -229,12 +255,12 @@ def decoded(path) -> tuple[np.ndarray, int, str]:
             raise InputError(lost)
         return check(audio, path), file.samplerate, lost
 
-def load(path) -> tuple[np.ndarray, int]:
-    """Read an audio file: `((channels, time) float32, rate in Hz)`; tells if its end is missing.
+def load(path, dtype: str = "float32") -> tuple[np.ndarray, int]:
+    """Read an audio file: `((channels, time) of dtype, rate in Hz)`; tells if its end is missing.
 
-    Raises `InputError` as `decoded`.
+    `dtype` and errors as for `decoded`.
     """
-    audio, rate, lost = decoded(path)
+    audio, rate, lost = decoded(path, dtype)
     if lost:
         tell(lost)
     return audio, rate
@@ -245,13 +271,13 @@ def check(audio: np.ndarray, name) -> np.ndarray:
 
     Raises `InputError`, naming `name`, otherwise.
     """
-    if not audio.shape[-1]:
+    if not audio.size:
         raise InputError(f"{name}: there are no samples in it")
     if not np.isfinite(audio).all():
         raise InputError(f"{name}: there are NaN or infinite samples in it")
     return audio
 
-MOST_CHANNELS = 64  # in an array; with more, and fewer samples than channels, it lies on its side
+MOST_CHANNELS = 8  # of an array with fewer samples than channels; with more, it lies on its side
 
 def as_channels(sound, name) -> np.ndarray:
     """An array `(time,)` or `(channels, time)` of floats -> `(channels, time)` float32.
@@ -261,14 +287,13 @@ def as_channels(sound, name) -> np.ndarray:
     """
     try:
         audio = np.asarray(sound)
-        whole = audio.size and audio.dtype.kind in "iu" and not isinstance(sound, (list, tuple))
-        if np.iscomplexobj(audio):
-            raise TypeError
-        audio = audio.astype(np.float32)
     except (TypeError, ValueError):
         raise InputError(f"{name}: not an array of samples") from None
-    if whole:
+    if audio.dtype.kind not in "fiu":  # but text, truth values, complex numbers or objects
+        raise InputError(f"{name}: not an array of samples")
+    if audio.size and audio.dtype.kind in "iu" and not isinstance(sound, (list, tuple)):
         raise InputError(f"{name}: whole numbers; expected floats, with full scale at 1")
+    audio = audio.astype(np.float32)
     if audio.ndim not in (1, 2):
         raise InputError(f"{name}: shape {audio.shape}, expected (time,) or (channels, time)")
     audio = np.atleast_2d(audio)
@@ -321,10 +346,13 @@ class Sink:
         self.samples, self.clipped = 0, 0
 
     def write(self, block: np.ndarray):
-        "The next samples, `(channels, time)` or `(time,)`. Raises `InputError` if they cannot be written."
+        """The next samples, `(channels, time)` or `(time,)`: floats, full scale at 1, or int32, full scale at 2^31.
+
+        Raises `InputError` if they cannot be written.
+        """
         frames = np.atleast_2d(block).T
         self.samples += frames.size
-        if self.file.subtype in ENDS_AT_1:
+        if self.file.subtype in ENDS_AT_1 and frames.dtype.kind == "f":
             self.clipped += int((abs(frames) > 1).sum())
         if self.file.format in ("WAV", "AIFF") and self.samples*BYTES[self.file.subtype] > LARGEST:
             raise InputError(f"{self.path}: {self.file.format} holds at most 4 GiB; write a .caf")
@@ -332,7 +360,18 @@ class Sink:
             for start in range(0, len(frames), AT_ONCE):
                 self.file.write(frames[start:start + AT_ONCE])
         except sf.LibsndfileError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.error_string})") from None
+            raise self.failed(error) from None
+
+    def close(self):
+        "Write what is still held back. Raises `InputError` if that fails."
+        try:
+            self.file.close()
+        except sf.LibsndfileError as error:
+            raise self.failed(error) from None
+
+    def failed(self, error: sf.LibsndfileError) -> InputError:
+        "The line for a file that could not be written, because of `error`."
+        return InputError(f"{self.path}: cannot be written ({error.error_string})")
 
 def check_writable_as(path, rate: int, channels: int, subtype: str | None = None):
     "Raises `InputError` if the format that `path`'s suffix asks for cannot hold `channels` at `rate` Hz."
@@ -343,26 +382,29 @@ def check_writable_as(path, rate: int, channels: int, subtype: str | None = None
         raise InputError(f"{path}: cannot write {kind} with {channels} channel(s) at {rate} Hz ({error.error_string})") from None
 
 @contextmanager
-def writer(path, rate: int, channels: int, subtype: str | None = None, frames: int = 0):
+def writer(path, rate: int, channels: int, subtype: str | None = None, frames: int = 0, replace: bool = True):
     """Yield a `Sink` for the audio file `path`, which appears when the block succeeds; tells what is lost.
 
     `subtype`: the content's sample format, which is kept as far as `nearest_subtype` can; none: the format's
     usual one. `frames`: how many will come, if known: a WAV beyond 4 GiB becomes RF64.
+    `replace`: as for `written_beside`.
     Raises `InputError` if the format, the rate, the channels or the folder does not allow it.
     """
     kind = output_format(path)
     kept = nearest_subtype(kind, subtype)
     if kind == "WAV" and frames*channels*BYTES[kept] > LARGEST:
         kind = "RF64"
-    with written_beside(path) as part:
+    with written_beside(path, replace) as part:
         try:
-            file = sf.SoundFile(part, "w", rate, channels, kept, format=kind)
+            file = sf.SoundFile(native(part), "w", rate, channels, kept, format=kind)
         except sf.LibsndfileError as error:
             why = f"{channels} channel(s) at {rate} Hz ({error.error_string})"
             raise InputError(f"{path}: cannot write {kind} with {why}") from None
-        with file:
-            sink = Sink(file, path)
+        sink = Sink(file, path)
+        try:
             yield sink
+        finally:
+            sink.close()
     if PRECISION.get(kept, 0) < PRECISION.get(subtype, 0):
         names = sf.available_subtypes()
         tell(f"{path}: is written as {names[kept]}, which holds less than the content's {names[subtype]}")

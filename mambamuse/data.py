@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import soundfile as sf
 
-from .audio import CLIP, SAMPLE_RATE, InputError, normalise, written_beside
+from .audio import CLIP, SAMPLE_RATE, InputError, native, normalise, written_beside
 from .configs import DataConfig
 
 # %% ../nbs/02_data.ipynb #data-read-notes
@@ -86,7 +86,7 @@ def from_wav(audio: dict) -> np.ndarray:
 
 def read_note(audio) -> np.ndarray:
     "`(time,)` int16 of a note's `audio`, a path or the bytes of a file. Raises `InputError`, whose message is the reason to skip it, if it is not mono at 16 kHz."
-    try: samples, rate = sf.read(io.BytesIO(audio) if isinstance(audio, bytes) else audio, dtype="int16", always_2d=True)
+    try: samples, rate = sf.read(io.BytesIO(audio) if isinstance(audio, bytes) else native(audio), dtype="int16", always_2d=True)
     except (sf.LibsndfileError, OSError): raise InputError("not audio that can be read") from None
     if rate != SAMPLE_RATE: raise InputError(f"{rate:,} Hz, expected {SAMPLE_RATE:,} Hz")
     if samples.shape[1] != 1: raise InputError(f"{samples.shape[1]} channels, expected one")

@@ -53,14 +53,14 @@ def for_length(network, seconds: float):
     from mambamuse.pretrained import load_model
     return load_model().network()
 
-def copied(content, out, subtype: str) -> Path:
-    "The recording `content` as the file `out`, sample for sample; as near as it can come, where `out` is of another format."
-    with opened(content) as file:
-        whole = "int32" if subtype.startswith("PCM") else "float64"
-        samples = file.read(dtype=whole, always_2d=True)
-        with writer(out, file.samplerate, file.channels, subtype, len(samples)) as sink:
-            write = sink.file.write if whole == "int32" else lambda samples: sink.write(samples.T)  # floats may be clipped, and that is told
-            write(samples)
+def copied(content, out, subtype: str, replace: bool) -> Path:
+    """The recording `content` as the file `out`, sample for sample; as near as another format's `out` can come.
+
+    Raises `InputError` as `load` and `writer`; `replace` is the latter's.
+    """
+    samples, rate = load(content, "int32" if subtype.startswith("PCM") else "float64")
+    with writer(out, rate, len(samples), subtype, samples.shape[1], replace) as sink:
+        sink.write(samples)
     return Path(out)
 
 class Transfer:
@@ -83,7 +83,7 @@ class Transfer:
         subtype = known.subtype
         check_writable_as(out, known.rate, known.channels, subtype)
         if not settings.alpha:
-            return copied(content, out, subtype)
+            return copied(content, out, subtype, replace=force)
         x, rate = load(content)
         bar = Bar(Path(content).name, x.shape[1]/rate)
         try:
@@ -91,7 +91,7 @@ class Transfer:
             y = transferred(network, x, rate, self.style, settings.alpha, settings.keep_level, settings.keep_highs, bar, tell, str(out))
         finally:
             bar.close()
-        with writer(out, rate, len(y), subtype, y.shape[1]) as file:
+        with writer(out, rate, len(y), subtype, y.shape[1], replace=force) as file:
             for start in range(0, y.shape[1], rate):
                 file.write(y[:, start:start + rate])
         return Path(out)

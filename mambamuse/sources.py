@@ -27,7 +27,7 @@ import numpy as np
 import soundfile as sf
 from tqdm import tqdm
 
-from .audio import SAMPLE_RATE, SUFFIXES, InputError, quiet, resample, visible_files
+from .audio import SAMPLE_RATE, SUFFIXES, InputError, native, quiet, resample, visible_files
 from .data import FEATURES, SPLITS, DataConfig, audio_file, entries, examples_file, note_row, read_note, to_wav
 
 # %% ../nbs/03_sources.ipynb #sources-interface
@@ -225,14 +225,14 @@ class Hub(Source):
 def length(path) -> int | str:
     "Samples of an audio file at 16 kHz, or why it cannot be used."
     try:
-        with quiet(): info = sf.info(path)
+        with quiet(): info = sf.info(native(path))
     except (sf.LibsndfileError, OSError): return "not audio that can be read"
     return info.frames*SAMPLE_RATE//info.samplerate
 
 def cut(path, k: int, config: DataConfig) -> np.ndarray:
     "Clip number `k` of a file as `(time,)` float32, mono, at 16 kHz. Raises `InputError` if it is silent or not finite."
     try:
-        with quiet(), sf.SoundFile(path) as file:
+        with quiet(), sf.SoundFile(native(path)) as file:
             file.seek(round(k*config.clip*file.samplerate/SAMPLE_RATE))
             audio, rate = file.read(-(-config.clip*file.samplerate//SAMPLE_RATE), dtype="float32", always_2d=True).mean(1), file.samplerate
     except (sf.LibsndfileError, OSError): raise InputError("not audio that can be read") from None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from mambamuse import audio
+from mambamuse import audio, sources
 from mambamuse.audio import (FORMATS, PLAIN, InputError, SoundFormat, check_place, missing_end, decoded, load, opened,
                              recordings, save, writer)
 from mambamuse.data import DataConfig
@@ -116,6 +116,34 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
         failed, said, _ = python(code, tmp_path / name, preexec_fn=small)
         assert not failed and said.startswith(f"{tmp_path / name}: cannot be written (") and said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take only names that are text")
+def test_a_name_may_be_any_bytes(tmp_path):
+    folder = tmp_path / os.fsdecode(b"f\xfe")
+    folder.mkdir()
+    bad = folder / os.fsdecode(b"bad\xff.wav")
+    save(bad, noise(2, 5_000), 44_100, "FLOAT")
+    assert os.listdir(os.fsencode(folder)) == [b"bad\xff.wav"]
+    sound, rate = load(bad)
+    assert np.array_equal(sound, noise(2, 5_000)) and rate == 44_100 and recordings(folder) == [bad]
+    assert sources.length(bad) == 5_000*16_000//44_100 and len(sources.cut(bad, 0, DataConfig(clip=4_112))) == 4_112
+    bad.write_text("not audio")
+    with pytest.raises(InputError, match="not audio that can be read"): load(bad)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_file_that_appears_meanwhile_is_replaced_only_if_that_was_asked(tmp_path, replace):
+    def write():
+        with writer(tmp_path / "a.wav", 16_000, 1, "FLOAT", replace=replace) as sink:
+            sink.write(noise(1_000))
+            (tmp_path / "a.wav").write_bytes(b"theirs")
+    if replace: write()
+    else:
+        with pytest.raises(InputError, match="a.wav: exists; name another file to write, or add --force"): write()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+    if replace: assert np.array_equal(load(tmp_path / "a.wav")[0][0], noise(1_000))
+    else: assert (tmp_path / "a.wav").read_bytes() == b"theirs"
 
 
 # Files that were cut, and files from a pipe

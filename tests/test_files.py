@@ -1,6 +1,7 @@
 """Files, folders of files, loudness: against arrays and another meter, and with every file damaged that can be."""
 import json
 import os
+import resource
 import signal
 import stat
 import struct
@@ -17,6 +18,7 @@ import soundfile as sf
 
 from typer.testing import CliRunner
 
+from mambamuse import files
 from mambamuse.audio import InputError, load, save
 from mambamuse.cli import app
 from mambamuse.files import Transfer, transfer_file
@@ -100,6 +102,42 @@ def test_nothing_is_replaced_without_force(studio, tmp_path):
     with pytest.raises(InputError, match="y.wav: exists"): write()
     assert (tmp_path / "y.wav").read_bytes() == b"mine"
     assert load(write(force=True))[0].shape == (1, 2_000)
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("alpha", [0, .5])
+def test_what_appears_during_a_transfer_is_not_replaced_without_force(studio, tmp_path, monkeypatch, alpha, force):
+    "The content is read after the place was looked at, and another program is done in between."
+    save(tmp_path / "x.wav", noise(2_000), 16_000)
+    def load_slowly(*how):
+        (tmp_path / "y.wav").write_bytes(b"theirs")
+        return load(*how)
+    monkeypatch.setattr(files, "load", load_slowly)
+    write = lambda: transfer_file(tmp_path / "x.wav", studio / "style.wav", tmp_path / "y.wav", alpha=alpha, weights=studio / "clip", force=force)
+    if force: assert load(write())[0].shape == (1, 2_000)
+    else:
+        with pytest.raises(InputError, match="y.wav: exists; name another file to write"): write()
+        assert (tmp_path / "y.wav").read_bytes() == b"theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.wav", "y.wav"]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "caf"])
+def test_a_full_disk_at_alpha_0_is_one_line_and_leaves_nothing(studio, tmp_path, suffix):
+    "The limit on a file's size stands for the disk's end."
+    save(tmp_path / "x.wav", noise(2, 100_000), 44_100)
+    def small(): resource.setrlimit(resource.RLIMIT_FSIZE, (20_480, 20_480))
+    words = [Path(sys.executable).with_name("mambamuse"), "transfer", "x.wav", studio / "style.wav", "-o", f"y.{suffix}", "--alpha", "0"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, preexec_fn=small)
+    assert done.returncode == 2 and done.stderr.startswith(f"mambamuse: y.{suffix}: cannot be written (") and done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["x.wav"]
+
+
+@pytest.mark.parametrize("damage, says", [(lambda data: data[:-4_000], "x.flac: cannot be read to its end"), (lambda data: b"", "x.flac: the file is empty")])
+def test_a_damaged_content_is_refused_at_alpha_0_too(studio, tmp_path, damage, says):
+    save(tmp_path / "x.flac", noise(30_000), 16_000)
+    (tmp_path / "x.flac").write_bytes(damage((tmp_path / "x.flac").read_bytes()))
+    with pytest.raises(InputError, match=says): transfer_file(tmp_path / "x.flac", studio / "style.wav", tmp_path / "y.wav", alpha=0, weights=studio / "clip")
+    assert not (tmp_path / "y.wav").exists()
 
 
 def cut(path, by):
@@ -202,6 +240,67 @@ def test_a_folder_is_done_once_for_the_same_settings(studio, session):
     config = json.loads((weights / "config.json").read_text())
     (weights / "config.json").write_text(json.dumps(config | dict(alphas=[1, 1, 1, .5, .2])))
     assert run(.5) == (3, 0, 0) and run(.5) == (0, 3, 0)
+
+
+def test_an_output_that_was_changed_is_left_alone_and_named(studio, session, capsys):
+    "With the same settings and with others; --force makes it again. Outputs that nobody touched go the usual way."
+    out = session / "out"
+    def run(alpha=1., force=False):
+        counts = transfer_folder(session / "in", studio / "style.wav", out, alpha=alpha, weights=studio / "clip", force=force)
+        said = [line.partition("out/")[2] for line in capsys.readouterr().err.splitlines() if "changed" in line]
+        return tuple(counts.values()), said
+    assert run() == ((3, 0, 0), [])
+    made = (out / "song" / "b.ogg").read_bytes()
+    edited = made[:-1] + bytes([made[-1] ^ 1])
+    (out / "song" / "b.ogg").write_bytes(edited)
+    line = ["song/b.ogg: changed since it was made; kept (--force replaces it)"]
+    assert run() == ((0, 2, 1), line) and run(.5) == ((2, 0, 1), line) and run(.5) == ((0, 2, 1), line)
+    assert (out / "song" / "b.ogg").read_bytes() == edited
+    assert run(.5, True) == ((1, 2, 0), []) and run(.5) == ((0, 3, 0), [])
+    assert (out / "song" / "b.ogg").read_bytes() not in (made, edited)
+
+
+def test_an_output_is_known_even_after_a_transfer_that_failed(studio, session, capsys):
+    "Its content is damaged for a while, and somebody edits the output meanwhile."
+    (session / "in" / "song" / "b.ogg").unlink(), (session / "in" / "song" / "c.au").unlink()
+    run = lambda: tuple(transfer_folder(session / "in", studio / "style.wav", session / "out", weights=studio / "clip").values())
+    content = (session / "in" / "a.flac").read_bytes()
+    assert run() == (1, 0, 0)
+    (session / "in" / "a.flac").write_bytes(content[:-4_000])
+    assert run() == (0, 0, 1) and "it is damaged or was cut off" in capsys.readouterr().err
+    (session / "in" / "a.flac").write_bytes(content)
+    assert run() == (0, 1, 0)
+    (session / "out" / "a.flac").write_bytes(b"mine")
+    assert run() == (0, 0, 1) and (session / "out" / "a.flac").read_bytes() == b"mine"
+
+
+def test_a_record_without_digests_counts_as_before(studio, session):
+    run = lambda alpha=1.: tuple(transfer_folder(session / "in", studio / "style.wav", session / "out", alpha=alpha, weights=studio / "clip").values())
+    assert run() == (3, 0, 0)
+    lines = [json.loads(line) for line in (session / "out" / RECORD).read_text().splitlines()]
+    (session / "out" / RECORD).write_text("".join(json.dumps(dict(name=line["name"], key=line["key"])) + "\n" for line in lines))
+    (session / "out" / "a.flac").write_bytes(b"edited")
+    assert run() == (0, 3, 0) and run(.5) == (3, 0, 0)
+    (session / "out" / "a.flac").write_bytes(b"edited")
+    assert run(.5) == (0, 2, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take only names that are text")
+def test_a_recording_whose_name_is_no_text(studio, tmp_path):
+    "Among others in a folder, whose second run knows it again; alone; as a style; as the output; and in a message."
+    bad, worse, style = os.fsdecode(b"bad\xff.wav"), os.fsdecode(b"worse\xfe.wav"), studio / "style.wav"
+    (tmp_path / "in").mkdir()
+    for name in (bad, "good.wav"): save(tmp_path / "in" / name, noise(9_000), 16_000)
+    for counts in (dict(made=2, kept=0, failed=0), dict(made=0, kept=2, failed=0)):
+        assert transfer_folder(tmp_path / "in", style, tmp_path / "out", weights=studio / "clip") == counts
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"bad\xff.wav", b"good.wav", RECORD.encode()]
+    (tmp_path / "in" / worse).write_text("not audio")
+    run = lambda *words: subprocess.run([Path(sys.executable).with_name("mambamuse"), "transfer", *words], cwd=tmp_path, capture_output=True, text=True)
+    done = run(f"in/{bad}", f"in/{bad}", "-o", bad)
+    assert (done.returncode, done.stdout) == (0, "bad\\udcff.wav\n") and load(tmp_path / bad)[0].shape == (1, 9_000), done.stderr
+    done = run("in", style, "-o", "new", "--alpha", "0")
+    assert done.returncode == 2 and done.stdout == "new: 2 made, 0 kept, 1 failed\n"
+    assert done.stderr.startswith("mambamuse: in/worse\\udcfe.wav: not audio that can be read (WAV,"), done.stderr
 
 
 def test_broken_recordings_are_named_and_the_others_done(studio, session, monkeypatch):

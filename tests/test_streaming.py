@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from scipy.signal import lfilter
 from torch import nn
 from typer.testing import CliRunner
@@ -20,9 +22,10 @@ from mambamuse.evaluate import shipped_pairs
 from mambamuse.generator import MambaMuse
 from mambamuse.files import transfer_file
 from mambamuse.levels import Gate, fade_ends, hold_start
-from mambamuse.places import EPS, STRIDES, check_alphas
+from mambamuse.places import EPS, PLACES, STRIDES, check_alphas
+from mambamuse.step import flat
 from mambamuse.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
-from mambamuse.style import Style, mix
+from mambamuse.style import Style, digest, mix
 from mambamuse.pretrained import fit, load_model, pad
 
 NARROW = (4, 8, 16, 32)
@@ -368,6 +371,60 @@ def test_a_style_file_is_the_sound(tmp_path):
     with pytest.raises(InputError, match=f"a.style.*{style.weights}"): style.on(MambaMuse(widths=NARROW, axis="clip"))
     Style.of(MambaMuse(axis="clip"), sound).save(tmp_path / "full.style")
     assert (tmp_path / "full.style").stat().st_size < 10_000
+
+
+def rewritten(path, out, change=lambda tensors: None, **about):
+    "The style file `path` as `out`, with its tensors changed, and the right hash; `about` replaces metadata, None takes it away."
+    tensors = load_file(path)
+    change(tensors)
+    with safe_open(path, "np") as file: metadata = file.metadata()
+    pairs = [(tensors[f"{place}.mean"], tensors[f"{place}.deviation"]) for place in PLACES]
+    metadata = metadata | dict(digest=digest(flat(pairs, [len(mean) for mean, _ in pairs]))) | about
+    save_file(tensors, out, {key: value for key, value in metadata.items() if value is not None})
+    return out
+
+
+def put(name, value): return lambda tensors: tensors[name].__setitem__(1, value)
+
+
+def narrower(tensors):
+    for kind in ("mean", "deviation"): tensors[f"skip32.{kind}"] = tensors[f"skip32.{kind}"][:-1].copy()
+
+
+@pytest.mark.parametrize("change, about, says", [
+    (put("skip64.mean", np.nan), {}, "not finite"), (put("bottleneck.deviation", np.inf), {}, "not finite"), (put("decoder16.deviation", -1e-3), {}, "deviations below 0"),
+    (put("skip32.mean", 0), dict(weights=None), "not a style file"), (put("skip32.mean", 0), dict(format=None), "not a style file"),
+    (put("skip32.mean", 0), dict(digest=None), "damaged"), (put("skip32.mean", 0), dict(digest="0"*16), "damaged")])
+def test_a_style_file_whose_numbers_are_no_statistics_is_refused(tmp_path, change, about, says):
+    model = MambaMuse(widths=NARROW, axis="clip")
+    Style.of(model, noise(np.random.default_rng(0), 3_000)).save(tmp_path / "a.style")
+    assert Style.load(rewritten(tmp_path / "a.style", tmp_path / "b.style", put("skip32.mean", 0))).statistics.shape == (2, Style.load(tmp_path / "a.style").statistics.shape[1])
+    with pytest.raises(InputError, match=f"^[^\n]*b.style: .*{says}[^\n]*$"): Style.load(rewritten(tmp_path / "a.style", tmp_path / "b.style", change, **about))
+
+
+def test_a_style_file_with_other_channels_is_refused_where_it_is_used(tmp_path):
+    model = MambaMuse(widths=NARROW, axis="clip")
+    x = noise(np.random.default_rng(0), 3_000)
+    Style.of(model, x).save(tmp_path / "a.style")
+    one, other = Style.load(tmp_path / "a.style"), Style.load(rewritten(tmp_path / "a.style", tmp_path / "b.style", narrower))
+    with pytest.raises(InputError, match="b.style: this style has .* channels, and the network"): model.transfer(x, tmp_path / "b.style")
+    for styles in ((one, other), (other, one)):
+        with pytest.raises(InputError, match="channels, .*; they cannot be mixed"): mix([(style, 1) for style in styles])
+
+
+@pytest.mark.parametrize("shares", [(1e-46, 3e-46), (1e39, 3e39), (1e-300, 3e-300), (5e307, 1.5e308)])
+def test_shares_of_any_size_are_relative(shares):
+    "float32 holds none of them."
+    a, b = (Style(np.full((2, 3), value, np.float32), {}, "w") for value in (1, 5))
+    assert np.array_equal(mix(zip((a, b), shares)).statistics, np.full((2, 3), 4))
+
+
+@pytest.mark.parametrize("shares", [(0, 0), (-1, 2), (np.nan, 1), (np.inf, 1), ("1", 1), (None, 1), ([1], 1), (1j, 1), (10**400, 1)])
+def test_shares_that_are_none(shares):
+    a = Style(np.ones((2, 3), np.float32), {}, "w")
+    with pytest.raises(InputError, match="^the shares of a mix are .*, expected numbers of at least 0, not all 0$"): mix([(a, share) for share in shares])
+    for none in ([], [a], [("a.style", 1)], [(a,)]):
+        with pytest.raises(InputError, match="there is no style to mix|made of pairs"): mix(none)
 
 
 def test_the_average_of_styles_is_a_mix_of_equal_shares():
