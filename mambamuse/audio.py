@@ -49,7 +49,7 @@ def check_writable(path) -> Path:
 
 def taken(path) -> InputError:
     "The line for a place where a file is."
-    return InputError(f"{path}: exists; name another file to write, or add --force to replace it")
+    return InputError(f"{path}: exists; name another file to write, or add --force (in Python: force=True) to replace it")
 
 def check_place(path, *sources, force: bool = False) -> Path:
     """`path` itself, if the user's result can be written there.

@@ -257,6 +257,7 @@ def export(
     block: Annotated[int, typer.Option(
         help="Samples at 16 kHz that are processed at a time: a multiple of 16.")] = 256,
     weights: Weights = None,
+    force: Force = False,
 ):
     """Write the network as ONNX: the step for live sound as one file, which a host runs without Python; or a folder with the step, the stages for files and the measure of a style, which --weights takes.
 
@@ -266,10 +267,12 @@ def export(
     mambamuse export model.onnx --block 256
     mambamuse export exported --weights runs/mine/epoch-010
     """
+    needs("torch")
     check_weights_there(weights)
     if out.suffix:
-        check_place(out, force=True)
-    needs("torch")
+        check_place(out, force=force)
+    elif out.is_dir() and any(out.iterdir()) and not (force or (out/"about.json").is_file()):
+        raise InputError(f"{out}: is a folder with other files; name another one, or add --force to write into it")
     from mambamuse.export import export_folder, export_step, session_of
     from mambamuse.pretrained import load_model
     if not out.suffix:

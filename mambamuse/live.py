@@ -13,7 +13,7 @@ from time import perf_counter, sleep
 
 import numpy as np
 
-from .audio import SAMPLE_RATE, InputError, check_place, default_name, load, opened, output_format, resample, save
+from .audio import SAMPLE_RATE, InputError, SoundFormat, check_place, check_writable_as, default_name, load, output_format, resample, tell, writer
 from .errors import installed
 from .levels import CEILING, FRAME, LASTING, PEAK, START, Gate, fade_ends, hold_start, no_constant, tail
 from .loudness import weighting
@@ -82,7 +82,7 @@ class Live:
         "Forget all that was heard; returns self. The network hears silence first."
         self.step.start()
         self.leveller, self.gate, self.gain = Leveller(), Gate(1), RunningGain()
-        self.high_pass = no_constant(1)
+        self.high_pass, self.clipped = no_constant(1), 0
         self.waiting = np.zeros((3, self.delay), np.float32)   # content, prepared content, level
         if self.alpha:
             for _ in range(START//self.block):
@@ -103,7 +103,9 @@ class Live:
         y = self.high_pass(self.step(prepared)[None])[0]*self.gate(heard[None])[0]
         if not self.keep_level:
             y = y*self.gain(heard, y)
-        return np.clip(y*(level/PEAK), -1, 1).astype(np.float32)
+        y = y*(level/PEAK)
+        self.clipped += int((np.abs(y) > 1).sum())
+        return np.clip(y, -1, 1).astype(np.float32)
 
 def live_step(style, alpha: float, block: int, keep_level: bool, weights) -> Live:
     "A step that is ready to go: its file read or drawn, warm. Raises `InputError`."
@@ -126,9 +128,9 @@ def live_step(style, alpha: float, block: int, keep_level: bool, weights) -> Liv
 # %% ../nbs/35_live.ipynb #live-file
 def report(times: list, block: int, delay: int, drop_outs: int) -> dict:
     "What a player wants to know, in ms: latency by the algorithm, and computing time a block: quantiles and jitter (p99 - p50)."
-    p50, p95, p99 = (1e3*np.quantile(times, (.5, .95, .99))).tolist()
-    return dict(block=block, blocks=len(times), algorithmic_ms=1e3*(delay + block)/SAMPLE_RATE, p50_ms=p50, p95_ms=p95, p99_ms=p99,
-                jitter_ms=p99 - p50, budget_ms=1e3*block/SAMPLE_RATE, drop_outs=drop_outs)
+    p50, p95, p99 = (1e3*np.quantile(times, (.5, .95, .99))).round(3).tolist()
+    return dict(block=block, blocks=len(times), algorithmic_ms=round(1e3*(delay + block)/SAMPLE_RATE, 3), p50_ms=p50, p95_ms=p95, p99_ms=p99,
+                jitter_ms=round(p99 - p50, 3), budget_ms=1e3*block/SAMPLE_RATE, drop_outs=drop_outs)
 
 def pace(step, x: np.ndarray, block: int, delay: int) -> tuple[np.ndarray, int]:
     "`x (time,)` through `step` as if it came from a microphone: what comes out, in line with `x` and as long, and how many blocks came too late."
@@ -153,8 +155,8 @@ def live_file(content, style, out=None, block: int = STEP_BLOCK, alpha: float = 
     out = default_name(content, style) if out is None else Path(out)
     output_format(out)
     check_place(out, content, style, force=force)
-    with opened(content):
-        pass
+    subtype = SoundFormat.of(content).subtype
+    check_writable_as(out, SoundFormat.of(content).rate, 1, subtype)
     live = live_step(style, alpha, block, keep_level, weights)
     audio, rate = load(content)
     x = resample(audio.mean(0, keepdims=True), rate, SAMPLE_RATE)[0]
@@ -162,7 +164,11 @@ def live_file(content, style, out=None, block: int = STEP_BLOCK, alpha: float = 
     y, late = pace(timed, x, live.block, live.delay)
     y = hold_start(fade_ends(y[None], 0, len(x)), x[None]) if alpha else y[None]
     y = resample(y, SAMPLE_RATE, rate)[:, :audio.shape[1]]
-    save(out, np.pad(y, ((0, 0), (0, audio.shape[1] - y.shape[1]))), rate)
+    y = np.pad(y, ((0, 0), (0, audio.shape[1] - y.shape[1])))
+    with writer(out, rate, 1, subtype, y.shape[1], replace=force) as file:
+        file.write(y)
+    if live.clipped:
+        tell(f"{out}: {live.clipped:,} samples ({100*live.clipped/len(x):.2g} %) lay above full scale and were clipped")
     return report(timed.times, live.block, live.delay, late)
 
 def live_card(style, block: int = STEP_BLOCK, alpha: float = 1., keep_level: bool = False, weights=None, seconds: float | None = None, card=None) -> dict:

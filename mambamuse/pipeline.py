@@ -7,6 +7,7 @@ __all__ = ['SAME', 'read', 'check_alpha', 'at_rate', 'matched', 'panned', 'trans
 
 # %% ../nbs/31_pipeline.ipynb #pipeline-imports
 from collections.abc import Callable
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ def read(sound, sample_rate: int, name: str) -> tuple[np.ndarray, int]:
 
 def check_alpha(alpha: float) -> float:
     "`alpha` itself, if it is from 0 to 1. Raises `InputError`."
-    if not 0 <= alpha <= 1:
+    number = isinstance(alpha, Real) and not isinstance(alpha, bool)
+    if not number or not 0 <= alpha <= 1:
         raise InputError(f"alpha is {alpha}, expected a number from 0 (the content itself) to 1 (the full transfer)")
     return float(alpha)
 
@@ -37,13 +39,13 @@ def at_rate(y: np.ndarray, rate: int, time: int) -> np.ndarray:
     y = resample(y, SAMPLE_RATE, rate)[:, :time]
     return np.pad(y, ((0, 0), (0, time - y.shape[1])))
 
-def matched(y: np.ndarray, content: np.ndarray, rate: int, limit: float = LIMIT, name: str = "the output", say: Callable = lambda line: None) -> np.ndarray:
-    """`y (channels, time)`, each channel as loud as that of `content`, in LUFS; if a sample then exceeds `limit`, all are quieter, and `say` is told.
+def matched(y: np.ndarray, content: np.ndarray, rate: int, limit: float = LIMIT, name: str = "the output", say: Callable = lambda line: None, beside: np.ndarray | float = 0) -> np.ndarray:
+    """`y (channels, time)`, each channel as loud as that of `content`, in LUFS, and `beside` added; if a sample then exceeds `limit`, all are quieter, and `say` is told.
 
     The content is measured at the model's level, so that a faint recording is not below the measure's gate; `limit` is full scale, seen from there.
     """
     gains = channel_gains(y, content, rate)
-    y = y*gains[:, None]
+    y = y*gains[:, None] + beside
     peak = float(np.abs(y).max(initial=0))
     allowed = max(limit, float(np.abs(content).max(initial=0)))
     if peak > allowed:
@@ -77,11 +79,11 @@ def transferred(network, content: np.ndarray, rate: int, style: np.ndarray, alph
         return np.zeros_like(content)
     y = at_rate(restyled(network, prepare(low, loudest), style, alpha, tick), rate, content.shape[1])
     prepared = prepare(content, loudest)
+    highs = np.float32(0)
     if keep_highs and rate > SAMPLE_RATE:
         highs = prepared - at_rate(prepare(low, loudest), rate, content.shape[1])
-        y = y + highs
     scale = np.float32(loudest/PEAK)
-    return y*scale if keep_level else matched(y, prepared, rate, LIMIT/scale, name, say)*scale
+    return (y + highs if keep_level else matched(y, prepared, rate, LIMIT/scale, name, say, highs))*scale
 
 def transfer(content, style, alpha: float = 1., sample_rate: int = SAMPLE_RATE, *, network=None, keep_level: bool = False, keep_highs: bool = False) -> np.ndarray:
     """`content` with the timbre of `style`: files, or arrays `(time,)` or `(channels, time)` at `sample_rate` Hz; the style may be a `Style` or a style file.

@@ -281,7 +281,7 @@ def test_a_place_that_is_taken(tmp_path):
     save(tmp_path / "a.wav", noise(100), 16_000), save(tmp_path / "b.wav", noise(100), 16_000)
     (tmp_path / "b.wav").chmod(0o444), (tmp_path / "c.wav").symlink_to(tmp_path / "b.wav")
     for name in ("a.wav", "b.wav", "c.wav"):
-        with pytest.raises(InputError, match=f"{name}: exists; name another file to write, or add --force to replace it"):
+        with pytest.raises(InputError, match=f"{name}: exists; name another file to write, or add --force .in Python: force=True. to replace it"):
             check_place(tmp_path / name)
         assert check_place(tmp_path / name, tmp_path / "none.wav", force=True) == tmp_path / name
     with pytest.raises(InputError, match="c.wav: is what is read"): check_place(tmp_path / "c.wav", tmp_path / "b.wav", force=True)

@@ -272,5 +272,9 @@ def test_the_command(tmp_path, mambamuse):
     clip(folder=tmp_path / "w", bypass=False, alphas=EVERYWHERE)
     code, said, _ = mambamuse("export", tmp_path / "m.onnx", "--block", 128, "--weights", tmp_path / "w")
     assert code == 0 and json.loads(said)["delay"] == "274" and Step(tmp_path / "m.onnx").block == 128
-    code, _, error = mambamuse("export", tmp_path / "m.onnx", "--block", 100, "--weights", tmp_path / "w")
+    code, _, error = mambamuse("export", tmp_path / "m.onnx", "--weights", tmp_path / "w")
+    assert code == 2 and "m.onnx: exists; name another file to write" in error
+    code, _, error = mambamuse("export", tmp_path, "--weights", tmp_path / "w")
+    assert code == 2 and "is a folder with other files" in error
+    code, _, error = mambamuse("export", tmp_path / "m.onnx", "--block", 100, "--weights", tmp_path / "w", "--force")
     assert code == 2 and "multiple of 16" in error and error.count("\n") == 1

@@ -12,9 +12,9 @@ import pyloudnorm
 import pytest
 import soundfile as sf
 
-from mambamuse.audio import SAMPLE_RATE, load
+from mambamuse.audio import SAMPLE_RATE, InputError, load, resample
 from mambamuse.files import LONG, for_length, transfer_file
-from mambamuse.live import live_step
+from mambamuse.live import live_file, live_step
 from mambamuse.pipeline import transfer
 from mambamuse.pretrained import load_model
 from mambamuse.step import Carried
@@ -217,3 +217,36 @@ def test_sigterm_leaves_nothing_half_written(tmp_path, pairs):
     process.terminate()
     assert process.wait(30) == 128 + signal.SIGTERM
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.style", "x.wav"]
+
+
+@pytest.mark.parametrize("keep_level", [False, True])
+def test_highs_are_kept_at_the_level_of_the_content(pairs, network, keep_level):
+    "What lies above 8.5 kHz has the content's energy; nothing had to be made quieter, since the content is at a fifth of full scale."
+    content, style = pairs["phrases", 20]
+    rng = np.random.default_rng(0)
+    x = .2*resample(content, SAMPLE_RATE, 44_100)
+    x = (x + .01*rng.standard_normal(x.shape)).astype(np.float32)
+    y = transfer(x, style, sample_rate=44_100, network=network, keep_highs=True, keep_level=keep_level)
+    above = np.fft.rfftfreq(x.shape[1], 1/44_100) > 8_500
+    energy = [10*np.log10((np.abs(np.fft.rfft(sound[0]))[above]**2).sum()) for sound in (x, y)]
+    assert abs(energy[0] - energy[1]) <= .5
+
+
+def test_live_tells_what_it_clips_and_keeps_the_sample_format(tmp_path, pairs, capsys):
+    "At full scale the running gain may go beyond; the file is one channel of the content's format."
+    content, style = pairs["phrases", 20]
+    style.save(tmp_path / "a.style")
+    x = content[0, :16_000]/abs(content).max()
+    for gain, clips in ((1, True), (.05, False)):
+        sf.write(tmp_path / "x.wav", np.stack([gain*x, gain*x], 1), SAMPLE_RATE, "PCM_24")
+        live_file(tmp_path / "x.wav", tmp_path / "a.style", tmp_path / "y.wav", force=True)
+        info, said = sf.info(tmp_path / "y.wav"), capsys.readouterr().err
+        assert (info.channels, info.subtype) == (1, "PCM_24")
+        assert ("lay above full scale and were clipped" in said) == clips == bool((abs(sf.read(tmp_path / "y.wav")[0]) > .9999).any())
+
+
+@pytest.mark.parametrize("alpha", ["0.5", None, [1], True, 1j, float("nan"), 1.1])
+def test_an_alpha_that_is_no_share_is_refused(pairs, alpha):
+    content, style = pairs["notes", 3]
+    with pytest.raises(InputError, match="expected a number from 0"):
+        transfer(content, style, alpha)
