@@ -60,7 +60,7 @@ publish: setup
 
 # JupyterLab plays stored sounds only of notebooks that it trusts; from the repository's top, it finds the pictures.
 lab: setup
-	$(BIN)/jupyter trust nbs/*.ipynb nbs/runs/*.ipynb > /dev/null
+	$(BIN)/jupyter trust nbs/*.ipynb nbs/*/*.ipynb > /dev/null
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/index.ipynb
 
 playground: setup

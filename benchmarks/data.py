@@ -21,11 +21,12 @@ from time import perf_counter
 from isal import igzip
 from torch.utils.data import DataLoader
 
-from mambamuse.audio import written_beside
-from mambamuse.data import Clips, DataConfig
-from mambamuse.profiling import machine
-from mambamuse.soundfonts import Notes
-from mambamuse.sources import in_order, members
+from mambamuse.sound.audio import written_beside
+from mambamuse.data.notes import Clips
+from mambamuse.data.config import DataConfig
+from mambamuse.judge.profiling import machine
+from mambamuse.data.soundfonts import Notes
+from mambamuse.data.sources import in_order, members
 
 ROWS = []
 WORKERS = 2

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from mambamuse.audio import SAMPLE_RATE, load, written_beside
-from mambamuse.evaluate import shipped_pairs
-from mambamuse.pipeline import transfer
-from mambamuse.pretrained import load_model
-from mambamuse.style import Style
+from mambamuse.sound.audio import SAMPLE_RATE, load, written_beside
+from mambamuse.judge.evaluate import shipped_pairs
+from mambamuse.use.transfer import transfer
+from mambamuse.model.weights import load_model
+from mambamuse.use.style import Style
 
 EDGE, FLOOR, MOST = SAMPLE_RATE*5//1_000, -70, 1
 

@@ -13,10 +13,10 @@ from time import perf_counter
 import pandas as pd
 import torch
 
-from mambamuse.audio import written_beside
-from mambamuse.evaluate import System, evaluate, shipped_pairs
-from mambamuse.generator import MambaMuse
-from mambamuse.profiling import machine
+from mambamuse.sound.audio import written_beside
+from mambamuse.judge.evaluate import System, evaluate, shipped_pairs
+from mambamuse.model.generator import MambaMuse
+from mambamuse.judge.profiling import machine
 
 
 def main():

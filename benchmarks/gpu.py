@@ -20,12 +20,14 @@ from time import perf_counter
 
 import torch
 
-from mambamuse.audio import CLIP, SAMPLE_RATE, written_beside
-from mambamuse.generator import MambaMuse, ModelConfig
-from mambamuse.losses import LossConfig
-from mambamuse.profiling import machine
-from mambamuse.scan import importable, selective_scan, selective_scan_torch
-from mambamuse.training import Trainer, TrainingConfig, update
+from mambamuse.sound.audio import CLIP, SAMPLE_RATE, written_beside
+from mambamuse.model.generator import MambaMuse
+from mambamuse.model.config import ModelConfig
+from mambamuse.learn.losses import LossConfig
+from mambamuse.judge.profiling import machine
+from mambamuse.model.scan import importable, selective_scan
+from mambamuse.model.scan_reference import selective_scan_torch
+from mambamuse.learn.training import Trainer, TrainingConfig, update
 
 NEEDS = dict(triton=("triton", "jit"), mamba_ssm=("selective_scan_cuda", "fwd"), torch=("torch", "Tensor"))
 PRECISIONS = "float32", "tf32", "bfloat16"

@@ -16,10 +16,10 @@ import pandas as pd
 import seaborn as sns
 import soundfile as sf
 
-from mambamuse.audio import SAMPLE_RATE, written_beside
-from mambamuse.export import export_folder
-from mambamuse.generator import MambaMuse
-from mambamuse.profiling import machine
+from mambamuse.sound.audio import SAMPLE_RATE, written_beside
+from mambamuse.use.export import export_folder
+from mambamuse.model.generator import MambaMuse
+from mambamuse.judge.profiling import machine
 
 HALF = (16, 32, 64, 128)
 CASES = [*(("streamed", HALF, 1, SAMPLE_RATE, minutes) for minutes in (0, 1, 2, 5)),
@@ -36,17 +36,17 @@ print(json.dumps(dict(peak_mb=round(peak*1024/1e6, 1))))
 """
 WORK = {
     "nothing": """
-from mambamuse.files import Transfer
+from mambamuse.use.files import Transfer
 Transfer(style, weights=exported)
 """,
     "streamed": """
-from mambamuse.files import transfer_file
+from mambamuse.use.files import transfer_file
 transfer_file(content, style, out, weights=exported)
 """,
     "held whole": """
 import torch
-from mambamuse.audio import load, save
-from mambamuse.pretrained import load_model, pad
+from mambamuse.sound.audio import load, save
+from mambamuse.model.weights import load_model, pad
 model, (x, rate) = load_model(weights), load(content)
 sounds = [pad(torch.from_numpy(sound)[:, None]) for sound in (x, load(style)[0])]
 with torch.inference_mode():

@@ -3,7 +3,7 @@
     python benchmarks/resume.py [--kills 24] [--seed 0]
 
 Writes benchmarks/resume.csv, a line for each kill -9, and benchmarks/faults.csv, a line for each fault. Everything runs as users run it,
-`mambamuse.training.train` in a process of its own, on real notes and a narrow model, on the CPU. Linux; the full disk is a small tmpfs,
+`mambamuse.learn.training.train` in a process of its own, on real notes and a narrow model, on the CPU. Linux; the full disk is a small tmpfs,
 for which it must be root (else a limit on the size of files).
 """
 import argparse
@@ -27,19 +27,21 @@ from time import monotonic, sleep
 import psutil
 import torch
 
-from mambamuse.audio import InputError, written_beside
-from mambamuse.checkpoints import canonical, checkpoints, digest
-from mambamuse.data import MINI, DataConfig
-from mambamuse.generator import ModelConfig
-from mambamuse.losses import LossConfig
-from mambamuse.prepare import prepare
-from mambamuse.profiling import machine
-from mambamuse.training import Trainer, TrainingConfig, train
+from mambamuse.errors import InputError
+from mambamuse.sound.audio import written_beside
+from mambamuse.learn.checkpoints import canonical, checkpoints, digest
+from mambamuse.data.notes import MINI
+from mambamuse.data.config import DataConfig
+from mambamuse.model.config import ModelConfig
+from mambamuse.learn.losses import LossConfig
+from mambamuse.data.prepare import prepare
+from mambamuse.judge.profiling import machine
+from mambamuse.learn.training import Trainer, TrainingConfig, train
 
 MODEL = ModelConfig(widths=(2, 2, 2, 2))
 TRAINING = TrainingConfig(batch=2, steps=12, warmup=1, learning_rate=1e-3, critic_width=1/8, save_every=2, ema=.9)  # three steps an epoch
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["mambamuse.training"])
+FORK.set_forkserver_preload(["mambamuse.learn.training"])
 
 
 def in_process(data, out, training, largest_file):

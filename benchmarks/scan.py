@@ -30,12 +30,13 @@ import torch
 from mamba_ssm.ops.selective_scan_interface import selective_scan_ref
 from mambapy.pscan import pscan
 
-import mambamuse.mamba
-from mambamuse.audio import written_beside
-from mambamuse.generator import MambaMuse
-from mambamuse.mamba import Mamba
-from mambamuse.profiling import machine, macs, peak_memory
-from mambamuse.scan import selective_scan, selective_scan_torch
+import mambamuse.model.mamba
+from mambamuse.sound.audio import written_beside
+from mambamuse.model.generator import MambaMuse
+from mambamuse.model.mamba import Mamba
+from mambamuse.judge.profiling import machine, macs, peak_memory
+from mambamuse.model.scan import selective_scan
+from mambamuse.model.scan_reference import selective_scan_torch
 
 ROWS = []
 
@@ -86,7 +87,7 @@ def bench_first_call():
     "The first scan of a machine, which compiles, and the first of a later process, which finds the kernel on disk."
     code = """
 import time, torch
-from mambamuse.scan import selective_scan
+from mambamuse.model.scan import selective_scan
 x = torch.randn(1, 16, 64)
 began = time.perf_counter()
 selective_scan(x, x, -torch.rand(16, 16), x, x)
@@ -127,8 +128,8 @@ def bench_scan(repeats, time=16_800, d=128, n=16):
 class with_scan:
     "Let every Mamba block use another scan for a while."
     def __init__(self, scan): self.scan = scan
-    def __enter__(self): mambamuse.mamba.selective_scan = self.scan
-    def __exit__(self, *_): mambamuse.mamba.selective_scan = selective_scan
+    def __enter__(self): mambamuse.model.mamba.selective_scan = self.scan
+    def __exit__(self, *_): mambamuse.model.mamba.selective_scan = selective_scan
 
 
 def with_transformers(model):

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mambamuse.audio import SAMPLE_RATE, written_beside
-from mambamuse.generator import MambaMuse
-from mambamuse.export import Step, step_model
-from mambamuse.live import Live, Timed, pace, report
-from mambamuse.profiling import machine, setting
-from mambamuse.streaming import Stream, cuts, signature
-from mambamuse.pretrained import fit, pad
+from mambamuse.sound.audio import SAMPLE_RATE, written_beside
+from mambamuse.model.generator import MambaMuse
+from mambamuse.use.export import Step, step_model
+from mambamuse.use.live import Live, Timed, pace, report
+from mambamuse.judge.profiling import machine, setting
+from mambamuse.use.streaming import Stream, cuts, signature
+from mambamuse.model.weights import fit, pad
 
 ROWS = []
 

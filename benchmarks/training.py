@@ -3,7 +3,7 @@
     python benchmarks/training.py [--batch 1] [--repeats 3] [--memory]
 
 Writes benchmarks/training.csv: a step of the full model against full critics, taken apart. `--memory` instead trains a narrow model
-for 2,000 steps with `mambamuse.training.train` and writes the process's resident memory every few seconds to benchmarks/memory.csv.
+for 2,000 steps with `mambamuse.learn.training.train` and writes the process's resident memory every few seconds to benchmarks/memory.csv.
 """
 import argparse
 import csv
@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 
-from mambamuse.audio import CLIP, written_beside
-from mambamuse.data import MINI, Clips, DataConfig
-from mambamuse.generator import ModelConfig
-from mambamuse.losses import LossConfig
-from mambamuse.prepare import prepare
-from mambamuse.profiling import machine, resident, step_parts
-from mambamuse.training import Trainer, TrainingConfig, batches, train
+from mambamuse.sound.audio import CLIP, written_beside
+from mambamuse.data.notes import MINI, Clips
+from mambamuse.data.config import DataConfig
+from mambamuse.model.config import ModelConfig
+from mambamuse.learn.losses import LossConfig
+from mambamuse.data.prepare import prepare
+from mambamuse.judge.profiling import machine, resident, step_parts
+from mambamuse.learn.training import Trainer, TrainingConfig, batches, train
 
 
 def write(path, rows):

@@ -55,10 +55,10 @@ def commands(folder, repeats):
 
 def engines(repeats):
     "Rows (what, seconds a second of sound and channel) of the two engines."
-    from mambamuse.levels import level, prepare
-    from mambamuse.pretrained import load_model
-    from mambamuse.stages import restyled
-    from mambamuse.step import Carried
+    from mambamuse.use.levels import level, prepare
+    from mambamuse.model.weights import load_model
+    from mambamuse.use.stages import restyled
+    from mambamuse.use.step import Carried
     exported, torch = Carried(), load_model().network()
     for channels in (1, 2):
         sound = melody(20, 16_000, channels).T.astype("float32")

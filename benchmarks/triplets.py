@@ -13,8 +13,8 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 
 from data import ROWS, WORKERS, row, run
-from mambamuse.audio import written_beside
-from mambamuse.profiling import machine
+from mambamuse.sound.audio import written_beside
+from mambamuse.judge.profiling import machine
 
 
 def measure(folder: Path, name: str, n: int, words: list):

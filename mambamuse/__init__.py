@@ -13,15 +13,15 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when onnxrunti
 from .errors import InputError, needs
 
 FACE = {  # name -> the module that it comes from, and the extras that this module needs
-    "transfer": ("pipeline",),
-    "transfer_file": ("files",),
-    "transfer_folder": ("folders",),
-    "Style": ("style",),
-    "style_file": ("style",),
-    "mix_files": ("style",),
-    "MambaMuse": ("generator", "torch"),
-    "Stream": ("streaming", "torch"),
-    "load_model": ("pretrained", "torch"),
+    "transfer": ("use.transfer",),
+    "transfer_file": ("use.files",),
+    "transfer_folder": ("use.folders",),
+    "Style": ("use.style",),
+    "style_file": ("use.style",),
+    "mix_files": ("use.style",),
+    "MambaMuse": ("model.generator", "torch"),
+    "Stream": ("use.streaming", "torch"),
+    "load_model": ("model.weights", "torch"),
 }
 _all_ = ["InputError", "MambaMuse", "Stream", "Style", "load_model", "mix_files", "style_file", "transfer", "transfer_file", "transfer_folder"]
 

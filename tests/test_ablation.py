@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mambamuse.ablation import BASE, CHOICES, COPY, MEASURES, SMALLER, choice_folder, judge_choice, judge_copy, score, summary, train_choice, undone, verdicts
-from mambamuse.audio import InputError
-from mambamuse.baselines import METHODS
-from mambamuse.data import MINI, DataConfig
-from mambamuse.evaluate import JUDGES
-from mambamuse.metrics import measure
-from mambamuse.prepare import Triplets, prepare
-from mambamuse.recipes import differences, recipe
-from mambamuse.timbre import timbre_distance
+from mambamuse.judge.ablation import BASE, CHOICES, COPY, MEASURES, SMALLER, choice_folder, judge_choice, judge_copy, score, summary, train_choice, undone, verdicts
+from mambamuse.errors import InputError
+from mambamuse.judge.baselines import METHODS
+from mambamuse.data.notes import MINI
+from mambamuse.data.config import DataConfig
+from mambamuse.judge.evaluate import JUDGES
+from mambamuse.judge.metrics import measure
+from mambamuse.data.prepare import Triplets, prepare
+from mambamuse.learn.recipes import differences, recipe
+from mambamuse.judge.timbre import timbre_distance
 
 TINY = ("model.widths=[2,2,2,2]", "training.ema=0.5", "loss.lambda_adversarial=0")
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from mambamuse import audio, sources
-from mambamuse.audio import (FORMATS, PLAIN, InputError, SoundFormat, check_place, missing_end, decoded, load, opened,
-                             recordings, save, writer)
-from mambamuse.data import DataConfig
-from mambamuse.sources import Folder
+from mambamuse.sound import audio
+from mambamuse.data.notes import sources
+from mambamuse.sound.audio import (FORMATS, PLAIN, SoundFormat, check_place, missing_end, decoded, load, opened, recordings, save, writer)
+from mambamuse.errors import InputError
+from mambamuse.data.config import DataConfig
+from mambamuse.data.sources import Folder
 
 
 def noise(*shape, seed=0): return np.random.default_rng(seed).uniform(-.5, .5, shape).astype(np.float32)
@@ -27,7 +28,7 @@ def python(code, *words, **settings):
 
 
 def test_the_module_needs_only_what_reads_and_resamples():
-    code = "import sys, mambamuse.audio; print(*sys.modules)"
+    code = "import sys, mambamuse.sound.audio; print(*sys.modules)"
     failed, modules, said = python(code)
     assert not failed, said
     assert "soundfile" in modules.split() and not {"torch", "scipy", "pandas", "matplotlib", "tqdm"} & set(modules.split())
@@ -109,7 +110,7 @@ def test_a_wav_beyond_its_size_becomes_rf64_and_an_aiff_is_refused(tmp_path, mon
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     "The limit on a file's size stands for the disk's end."
     def small(): resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    code = ("import sys, numpy as np\nfrom mambamuse.audio import InputError, save\n"
+    code = ("import sys, numpy as np\nfrom mambamuse.errors import InputError, save\n"
             "try: save(sys.argv[1], np.zeros((1, 200_000), np.float32), 16_000)\n"
             "except InputError as error: print(error)")
     for name in ("a.wav", "a.caf"):
@@ -222,7 +223,7 @@ def test_standard_error_survives_threads(tmp_path):
     "Sixteen threads read an MP3 that makes its decoder talk; then standard error works, and no descriptor is left open."
     sf.write(tmp_path / "a.mp3", noise(30_000), 16_000)
     (tmp_path / "a.mp3").write_bytes((tmp_path / "a.mp3").read_bytes()[:3_000])
-    code = ("import os, sys\nfrom concurrent.futures import ThreadPoolExecutor\nfrom mambamuse.audio import decoded, quiet\n"
+    code = ("import os, sys\nfrom concurrent.futures import ThreadPoolExecutor\nfrom mambamuse.sound.audio import decoded, quiet\n"
             "def work(_):\n for _ in range(20): decoded(sys.argv[1])\n"
             "decoded(sys.argv[1])\nbefore = sorted(os.listdir('/proc/self/fd'))\n"
             "with ThreadPoolExecutor(16) as pool: list(pool.map(work, range(16)))\n"
@@ -231,7 +232,7 @@ def test_standard_error_survives_threads(tmp_path):
 
 
 def test_a_line_of_one_thread_is_not_silenced_by_another(tmp_path):
-    code = ("import threading, time\nfrom mambamuse.audio import quiet, tell\nstarted = threading.Event()\n"
+    code = ("import threading, time\nfrom mambamuse.sound.audio import quiet, tell\nstarted = threading.Event()\n"
             "def hold():\n with quiet():\n  started.set()\n  time.sleep(.2)\n"
             "t = threading.Thread(target=hold); t.start(); started.wait(); tell('lost: a sample'); t.join()")
     assert python(code) == (0, "", "mambamuse: lost: a sample\n")
@@ -239,7 +240,7 @@ def test_a_line_of_one_thread_is_not_silenced_by_another(tmp_path):
 
 def test_a_closed_standard_error_is_no_fault(tmp_path):
     sf.write(tmp_path / "a.mp3", noise(30_000), 16_000)
-    code = "import sys\nfrom mambamuse.audio import load; print(load(sys.argv[1])[0].shape)"
+    code = "import sys\nfrom mambamuse.sound.audio import load; print(load(sys.argv[1])[0].shape)"
     done = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", sys.executable, "-c", code, tmp_path / "a.mp3"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "(1, 30000)\n")
 
@@ -256,7 +257,7 @@ def test_the_longest_name(tmp_path):
 def test_what_a_killed_program_left_is_no_recording(tmp_path):
     "SIGTERM in the middle of a file: the folder has the part of it, under a hidden name, and nothing takes it for a recording."
     save(tmp_path / "a.wav", noise(40_000), 16_000)
-    code = ("import sys, time, numpy as np\nfrom mambamuse.audio import writer\nwith writer(sys.argv[1], 16_000, 1) as sink:\n"
+    code = ("import sys, time, numpy as np\nfrom mambamuse.sound.audio import writer\nwith writer(sys.argv[1], 16_000, 1) as sink:\n"
             " sink.write(np.ones(200_000)/2); print('half', flush=True); time.sleep(60)")
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "o.wav"], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "half\n"
@@ -294,7 +295,7 @@ def test_what_is_no_file_is_not_read_and_not_replaced(tmp_path):
         with pytest.raises(InputError, match="is a pipe or a device; a file is needed, which can be read twice"): load(path)
         with pytest.raises(InputError, match="is a pipe or a device; name a file to write"): check_place(path, force=True)
     save(tmp_path / "a.wav", noise(100), 16_000)
-    code = "from mambamuse.audio import InputError, load\ntry: print(load('/dev/stdin')[0].shape)\nexcept InputError as e: print(e)"
+    code = "from mambamuse.errors import InputError, load\ntry: print(load('/dev/stdin')[0].shape)\nexcept InputError as e: print(e)"
     with open(tmp_path / "a.wav", "rb") as file: assert python(code, stdin=file)[1] == "(1, 100)\n"
     piped = subprocess.run([sys.executable, "-c", code], input=(tmp_path / "a.wav").read_bytes(), capture_output=True).stdout
     assert piped == b"/dev/stdin: is a pipe or a device; a file is needed, which can be read twice\n"

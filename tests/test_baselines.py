@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfilt
 
-from mambamuse.audio import CLIP, SAMPLE_RATE
-from mambamuse.baselines import EPS, METHODS, constrain, envelope, musaicing, rms, spectral_envelope, stft, update
+from mambamuse.sound.audio import CLIP, SAMPLE_RATE
+from mambamuse.judge.baselines import EPS, METHODS, constrain, envelope, musaicing, rms, spectral_envelope, stft, update
 
 rng = np.random.default_rng(0)
 NOISE = rng.normal(size=CLIP).astype(np.float32)

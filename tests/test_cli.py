@@ -4,8 +4,8 @@ import pytest
 import soundfile as sf
 import torch
 
-from mambamuse.data import MINI
-from mambamuse.generator import MambaMuse
+from mambamuse.data.notes import MINI
+from mambamuse.model.generator import MambaMuse
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_transfer_keeps_rate_channels_and_length(mambamuse, studio):
 
 def test_command_and_python_agree(mambamuse, studio):
     assert mambamuse("transfer", "stereo.flac", "style.mp3", "-o", "cli.wav", "--weights", "weights", cwd=studio)[0] == 0
-    from mambamuse.pretrained import load_model
+    from mambamuse.model.weights import load_model
     audio = load_model(studio / "weights").transfer(studio / "stereo.flac", str(studio / "style.mp3"))
     assert np.abs(sf.read(studio / "cli.wav")[0].T - audio.clip(-1, 1)).max() < 2**-14
 

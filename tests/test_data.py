@@ -20,10 +20,12 @@ import torch
 from isal import igzip
 from torch.utils.data import DataLoader
 
-from mambamuse.audio import CLIP, InputError
-from mambamuse.data import MINI, SPLITS, Clips, DataConfig, audio_file, read_notes, read_split
-from mambamuse.prepare import COMMIT, TABLES, Triplets, check_enough, describe, fill, index, prepare
-from mambamuse.sources import Hub, NSynth, Source
+from mambamuse.sound.audio import CLIP
+from mambamuse.errors import InputError
+from mambamuse.data.notes import MINI, SPLITS, Clips, audio_file, read_notes, read_split
+from mambamuse.data.config import DataConfig
+from mambamuse.data.prepare import COMMIT, TABLES, Triplets, check_enough, describe, fill, index, prepare
+from mambamuse.data.sources import Hub, NSynth, Source
 
 COMMAND = Path(sys.executable).with_name("mambamuse")
 SMALL = DataConfig(train=60, valid=10, test=8)
@@ -82,7 +84,7 @@ def whole(many, tmp_path_factory):
 
 def test_archive_folder_and_parquet_give_the_same_bytes(archives, tmp_path):
     from datasets import Features
-    from mambamuse.data import FEATURES
+    from mambamuse.data.notes import FEATURES
     columns = [c for c in FEATURES if c != "start"]
     (tmp_path / "hub").mkdir()
     for split in SPLITS:
@@ -274,7 +276,7 @@ def test_rendered_notes_are_the_same_twice_and_in_any_order(fonts, tmp_path):
 
 def test_a_rendered_note_is_the_embedded_one(fonts):
     "mini-nsynth was rendered note by note with a fresh synthesiser; sharing the loaded font changes no sample."
-    from mambamuse.soundfonts import Soundfont
+    from mambamuse.data.soundfonts import Soundfont
     path = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
     if not path.is_file(): pytest.skip("FluidR3 is not installed")
     font = Soundfont(path)
@@ -284,7 +286,7 @@ def test_a_rendered_note_is_the_embedded_one(fonts):
 
 
 def test_notes_left_out_of_an_archive_are_named(fonts, tmp_path):
-    from mambamuse.soundfonts import render_archives
+    from mambamuse.data.soundfonts import render_archives
     made = render_archives(fonts, tmp_path / "out", DataConfig(train=3, valid=2, test=1, silence=0.))  # nothing is that loud
     left = json.loads((tmp_path / "out" / "left-out.json").read_text())
     assert made == dict(train=0, valid=0, test=0) and {s: len(v) for s, v in left.items()} == dict(train=3, valid=2, test=1)
@@ -292,7 +294,7 @@ def test_notes_left_out_of_an_archive_are_named(fonts, tmp_path):
 
 
 def test_phrases_are_the_same_twice_and_share_their_events(fonts, tmp_path):
-    from mambamuse.soundfonts import BLOCK
+    from mambamuse.data.soundfonts import BLOCK
     config = DataConfig(train=6, valid=2, test=2)
     assert prepare(fonts, tmp_path / "a", config, "phrases") == prepare(fonts, tmp_path / "b", config, "phrases", workers=1)
     rows = {split: read_split(tmp_path / "a", split) for split in SPLITS}
@@ -320,14 +322,14 @@ SCORE = """<score-partwise><part id="P1">
 def test_a_part_of_a_score_is_read_note_by_note():
     "Chords, rests, ties, ornaments, a second voice, a short measure and an empty one."
     from xml.etree import ElementTree
-    from mambamuse.soundfonts import part_notes
+    from mambamuse.data.soundfonts import part_notes
     notes = sorted(map(tuple, part_notes(ElementTree.fromstring(SCORE).find("part"))))
     assert notes == [(0, 1, 60), (0, 1, 66), (2, 2.5, 62), (3.5, .5, 58), (7.5, .5, 79)]
 
 
 def test_chorales_are_what_music21_reads(fonts):
     from music21 import converter
-    from mambamuse.soundfonts import corpus, voices
+    from mambamuse.data.soundfonts import corpus, voices
     for path in corpus()[::101]:
         parts = [part.flatten().stripTies().notes for part in converter.parse(path, forceSource=True, storePickle=False).parts]
         theirs = [sorted({(float(n.offset), float(n.quarterLength), p.midi) for n in part for p in n.pitches if n.quarterLength}) for part in parts]
@@ -371,7 +373,7 @@ def test_held_notes_are_triplets_of_one_note_each(fonts, tmp_path):
 
 def test_events_after_the_end_change_nothing(fonts):
     "They used to be written behind the end of the memory."
-    from mambamuse.soundfonts import Soundfont
+    from mambamuse.data.soundfonts import Soundfont
     font = Soundfont(fonts[0])
     within = font.play(0, [(0, 60, 100)], 4_096)
     assert np.abs(within).max() > .01 and np.array_equal(font.play(0, [(0, 60, 100), (40_960, 60, 0), (81_920, 62, 100)], 4_096), within)
@@ -422,7 +424,7 @@ def test_notes_are_committed_in_groups_without_a_bar(tmp_path, monkeypatch):
             commits.append(self.in_transaction)
             super().commit()
     for disabled in ("", "1"):
-        monkeypatch.setattr("mambamuse.prepare.COMMIT", 8)
+        monkeypatch.setattr("mambamuse.data.prepare.COMMIT", 8)
         monkeypatch.setenv("TQDM_DISABLE", disabled)
         connection = sqlite3.connect(":memory:", factory=Counted)
         connection.executescript(TABLES)

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mambamuse.audio import SAMPLE_RATE, InputError, load, save
-from mambamuse.baselines import METHODS
-from mambamuse.evaluate import (BASELINES, COLUMNS, LOADED, System, evaluate, limits, named_weights, pair_folders, read_pairs, results,
-                                score_columns, shipped_pairs, summary, wide)
-from mambamuse.generator import MambaMuse
+from mambamuse.sound.audio import SAMPLE_RATE, load, save
+from mambamuse.errors import InputError
+from mambamuse.judge.baselines import METHODS
+from mambamuse.judge.evaluate import (BASELINES, COLUMNS, LOADED, System, evaluate, limits, named_weights, pair_folders, read_pairs, results, score_columns, shipped_pairs, summary, wide)
+from mambamuse.model.generator import MambaMuse
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,20 @@ import pytest
 import torch
 from test_streaming import EVERYWHERE, NARROW, allowed, in_blocks, noise, plain_style, rounding, shaken, whole
 
-from mambamuse import stages
-from mambamuse.places import PLACES
-from mambamuse.audio import InputError, load, normalise, save
-from mambamuse.evaluate import shipped_pairs
-from mambamuse.export import Graph, OnnxStream, Signal, Step, channels, drawn, export_folder, export_step, flat, stage_models, step_model, style_model
-from mambamuse.files import transfer_file
-from mambamuse.generator import MambaMuse
-from mambamuse.levels import fade_ends, hold_start
-from mambamuse.live import Live, live_file
-from mambamuse.step import CARRIED, Carried
-from mambamuse.streaming import Running, Stream, restyled, signature
-from mambamuse.style import Style, style_of
-from mambamuse.pretrained import load_model, pad
+from mambamuse.use import stages
+from mambamuse.model.places import PLACES
+from mambamuse.errors import InputError
+from mambamuse.sound.audio import load, normalise, save
+from mambamuse.judge.evaluate import shipped_pairs
+from mambamuse.use.export import Graph, OnnxStream, Signal, Step, channels, drawn, export_folder, export_step, flat, stage_models, step_model, style_model
+from mambamuse.use.files import transfer_file
+from mambamuse.model.generator import MambaMuse
+from mambamuse.use.levels import fade_ends, hold_start
+from mambamuse.use.live import Live, live_file
+from mambamuse.use.step import CARRIED, Carried
+from mambamuse.use.streaming import Running, Stream, restyled, signature
+from mambamuse.use.style import Style, style_of
+from mambamuse.model.weights import load_model, pad
 
 HALF = (16, 32, 64, 128)
 

@@ -18,15 +18,16 @@ import soundfile as sf
 
 from typer.testing import CliRunner
 
-from mambamuse import files
-from mambamuse.audio import InputError, load, save
+from mambamuse.use import files
+from mambamuse.errors import InputError
+from mambamuse.sound.audio import load, save
 from mambamuse.cli import app
-from mambamuse.files import Transfer, transfer_file
-from mambamuse.folders import RECORD, transfer_folder
-from mambamuse.generator import MambaMuse
-from mambamuse.loudness import LIMIT
-from mambamuse.style import Style
-from mambamuse.pretrained import load_model
+from mambamuse.use.files import Transfer, transfer_file
+from mambamuse.use.folders import RECORD, transfer_folder
+from mambamuse.model.generator import MambaMuse
+from mambamuse.sound.loudness import LIMIT
+from mambamuse.use.style import Style
+from mambamuse.model.weights import load_model
 
 HOURS = 3*3600
 

@@ -11,8 +11,8 @@ import mamba_ssm.modules.mamba_simple as mamba_simple
 from mamba_ssm.ops.selective_scan_interface import selective_scan_ref
 from safetensors.torch import save_file
 
-from mambamuse.audio import InputError
-from mambamuse.generator import MambaMuse, read_upstream
+from mambamuse.errors import InputError
+from mambamuse.model.generator import MambaMuse, read_upstream
 
 TheirMamba = mamba_simple.Mamba
 mamba_simple.selective_scan_fn = selective_scan_ref  # without the CUDA extension the block has only its reference

@@ -90,7 +90,7 @@ def test_the_wheel_carries_recipes_notes_and_weights(wheel):
 
 
 def test_the_core_is_what_a_musician_needs():
-    assert {"errors", "audio", "configs", "cli", "demo", "files", "style", "live", "loudness", "pipeline", "step", "levels"} <= set(CORE)
+    assert {"errors", "cli", "sound.audio", "sound.loudness", "learn.config", *(f"use.{room}" for room in "demo files folders style live transfer step levels".split())} <= set(CORE)
 
 
 def test_every_module_of_the_core_imports_without_pytorch(installed, tmp_path):

@@ -7,10 +7,9 @@ import pytest
 import scipy.linalg
 import torch
 
-from mambamuse.audio import InputError
-from mambamuse.metrics import (METRICS, Metric, abs_corr, chroma, chroma_cosine, fad_infinity, frechet_distance, loudness_difference, log_mel, lsd,
-                               lsd_cifka, lsd_cifka_50, measure, mean_mfcc, mfcc_distance, mr_stft, onset_f1, onsets, si_sdr)
-from mambamuse.pitch import PITCH_METRICS, RANGE, jaccard_distance, melody, notes, pitch_distance, track
+from mambamuse.errors import InputError
+from mambamuse.judge.metrics import (METRICS, Metric, abs_corr, chroma, chroma_cosine, fad_infinity, frechet_distance, loudness_difference, log_mel, lsd, lsd_cifka, lsd_cifka_50, measure, mean_mfcc, mfcc_distance, mr_stft, onset_f1, onsets, si_sdr)
+from mambamuse.judge.pitch import PITCH_METRICS, RANGE, jaccard_distance, melody, notes, pitch_distance, track
 
 pytestmark = pytest.mark.filterwarnings("error")
 ALL = METRICS + PITCH_METRICS
@@ -153,7 +152,7 @@ def test_mfcc_distance_grows_with_the_tilt():
 
 def test_melody_against_mir_eval_on_hand_made_tracks(monkeypatch):
     "The trackers are replaced by tracks of four frames: right, an octave up, unvoiced, and voiced for nothing."
-    import mambamuse.pitch as pitch
+    import mambamuse.judge.pitch as pitch
     times = .016 * np.arange(4)
     true = times, np.array([220., 220, 220, 300]), np.array([True, True, True, False])
     other = times, np.array([222., 440, 220, 300]), np.array([True, True, False, True])

@@ -12,9 +12,9 @@ import pytest
 import soundfile as sf
 from browser import PORT, browsing, free_port, patiently, running
 from conftest import ROOT
-from mambamuse.evaluate import shipped_pairs
-from mambamuse.loudness import Loudness
-from mambamuse.reproduce import Step, execute
+from mambamuse.judge.evaluate import shipped_pairs
+from mambamuse.sound.loudness import Loudness
+from mambamuse.reproduce.steps import Step, execute
 
 PANEL = "jupyterapp.shell.currentWidget"
 
@@ -91,7 +91,7 @@ def test_make_lab_opens_the_index(lab):
     assert lab.js(f"{PANEL}.context.path") == "nbs/index.ipynb"
 
 
-@pytest.mark.parametrize("name", ("index", "46_baselines", "49_shipped"))
+@pytest.mark.parametrize("name", ("index", "judge/baselines", "judge/shipped"))
 def test_players_play_and_pictures_are_seen_in_jupyterlab(lab, checkout, name):
     players, pictures = audible_and_visible(checkout / "nbs" / f"{name}.ipynb")
     seconds, widths = opened(lab, f"nbs/{name}.ipynb", pictures)
@@ -108,7 +108,7 @@ def test_players_play_in_the_executed_notebook_of_a_run(executed, lab, checkout)
 
 def test_a_notebook_that_nobody_trusts_is_silent(lab, checkout):
     "What the two tests above would say without the trust step."
-    stranger = json.loads((checkout / "nbs" / "46_baselines.ipynb").read_text())
+    stranger = json.loads((checkout / "nbs" / "judge/baselines.ipynb").read_text())
     stranger["cells"].pop()
     (checkout / "stranger.ipynb").write_text(json.dumps(stranger))
     seconds, _ = opened(lab, "stranger.ipynb", 3)

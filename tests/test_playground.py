@@ -15,10 +15,10 @@ import soundfile as sf
 import torch
 from browser import PORT, browsing, free_port, patiently, running
 from conftest import ROOT
-from mambamuse.audio import SAMPLE_RATE
-from mambamuse.generator import MambaMuse
-from mambamuse.loudness import Loudness
-from mambamuse.playground import Playground, examples
+from mambamuse.sound.audio import SAMPLE_RATE
+from mambamuse.model.generator import MambaMuse
+from mambamuse.sound.loudness import Loudness
+from mambamuse.use.playground import Playground, examples
 
 
 def loudness(audio):

@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from mambamuse.audio import InputError
-from mambamuse.reproduce import checkpoint_size, run_steps
-from mambamuse.runs import read_lines, settings
+from mambamuse.errors import InputError
+from mambamuse.reproduce.steps import checkpoint_size, run_steps
+from mambamuse.learn.runs import read_lines, settings
 
 DAMAGED = ["[]", "null", "{}", "3", '{"model": {', ""]
 

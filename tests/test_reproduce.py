@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from mambamuse.figures import through_training
-from mambamuse.generator import MambaMuse
+from mambamuse.reproduce.figures import through_training
+from mambamuse.model.generator import MambaMuse
 
 RUN = "runs/run"
 TINY = ["data.train=8", "data.valid=2", "data.test=6", "data.clip=9600", "model.widths=[4,8,16,32]", "training.batch=4", "training.epochs=2"]

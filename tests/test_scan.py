@@ -8,9 +8,9 @@ import mamba_ssm.modules.mamba_simple as mamba_simple
 from mamba_ssm.ops.selective_scan_interface import selective_scan_ref
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-import mambamuse.scan
-from mambamuse.mamba import Mamba
-from mambamuse.scan import backend_for, selective_scan
+import mambamuse.model.scan
+from mambamuse.model.mamba import Mamba
+from mambamuse.model.scan import backend_for, selective_scan
 
 TheirMamba = mamba_simple.Mamba
 mamba_simple.selective_scan_fn = selective_scan_ref  # without the CUDA extension the block has only its reference
@@ -89,7 +89,7 @@ def test_mamba_ssm_backend_passes_its_arguments_on(monkeypatch):
 def test_choice_on_cuda(there, dtype, state, name, monkeypatch):
     "The rule, on tensors without memory: the choice looks at types and devices only."
     monkeypatch.delenv("MAMBAMUSE_SCAN", raising=False)
-    monkeypatch.setattr(mambamuse.scan, "importable", lambda module, _: {"selective_scan_cuda": "mamba_ssm"}.get(module, module) in there)
+    monkeypatch.setattr(mambamuse.model.scan, "importable", lambda module, _: {"selective_scan_cuda": "mamba_ssm"}.get(module, module) in there)
     with FakeTensorMode(): u, A = torch.empty(1, 2, 3, dtype=dtype, device="cuda"), torch.empty(2, 3, device="cuda")
     assert backend_for(u, A, None, initial_state=A if state else None) == name
 
@@ -109,5 +109,5 @@ def test_compile_sees_through_the_choice():
     "Also through the question what can be imported, which only CUDA tensors raise."
     kw = arguments(random.Random(3), 2, 5, 4, 30)
     assert torch.equal(torch.compile(selective_scan, fullgraph=True, backend="aot_eager")(**kw), selective_scan(**kw))
-    ask = lambda x: x*2 if mambamuse.scan.importable("no_such_module", "fwd") else x*3
+    ask = lambda x: x*2 if mambamuse.model.scan.importable("no_such_module", "fwd") else x*3
     assert torch.compile(ask, fullgraph=True, backend="aot_eager")(torch.ones(1)) == 3

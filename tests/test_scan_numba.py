@@ -13,9 +13,9 @@ import pytest
 import torch
 from numba import njit
 
-from mambamuse import scan_numba
-from mambamuse.scan import selective_scan_torch
-from mambamuse.scan_numba import exp2, load, log1p, scan_op, selective_scan_numba, store
+from mambamuse.model import scan_numba
+from mambamuse.model.scan_reference import selective_scan_torch
+from mambamuse.model.scan_numba import exp2, load, log1p, scan_op, selective_scan_numba, store
 
 NAMES = "u delta A B C D z delta_bias initial_state".split()
 OPTIONAL = ("D", "z", "delta_bias", "initial_state")
@@ -203,7 +203,7 @@ def test_the_same_without_avx512(tmp_path):
 import sys; sys.path.insert(0, sys.argv[1])
 import numba; numba.njit(lambda: 0)()  # numba itself goes on as before
 import llvmlite.binding; llvmlite.binding.get_host_cpu_features = dict
-import test_scan_numba as t, mambamuse.scan_numba as s
+import test_scan_numba as t, mambamuse.model.scan_numba as s
 assert not s.AVX512
 for soft in (False, True): t.check(t.make(2, 20, 5, 150, soft), soft)
 t.test_exp2_at_its_ends(); t.test_elementary_functions(t.map_exp2, t.np.exp2, -126, 127.4)
@@ -215,7 +215,7 @@ t.test_exp2_at_its_ends(); t.test_elementary_functions(t.map_exp2, t.np.exp2, -1
 
 SCAN = """
 import sys, torch
-from mambamuse.scan_numba import selective_scan_numba
+from mambamuse.model.scan_numba import selective_scan_numba
 x = torch.arange(1, 17.).repeat(1, 5, 1).transpose(1, 2)/16
 y = selective_scan_numba(x, x, -torch.ones(16, 2), x[:, :2], x[:, :2])
 print(float(y.sum()))
@@ -232,10 +232,9 @@ def scan_in(package, home):
 
 def test_a_cache_that_cannot_be_written_or_is_damaged_ends_nothing(tmp_path):
     "Nowhere to keep it: compiled, and said so. Kept, then cut or overwritten: compiled anew. Always the same sum."
-    source = Path(scan_numba.__file__).parent
-    (tmp_path / "mambamuse").mkdir()
-    for file in source.glob("*.py"): shutil.copy(file, tmp_path / "mambamuse")
-    pycache = tmp_path / "mambamuse" / "__pycache__"
+    source = Path(scan_numba.__file__).parents[1]
+    shutil.copytree(source, tmp_path / "mambamuse", ignore=lambda folder, names: [name for name in names if "." in name and not name.endswith(".py") or name == "__pycache__"])
+    pycache = tmp_path / "mambamuse" / "model" / "__pycache__"
     pycache.touch()                                    # a file in the place of the folder stops root, too
     failed, first, said = scan_in(tmp_path, "/dev/null")
     assert not failed and said.count("not kept: NUMBA_CACHE_DIR can name a folder for it") == 1 and said.count("\n") == 1, said

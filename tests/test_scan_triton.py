@@ -18,9 +18,11 @@ pytest.importorskip("triton", reason="triton comes with PyTorch on Linux only")
 from triton.runtime import interpreter
 
 from conftest import ROOT
-from mambamuse import scan_numba, scan_triton
-from mambamuse.scan import importable, selective_scan, selective_scan_torch
-from mambamuse.scan_triton import scan_backward_op, scan_op, selective_scan_triton
+from mambamuse.model import scan_numba
+from mambamuse.model import scan_triton
+from mambamuse.model.scan import importable, selective_scan
+from mambamuse.model.scan_reference import selective_scan_torch
+from mambamuse.model.scan_triton import scan_backward_op, scan_op, selective_scan_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 REAL_CHUNK = scan_triton.CHUNK
@@ -225,11 +227,11 @@ def test_one_polynomial():
 IMPORTS = """
 import sys, torch
 sys.modules["triton"] = None  # as where it is not installed
-from mambamuse.scan import importable, selective_scan
+from mambamuse.model.scan import importable, selective_scan
 args = *torch.rand(2, 1, 2, 30), -torch.rand(2, 3), *torch.rand(2, 1, 3, 30)
 assert torch.allclose(selective_scan(*args), selective_scan(*args, backend="torch"), atol=1e-5) and not importable("triton", "jit")
 for name in [name for name in sys.modules if name.split(".")[0] == "triton"]: del sys.modules[name]
-import mambamuse.scan_triton
+import mambamuse.model.scan_triton
 try: selective_scan(*args, backend="triton")
 except ValueError as error: print(error)
 """
@@ -245,7 +247,7 @@ def test_imports_without_triton_and_without_a_gpu():
 
 COMPILE = """
 import re, subprocess, torch, triton
-import mambamuse.scan_triton as S
+import mambamuse.model.scan_triton as S
 from triton.backends.compiler import GPUTarget
 class Absent:
     "A GPU that is not there: enough for `warmup`, which compiles down to machine code."

@@ -2,11 +2,11 @@
 import pandas as pd
 import pytest
 
-from mambamuse import search as module
-from mambamuse.audio import InputError
-from mambamuse.data import DataConfig
-from mambamuse.prepare import prepare
-from mambamuse.search import COPY, SHARED, candidate_folder, candidate_model, collect, overrides, search, spent
+from mambamuse.judge import search as module
+from mambamuse.errors import InputError
+from mambamuse.data.config import DataConfig
+from mambamuse.data.prepare import prepare
+from mambamuse.judge.search import COPY, SHARED, candidate_folder, candidate_model, collect, overrides, search, spent
 
 TINY = ("model.widths=[2,2,2,2]", *SHARED[1:])
 FEW = dict(a=("mixed", ()), b=("mixed", ("model.sets=2",)))

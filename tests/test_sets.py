@@ -10,9 +10,9 @@ import pytest
 import soundfile as sf
 
 from conftest import ROOT
-from mambamuse.audio import CLIP, SAMPLE_RATE
-from mambamuse.data import MINI, read_notes
-from mambamuse.soundfonts import PROGRAMS, TEST_PROGRAMS
+from mambamuse.sound.audio import CLIP, SAMPLE_RATE
+from mambamuse.data.notes import MINI, read_notes
+from mambamuse.data.soundfonts import PROGRAMS, TEST_PROGRAMS
 
 FOLDER = MINI.with_name("test_sets")
 SETS = ("notes", "phrases")

@@ -12,13 +12,14 @@ import pyloudnorm
 import pytest
 import soundfile as sf
 
-from mambamuse.audio import SAMPLE_RATE, InputError, load, resample
-from mambamuse.files import LONG, for_length, transfer_file
-from mambamuse.live import live_file, live_step
-from mambamuse.pipeline import transfer
-from mambamuse.pretrained import load_model
-from mambamuse.step import Carried
-from mambamuse.style import Style
+from mambamuse.sound.audio import SAMPLE_RATE, load, resample
+from mambamuse.errors import InputError
+from mambamuse.use.files import LONG, for_length, transfer_file
+from mambamuse.use.live import live_file, live_step
+from mambamuse.use.transfer import transfer
+from mambamuse.model.weights import load_model
+from mambamuse.use.step import Carried
+from mambamuse.use.style import Style
 
 TEST_SETS = Path(str(files("mambamuse")/"test_sets"))
 EDGE = SAMPLE_RATE*5//1_000  # samples: 5 ms

@@ -1,5 +1,4 @@
 """Starting: what is imported, what is declared, what is left behind. By what a process holds, not by how long it takes."""
-import ast
 import configparser
 import importlib.metadata
 import json
@@ -11,17 +10,19 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import house
 import pytest
 from conftest import ROOT
+from house import imports
 
 import mambamuse
 from mambamuse.cli import app
-from mambamuse.data import MINI
+from mambamuse.data.notes import MINI
 from mambamuse.errors import EXTRAS, InputError, needs
 
 HEAVY = ("torch", "numba", "scipy", "pandas", "onnxruntime", "matplotlib")
 NOTE = next((MINI / "nsynth-test" / "audio").iterdir())
-MODULES = sorted(path.stem for path in (ROOT / "mambamuse").glob("*.py") if path.stem != "_modidx")
+MODULES = house.modules()
 
 
 # What a process has imported
@@ -222,34 +223,17 @@ def distributions(module):
     return {canonical(name) for name in importlib.metadata.packages_distributions().get(module, [module])}
 
 
-def imports(module, inside=True):
-    "Third-party modules, and modules of the package, that a module imports; without `inside` functions, or with."
-    tree = ast.parse((ROOT / "mambamuse" / f"{module}.py").read_text())
-    nodes = list(ast.walk(tree)) if inside else tree.body
-    absolute, own = set(), set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            absolute |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            own |= {node.module or ""}
-        elif isinstance(node, ast.ImportFrom):
-            absolute.add(node.module)
-    tops = {name.partition(".")[0] for name in absolute} - {"mambamuse"} - sys.stdlib_module_names
-    own |= {name.partition(".")[2] for name in absolute if name.startswith("mambamuse.")}
-    return tops, own - {""}
-
-
 @cache
 def at_import(module):
     "The distributions that importing `module` imports, through the package's other modules, too."
     tops, own = imports(module, inside=False)
-    return set().union(*map(distributions, tops), *map(at_import, own))
+    return set().union(*map(distributions, tops - sys.stdlib_module_names), *map(at_import, own))
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_import_is_declared(module):
     declared = set().union(*requirements()[0].values())
-    undeclared = {name for name in imports(module)[0] if not distributions(name) & declared}
+    undeclared = {name for name in imports(module)[0] - sys.stdlib_module_names if not distributions(name) & declared}
     assert not undeclared
 
 
@@ -259,7 +243,7 @@ def test_a_module_imports_with_one_door(module):
     assert fitting, at_import(module) - all_of("notebooks")
 
 
-@pytest.mark.parametrize("module", ["__init__", "errors", "configs", "audio", "recipes", "cli", "demo"])
+@pytest.mark.parametrize("module", ["__init__", "errors", "data.config", "model.config", "learn.config", "sound.audio", "learn.recipes", "cli", "use.demo"])
 def test_the_core_imports_with_the_core(module):
     assert at_import(module) <= all_of("core")
 

@@ -13,20 +13,21 @@ from scipy.signal import lfilter
 from torch import nn
 from typer.testing import CliRunner
 
-from mambamuse import stages
-from mambamuse.adain import statistics
-from mambamuse.audio import InputError, load, normalise, resample, save
-from mambamuse.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
+from mambamuse.use import stages
+from mambamuse.model.adain import statistics
+from mambamuse.errors import InputError
+from mambamuse.sound.audio import load, normalise, resample, save
+from mambamuse.model.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
 from mambamuse.cli import app
-from mambamuse.evaluate import shipped_pairs
-from mambamuse.generator import MambaMuse
-from mambamuse.files import transfer_file
-from mambamuse.levels import Gate, fade_ends, hold_start
-from mambamuse.places import EPS, PLACES, STRIDES, check_alphas
-from mambamuse.step import flat
-from mambamuse.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
-from mambamuse.style import Style, digest, mix
-from mambamuse.pretrained import fit, load_model, pad
+from mambamuse.judge.evaluate import shipped_pairs
+from mambamuse.model.generator import MambaMuse
+from mambamuse.use.files import transfer_file
+from mambamuse.use.levels import Gate, fade_ends, hold_start
+from mambamuse.model.places import EPS, PLACES, STRIDES, check_alphas
+from mambamuse.use.step import flat
+from mambamuse.use.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
+from mambamuse.use.style import Style, digest, mix
+from mambamuse.model.weights import fit, load_model, pad
 
 NARROW = (4, 8, 16, 32)
 ENCODER, EVERYWHERE = (1, 1, 1, .5, .2), (1, 1, .8, .5, .2, .7, 1, .3, 1)
@@ -451,8 +452,8 @@ def test_a_file_transferred_is_the_array_transferred(tmp_path, axis, alphas):
 def test_features_do_not_stay_in_memory(tmp_path):
     "Twenty seconds more hold 51 MB of the encoder's features, and the process grows by what the sound itself takes."
     MambaMuse(widths=(16, 32, 64, 128), axis="clip").save_pretrained(tmp_path / "w")
-    code = ("import sys, resource, torch; torch.set_num_threads(1); import mambamuse.pipeline as pipeline; from mambamuse import stages; stages.IN_MEMORY = 2**16\n"
-            "from mambamuse.files import transfer_file\n"
+    code = ("import sys, resource, torch; torch.set_num_threads(1); import mambamuse.use.transfer as pipeline; from mambamuse.use import stages; stages.IN_MEMORY = 2**16\n"
+            "from mambamuse.use.files import transfer_file\n"
             "transfer_file(*sys.argv[1:4], weights=sys.argv[4], force=True); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
     peaks, rng = [], np.random.default_rng(0)
     save(tmp_path / "y.wav", noise(rng, 9_000), 16_000)

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from scipy.stats import chi2
 
-from mambamuse.audio import CLIP, SAMPLE_RATE, InputError, normalise
-from mambamuse.data import MINI, audio_file, read_note, read_notes
-from mambamuse.soundfonts import FAMILIES, TEST_PROGRAMS
-from mambamuse.timbre import (KINDS, SHIPPED, FamilyNet, TimbreNet, cosine_distance, embed, embeddings, family, family_probabilities, interval, judged,
-                              mfcc, plans, shipped, timbre_distance, train_family, train_timbre, triplet_loss, triplets)
+from mambamuse.sound.audio import CLIP, SAMPLE_RATE, normalise
+from mambamuse.errors import InputError
+from mambamuse.data.notes import MINI, audio_file, read_note, read_notes
+from mambamuse.data.soundfonts import FAMILIES, TEST_PROGRAMS
+from mambamuse.judge.timbre import (KINDS, SHIPPED, FamilyNet, TimbreNet, cosine_distance, embed, embeddings, family, family_probabilities, interval, judged, mfcc, plans, shipped, timbre_distance, train_family, train_timbre, triplet_loss, triplets)
 
 NOTES = read_notes(MINI, "test")
 SOUNDS = [read_note(audio_file(MINI, "test", note))[:CLIP].astype(np.float32)/32_768 for note in NOTES]

@@ -19,25 +19,27 @@ import psutil
 import pytest
 import torch
 
-from mambamuse.audio import InputError
-from mambamuse.checkpoints import checkpoints, digest, read_checkpoint, write_checkpoint
-from mambamuse.configs import OPTIMISERS
-from mambamuse.data import MINI, DataConfig
-from mambamuse.generator import MambaMuse, ModelConfig
-from mambamuse.losses import LossConfig, MelLoss
-from mambamuse.prepare import Triplets, prepare
-from mambamuse.recipes import train_recipe
-from mambamuse.runs import compare, plot_runs
-from mambamuse.shipped import validation_curve
-from mambamuse.training import Trainer, TrainingConfig, alpha_at, matrices, skips_at, train
-from mambamuse.pretrained import load_model
+from mambamuse.errors import InputError
+from mambamuse.learn.checkpoints import checkpoints, digest, read_checkpoint, write_checkpoint
+from mambamuse.learn.config import OPTIMISERS
+from mambamuse.data.notes import MINI
+from mambamuse.data.config import DataConfig
+from mambamuse.model.generator import MambaMuse
+from mambamuse.model.config import ModelConfig
+from mambamuse.learn.losses import LossConfig, MelLoss
+from mambamuse.data.prepare import Triplets, prepare
+from mambamuse.learn.recipes import train_recipe
+from mambamuse.learn.runs import compare, plot_runs
+from mambamuse.judge.shipped import validation_curve
+from mambamuse.learn.training import Trainer, TrainingConfig, alpha_at, matrices, skips_at, train
+from mambamuse.model.weights import load_model
 
 MODEL = ModelConfig(widths=(2, 2, 2, 2))
 TRAINING = TrainingConfig(batch=2, steps=5, warmup=1, learning_rate=1e-3, critic_width=1/8, save_every=2, ema=.9)  # three steps an epoch
 TINY = ["data.train=7", "data.valid=2", "data.test=1", "data.clip=4112", "model.widths=[2,2,2,2]", "training.batch=2"]
 LOSSES = "total", "mel", "stft", "adversarial", "critics"
 FORK = multiprocessing.get_context("forkserver")  # a process of its own for each run, without the seconds of importing PyTorch
-FORK.set_forkserver_preload(["mambamuse.training"])
+FORK.set_forkserver_preload(["mambamuse.learn.training"])
 
 
 def in_process(data, out, training, largest_file, how):
