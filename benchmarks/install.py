@@ -2,9 +2,11 @@
 
     python benchmarks/install.py [--out benchmarks/install.csv]
 
-Counts, in the environment of `make setup`, the files of the package and of everything that the door requires, as pip
+Counts, in the environment of `make setup`, the files of the package and of everything that the door requires,
+as pip
 recorded them. What Python and pip take themselves, some 20 MB, is left out.
 """
+
 import argparse
 import csv
 import importlib.metadata
@@ -20,7 +22,9 @@ LARGEST = 3  # packages named for each door
 
 
 def required(name: str, extras: tuple[str, ...] = ()) -> set[str]:
-    "The names of the distributions that `name` with `extras` requires here, and those that these require; without itself."
+    """The names of the distributions that `name` with `extras` requires here, and those that these require;
+    without itself.
+    """
     found, open_ = set(), [(canonicalize_name(name), frozenset(extras))]
     done = set()
     while open_:
@@ -44,7 +48,7 @@ def bytes_of(distribution: str) -> int:
 
 def bytes_of_the_package() -> int:
     "The size of mambamuse's own files; in an editable installation they are not recorded."
-    return sum(path.stat().st_size for path in (ROOT/"mambamuse").rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in (ROOT / "mambamuse").rglob("*") if path.is_file())
 
 
 def measured(door: str) -> dict:
@@ -52,15 +56,22 @@ def measured(door: str) -> dict:
     sizes = {name: bytes_of(name) for name in required("mambamuse", () if door == "core" else (door,))}
     largest = sorted(sizes, key=sizes.get, reverse=True)[:LARGEST]
     return dict(
-        door=door, megabytes=round((sum(sizes.values()) + bytes_of_the_package())/1e6), packages=len(sizes) + 1,
-        largest=", ".join(f"{name} {sizes[name]/1e6:,.0f}" for name in largest),
-        python=platform.python_version(), system=f"{platform.system()} {platform.machine()}",
+        door=door,
+        megabytes=round((sum(sizes.values()) + bytes_of_the_package()) / 1e6),
+        packages=len(sizes) + 1,
+        largest=", ".join(f"{name} {sizes[name] / 1e6:,.0f}" for name in largest),
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
     )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT/"benchmarks"/"install.csv", help="the table to write")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks" / "install.csv", help="the table to write"
+    )
     given = parser.parse_args()
     rows = [measured(door) for door in DOORS]
     with open(given.out, "w", newline="") as file:

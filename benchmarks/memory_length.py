@@ -1,9 +1,13 @@
-"""Peak memory of a transfer against the length of the recording: streamed through the exported files, and held whole by PyTorch. Untrained weights, clip axis.
+"""Peak memory of a transfer against the length of the recording: streamed through the exported files, and
+held whole by PyTorch. Untrained weights, clip axis.
 
-    python benchmarks/memory_length.py [--out benchmarks/memory_length.csv] [--figure figures/memory-length.png]
+    python benchmarks/memory_length.py [--out benchmarks/memory_length.csv] [--figure
+    figures/memory-length.png]
 
-Each row is a fresh process of one thread (Linux); its peak includes interpreter, libraries, model and style (the row of 0 minutes).
+Each row is a fresh process of one thread (Linux); its peak includes interpreter, libraries, model and style
+(the row of 0 minutes).
 """
+
 import argparse
 import json
 import subprocess
@@ -16,15 +20,17 @@ import pandas as pd
 import seaborn as sns
 import soundfile as sf
 
+from mambamuse.judge.profiling import machine
+from mambamuse.model.generator import MambaMuse
 from mambamuse.sound.audio import SAMPLE_RATE, written_beside
 from mambamuse.use.export import export_folder
-from mambamuse.model.generator import MambaMuse
-from mambamuse.judge.profiling import machine
 
 HALF = (16, 32, 64, 128)
-CASES = [*(("streamed", HALF, 1, SAMPLE_RATE, minutes) for minutes in (0, 1, 2, 5)),
-         *(("streamed", HALF, 2, 44_100, minutes) for minutes in (1, 5)),
-         *(("held whole", HALF, 1, SAMPLE_RATE, minutes) for minutes in (.25, .5, 1))]
+CASES = [
+    *(("streamed", HALF, 1, SAMPLE_RATE, minutes) for minutes in (0, 1, 2, 5)),
+    *(("streamed", HALF, 2, 44_100, minutes) for minutes in (1, 5)),
+    *(("held whole", HALF, 1, SAMPLE_RATE, minutes) for minutes in (0.25, 0.5, 1)),
+]
 
 BEGIN = """
 import json, re, sys
@@ -35,15 +41,20 @@ peak = int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) 
 print(json.dumps(dict(peak_mb=round(peak*1024/1e6, 1))))
 """
 WORK = {
-    "nothing": """
+    "nothing": (
+        """
 from mambamuse.use.files import Transfer
 Transfer(style, weights=exported)
-""",
-    "streamed": """
+"""
+    ),
+    "streamed": (
+        """
 from mambamuse.use.files import transfer_file
 transfer_file(content, style, out, weights=exported)
-""",
-    "held whole": """
+"""
+    ),
+    "held whole": (
+        """
 import torch
 from mambamuse.sound.audio import load, save
 from mambamuse.model.weights import load_model, pad
@@ -51,14 +62,16 @@ model, (x, rate) = load_model(weights), load(content)
 sounds = [pad(torch.from_numpy(sound)[:, None]) for sound in (x, load(style)[0])]
 with torch.inference_mode():
     save(out, model(*sounds)[:, 0, :x.shape[1]].numpy(), rate)
-""",
+"""
+    ),
 }
 
 
 def write_noise(path, seconds, channels, rate):
     rng = np.random.default_rng(0)
     with sf.SoundFile(path, "w", rate, channels) as file:
-        for _ in range(seconds): file.write(rng.uniform(-.5, .5, (rate, channels)))
+        for _ in range(seconds):
+            file.write(rng.uniform(-0.5, 0.5, (rate, channels)))
 
 
 def measure(how, widths, channels, rate, minutes) -> dict:
@@ -66,9 +79,19 @@ def measure(how, widths, channels, rate, minutes) -> dict:
         model = MambaMuse(widths=widths, axis="clip")
         model.save_pretrained(f"{folder}/weights")
         export_folder(model.for_inference(), f"{folder}/onnx")
-        write_noise(f"{folder}/style.wav", 2, 1, SAMPLE_RATE), write_noise(f"{folder}/content.wav", round(60*minutes), channels, rate)
-        done = subprocess.run([sys.executable, "-c", BEGIN + WORK[how if minutes else "nothing"] + END, folder], check=True, capture_output=True, text=True)
-        return dict(how=how, widths=f"{widths[0]} to {widths[-1]}", channels=channels, rate=rate, minutes=minutes) | json.loads(done.stdout.splitlines()[-1])
+        (
+            write_noise(f"{folder}/style.wav", 2, 1, SAMPLE_RATE),
+            write_noise(f"{folder}/content.wav", round(60 * minutes), channels, rate),
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", BEGIN + WORK[how if minutes else "nothing"] + END, folder],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return dict(
+            how=how, widths=f"{widths[0]} to {widths[-1]}", channels=channels, rate=rate, minutes=minutes
+        ) | json.loads(done.stdout.splitlines()[-1])
 
 
 def draw(rows):
@@ -76,16 +99,25 @@ def draw(rows):
     rows = rows[rows.minutes > 0]
     names = rows.how + rows.channels.map({1: ", mono, 16 kHz", 2: ", stereo, 44.1 kHz"})
     ax = sns.lineplot(rows, x="minutes", y="peak_mb", hue=names, style=names, markers=True, dashes=False)
-    ax.set(xlabel="length of the recording, minutes", ylabel="peak memory, MB", ylim=(0, None), title="Memory of a transfer, widths 16 to 128")
+    ax.set(
+        xlabel="length of the recording, minutes",
+        ylabel="peak memory, MB",
+        ylim=(0, None),
+        title="Memory of a transfer, widths 16 to 128",
+    )
     ax.legend(title=None)
     ax.figure.set_size_inches(7, 3.2), ax.figure.tight_layout()
     return ax.figure
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
-    parser.add_argument("--figure", type=Path, default=Path(__file__).parents[1]/"figures"/"memory-length.png")
+    parser.add_argument(
+        "--figure", type=Path, default=Path(__file__).parents[1] / "figures" / "memory-length.png"
+    )
     arguments = parser.parse_args()
     where = machine()
     about = f"{where['cpu']}, 1 thread, torch {where['torch']}"
@@ -94,5 +126,7 @@ if __name__ == "__main__":
         made.append(measure(*case) | dict(n=1, machine=about))
         print(made[-1], flush=True)
     rows = pd.DataFrame(made)
-    with written_beside(arguments.out) as part: rows.to_csv(part, index=False)
-    with written_beside(arguments.figure) as part: draw(rows).savefig(part, dpi=100)
+    with written_beside(arguments.out) as part:
+        rows.to_csv(part, index=False)
+    with written_beside(arguments.figure) as part:
+        draw(rows).savefig(part, dpi=100)

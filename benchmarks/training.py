@@ -2,9 +2,12 @@
 
     python benchmarks/training.py [--batch 1] [--repeats 3] [--memory]
 
-Writes benchmarks/training.csv: a step of the full model against full critics, taken apart. `--memory` instead trains a narrow model
-for 2,000 steps with `mambamuse.learn.training.train` and writes the process's resident memory every few seconds to benchmarks/memory.csv.
+Writes benchmarks/training.csv: a step of the full model against full critics, taken apart. `--memory` instead
+trains a narrow model
+for 2,000 steps with `mambamuse.learn.training.train` and writes the process's resident memory every few
+seconds to benchmarks/memory.csv.
 """
+
 import argparse
 import csv
 import tempfile
@@ -12,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from mambamuse.sound.audio import CLIP, written_beside
-from mambamuse.data.notes import MINI, Clips
 from mambamuse.data.config import DataConfig
-from mambamuse.model.config import ModelConfig
-from mambamuse.learn.losses import LossConfig
+from mambamuse.data.notes import MINI, Clips
 from mambamuse.data.prepare import prepare
 from mambamuse.judge.profiling import machine, resident, step_parts
+from mambamuse.learn.losses import LossConfig
 from mambamuse.learn.training import Trainer, TrainingConfig, batches, train
+from mambamuse.model.config import ModelConfig
+from mambamuse.sound.audio import CLIP, written_beside
 
 
 def write(path, rows):
@@ -33,32 +36,70 @@ def parts(folder, batch, repeats):
     "A step of the released recipe on real clips, `batch` of them."
     prepare(MINI, f"{folder}/data", DataConfig(train=batch, valid=1, test=1))
     trainer, about = Trainer(ModelConfig(), LossConfig(), TrainingConfig(batch=batch)), machine()
-    read = lambda: next(iter(batches(Clips(f"{folder}/data", "train"), batch, 0, 1)))
+
+    def read():
+        return next(iter(batches(Clips(f"{folder}/data", "train"), batch, 0, 1)))
+
     rows = step_parts(trainer, read().to(trainer.device), read, repeats)
-    return [dict(part=r["part"], seconds=round(r["seconds"], 4), share=round(r["share"], 4), batch=batch, clip=CLIP, n=repeats,
-                 device=about["device"], cpu=about["cpu"], threads=about["threads"], torch=about["torch"]) for r in rows]
+    return [
+        dict(
+            part=r["part"],
+            seconds=round(r["seconds"], 4),
+            share=round(r["share"], 4),
+            batch=batch,
+            clip=CLIP,
+            n=repeats,
+            device=about["device"],
+            cpu=about["cpu"],
+            threads=about["threads"],
+            torch=about["torch"],
+        )
+        for r in rows
+    ]
 
 
 def memory(folder, steps=2_000):
     "Resident memory of a real run, with its validations and checkpoints, by step."
     prepare(MINI, f"{folder}/data", DataConfig(train=95, valid=2, test=1, clip=4_112))
     rows = []
+
     def watch(out):
-        rows.append(dict(step=(Path(out)/"metrics.jsonl").read_bytes().count(b"\n"), rss_MB=round(resident("VmRSS")/1e6, 1), peak_MB=round(resident("VmHWM")/1e6, 1), threads=torch.get_num_threads()))
-    train(f"{folder}/data", f"{folder}/run", ModelConfig(widths=(2, 2, 2, 2)), training=TrainingConfig(batch=1, steps=steps, warmup=1, critic_width=1/8, patience=steps), watch=watch)
+        rows.append(
+            dict(
+                step=(Path(out) / "metrics.jsonl").read_bytes().count(b"\n"),
+                rss_MB=round(resident("VmRSS") / 1e6, 1),
+                peak_MB=round(resident("VmHWM") / 1e6, 1),
+                threads=torch.get_num_threads(),
+            )
+        )
+
+    train(
+        f"{folder}/data",
+        f"{folder}/run",
+        ModelConfig(widths=(2, 2, 2, 2)),
+        training=TrainingConfig(batch=1, steps=steps, warmup=1, critic_width=1 / 8, patience=steps),
+        watch=watch,
+    )
     return rows
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, default=1, help="clips a step; the paper's is 32")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each part; the median counts")
     parser.add_argument("--memory", action="store_true", help="memory over 2,000 steps instead")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows, name = (memory(folder), "memory.csv") if args.memory else (parts(folder, args.batch, args.repeats), "training.csv")
+        rows, name = (
+            (memory(folder), "memory.csv")
+            if args.memory
+            else (parts(folder, args.batch, args.repeats), "training.csv")
+        )
     write(Path(__file__).with_name(name), rows)
-    for row in rows: print(row)
+    for row in rows:
+        print(row)
 
 
 if __name__ == "__main__":

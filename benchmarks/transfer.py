@@ -2,9 +2,12 @@
 
     python benchmarks/transfer.py [--out benchmarks/transfer.csv] [--repeats 5]
 
-Wall time, median of the repeats, on an otherwise quiet machine. The package must be installed in the environment that runs
-this. `engine` rows are processor-bound: the same 20 s of mono and stereo through the exported stages and through PyTorch's.
+Wall time, median of the repeats, on an otherwise quiet machine. The package must be installed in the
+environment that runs
+this. `engine` rows are processor-bound: the same 20 s of mono and stereo through the exported stages and
+through PyTorch's.
 """
+
 import argparse
 import csv
 import os
@@ -32,49 +35,75 @@ def timed(work, repeats):
 
 def melody(seconds, rate, channels):
     "Plucked notes, three a second, each channel quieter than the one before: `(time, channels)`."
-    t = np.arange(int(seconds*rate))/rate
-    keys = np.random.default_rng(0).integers(-12, 12, int(3*seconds) + 1)[(3*t).astype(int)]
-    note = np.sin(2*np.pi*np.cumsum(330*2**(keys/12))/rate)*np.exp(-4*(t % (1/3)))
-    return .5*np.stack([note*.5**n for n in range(channels)], 1)
+    t = np.arange(int(seconds * rate)) / rate
+    keys = np.random.default_rng(0).integers(-12, 12, int(3 * seconds) + 1)[(3 * t).astype(int)]
+    note = np.sin(2 * np.pi * np.cumsum(330 * 2 ** (keys / 12)) / rate) * np.exp(-4 * (t % (1 / 3)))
+    return 0.5 * np.stack([note * 0.5**n for n in range(channels)], 1)
 
 
 def commands(folder, repeats):
     "Rows (what, seconds) of the command line."
     command = [str(Path(sys.executable).with_name("mambamuse"))]
-    sf.write(folder/"style.wav", melody(2, 16_000, 1)[:, 0], 16_000)
-    cases = {"2 s of mono": (2, 44_100, 1), "30 s of stereo": (30, 44_100, 2), "3 min of mono": (180, 44_100, 1)}
+    sf.write(folder / "style.wav", melody(2, 16_000, 1)[:, 0], 16_000)
+    cases = {
+        "2 s of mono": (2, 44_100, 1),
+        "30 s of stereo": (30, 44_100, 2),
+        "3 min of mono": (180, 44_100, 1),
+    }
     for name, shape in cases.items():
-        sf.write(folder/f"{name}.wav", melody(*shape), shape[1])
-    run = lambda *args: lambda: subprocess.run([*command, *args], cwd=folder, capture_output=True)
-    for what, args in (("--help", ["--help"]), ("--version", ["--version"]), ("a misspelt file", ["transfer", "no.wav", "style.wav"]), ("recipe", ["recipe"])):
+        sf.write(folder / f"{name}.wav", melody(*shape), shape[1])
+
+    def run(*args):
+        return lambda: subprocess.run([*command, *args], cwd=folder, capture_output=True)
+
+    for what, args in (
+        ("--help", ["--help"]),
+        ("--version", ["--version"]),
+        ("a misspelt file", ["transfer", "no.wav", "style.wav"]),
+        ("recipe", ["recipe"]),
+    ):
         yield what, timed(run(*args), repeats), repeats
     for name in cases:
         n = repeats if "min" not in name else 1
-        yield f"transfer, {name}", timed(run("transfer", f"{name}.wav", "style.wav", "-o", "out.wav", "--force"), n), n
+        yield (
+            f"transfer, {name}",
+            timed(run("transfer", f"{name}.wav", "style.wav", "-o", "out.wav", "--force"), n),
+            n,
+        )
 
 
 def engines(repeats):
     "Rows (what, seconds a second of sound and channel) of the two engines."
-    from mambamuse.use.levels import level, prepare
     from mambamuse.model.weights import load_model
+    from mambamuse.use.levels import level, prepare
     from mambamuse.use.stages import restyled
     from mambamuse.use.step import Carried
+
     exported, torch = Carried(), load_model().network()
     for channels in (1, 2):
         sound = melody(20, 16_000, channels).T.astype("float32")
         sound = prepare(sound, level(sound))
         style = exported.measure(sound[0])
         for name, network in (("ONNX Runtime", exported), ("PyTorch", torch)):
-            seconds = timed(lambda: restyled(network, sound, style, 1.), repeats)
-            yield f"engine, {name}, {channels} channel(s), a second of sound", seconds/20, repeats
+            seconds = timed(lambda: restyled(network, sound, style, 1.0), repeats)
+            yield f"engine, {name}, {channels} channel(s), a second of sound", seconds / 20, repeats
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", default="benchmarks/transfer.csv")
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), platform.processor())
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
     machine = f"{model}, {os.cpu_count()} cores"
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -5,12 +5,14 @@ __all__ = ['FACE', 'InputError', 'MambaMuse', 'Stream', 'Style', 'load_model', '
            'transfer_file', 'transfer_folder']
 
 # %% ../nbs/index.ipynb #package-exports
-from importlib import import_module
 import os
+from importlib import import_module
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when onnxruntime is imported; else it keeps records in the user's cache and looks up a host
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # read once, when onnxruntime is imported; else it keeps records in the user's cache and looks up a host
 
-from .errors import InputError, needs
+from .errors import needs
 
 FACE = {  # name -> the module that it comes from, and the extras that this module needs
     "transfer": ("use.transfer",),
@@ -23,15 +25,29 @@ FACE = {  # name -> the module that it comes from, and the extras that this modu
     "Stream": ("use.streaming", "torch"),
     "load_model": ("model.weights", "torch"),
 }
-_all_ = ["InputError", "MambaMuse", "Stream", "Style", "load_model", "mix_files", "style_file", "transfer", "transfer_file", "transfer_folder"]
+_all_ = [
+    "InputError",
+    "MambaMuse",
+    "Stream",
+    "Style",
+    "load_model",
+    "mix_files",
+    "style_file",
+    "transfer",
+    "transfer_file",
+    "transfer_folder",
+]
+
 
 def __getattr__(name: str):
-    """What `from mambamuse import name` gives: imported when it is first asked for, so that `import mambamuse` costs nothing.
+    """What `from mambamuse import name` gives: imported when it is first asked for, so that `import
+    mambamuse` costs nothing.
 
     Raises `InputError` if an extra is missing, `AttributeError` if there is no such name.
     """
     if name == "__version__":
         from importlib.metadata import version
+
         return version("mambamuse")
     if name not in FACE:
         raise AttributeError(f"module 'mambamuse' has no attribute {name!r}")
@@ -39,6 +55,7 @@ def __getattr__(name: str):
     needs(*extras)
     value = globals()[name] = getattr(import_module(f"mambamuse.{module}"), name)
     return value
+
 
 def __dir__() -> list[str]:
     "The names of the package, with those that are not imported yet."

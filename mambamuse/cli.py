@@ -10,46 +10,89 @@ __all__ = ['app', 'Arm', 'Size', 'Overrides', 'Source', 'Paths', 'Count', 'Alpha
            'study', 'recipe', 'stopped', 'main']
 
 # %% ../nbs/face/cli.ipynb #cli-imports
-from pathlib import Path
-from typing import Annotated, Optional
 import json
 import os
 import signal
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from .sound.audio import check_place, default_name, opened, output_format
 from .errors import InputError, needs
+from .sound.audio import check_place, default_name, opened, output_format
 
 # %% ../nbs/face/cli.ipynb #cli-app
 app = typer.Typer(
-    add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help="One-shot timbre transfer: a companion to the MambaMuse paper. mambamuse COMMAND --help shows examples.",
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=(
+        "One-shot timbre transfer: a companion to the MambaMuse paper. mambamuse COMMAND --help shows"
+        " examples."
+    ),
 )
 
-Arm = Annotated[str, typer.Option(
-    help="Which system: as_run (the released code), as_written (the paper's text) or paired (asked for the transfer: "
-         "trained on triplets).")]
-Size = Annotated[str, typer.Option(
-    help="How much of it: smoke (minutes), half (hours on one core, on triplets), small (a night) or paper (a GPU and "
-         "NSynth).")]
-Overrides = Annotated[Optional[list[str]], typer.Argument(
-    metavar="[SECTION.FIELD=VALUE]...", show_default=False,
-    help="Single fields of the recipe, such as training.epochs=3.")]
-Source = Annotated[str, typer.Option(
-    help="Kind of source: nsynth (archives or folders), hub, folder (your recordings), soundfont (notes), phrases "
-         "(triplets from soundfonts) or instruments (triplets by drawn instruments and, with --path, soundfonts).")]
-Paths = Annotated[Optional[list[Path]], typer.Option(
-    "--path", show_default="mini-nsynth, inside the package",
-    help="Where it is: a folder, a name on the Hub, or soundfonts (the option can be repeated).")]
-Count = Annotated[Optional[int], typer.Option(
-    help="Instead of the recipe's; mambamuse recipe prints it.", show_default="the recipe's")]
+Arm = Annotated[
+    str,
+    typer.Option(
+        help=(
+            "Which system: as_run (the released code), as_written (the paper's text) or paired (asked for the"
+            " transfer: trained on triplets)."
+        )
+    ),
+]
+Size = Annotated[
+    str,
+    typer.Option(
+        help=(
+            "How much of it: smoke (minutes), half (hours on one core, on triplets), small (a night) or paper"
+            " (a GPU and NSynth)."
+        )
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SECTION.FIELD=VALUE]...",
+        show_default=False,
+        help="Single fields of the recipe, such as training.epochs=3.",
+    ),
+]
+Source = Annotated[
+    str,
+    typer.Option(
+        help=(
+            "Kind of source: nsynth (archives or folders), hub, folder (your recordings), soundfont (notes),"
+            " phrases (triplets from soundfonts) or instruments (triplets by drawn instruments and, with"
+            " --path, soundfonts)."
+        )
+    ),
+]
+Paths = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--path",
+        show_default="mini-nsynth, inside the package",
+        help="Where it is: a folder, a name on the Hub, or soundfonts (the option can be repeated).",
+    ),
+]
+Count = Annotated[
+    int | None,
+    typer.Option(help="Instead of the recipe's; mambamuse recipe prints it.", show_default="the recipe's"),
+]
 Alpha = Annotated[float, typer.Option(help="From 0 (content) to 1 (the full transfer).")]
-Weights = Annotated[Optional[Path], typer.Option(
-    help="A weights folder, such as an epoch of a run.", show_default="the package's")]
-KeepLevel = Annotated[bool, typer.Option(
-    "--keep-level", help="Leave the output at the model's level, instead of making it as loud as the content.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="A weights folder, such as an epoch of a run.", show_default="the package's"),
+]
+KeepLevel = Annotated[
+    bool,
+    typer.Option(
+        "--keep-level",
+        help="Leave the output at the model's level, instead of making it as loud as the content.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 
 # %% ../nbs/face/cli.ipynb #cli-version
@@ -57,25 +100,32 @@ def print_version(asked: bool) -> None:
     "Print the version and end, if it is asked for."
     if asked:
         import mambamuse
+
         typer.echo(f"mambamuse {mambamuse.__version__}")
         raise typer.Exit()
+
 
 def help_without_command(context: typer.Context) -> None:
     "Print the help, if no command is named."
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
+
 @app.callback(invoke_without_command=True)
 def begin(
     context: typer.Context,
-    version: Annotated[bool, typer.Option(
-        "--version", callback=print_version, is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
 ):
     help_without_command(context)
 
 # %% ../nbs/face/cli.ipynb #cli-check
 def check_sound(path: Path, style: bool = False) -> None:
-    "Raises `InputError` if `path` is no recording that can be opened; with `style`, it may be a style file that exists."
+    """Raises `InputError` if `path` is no recording that can be opened; with `style`, it may be a style file
+    that exists.
+    """
     if style and path.suffix == ".style":
         if not path.is_file():
             raise InputError(f"{path}: no such file")
@@ -85,23 +135,29 @@ def check_sound(path: Path, style: bool = False) -> None:
     with opened(path):
         pass
 
+
 def check_alpha(alpha: float) -> None:
     "Raises `InputError` if `alpha` is no number from 0 to 1."
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha is {alpha}, expected a number from 0 (content) to 1 (the full transfer)")
 
-def check_there(path: Optional[Path]) -> None:
+
+def check_there(path: Path | None) -> None:
     "Raises `InputError` if `path` is given, but no folder."
     if path is not None and not path.is_dir():
         raise InputError(f"{path}: no such folder")
 
-def check_weights_there(weights: Optional[Path]) -> None:
-    "Raises `InputError` if `weights` is given, but holds neither an exported model nor the two files of a trained one."
-    if weights is None or (weights/"about.json").is_file():
+
+def check_weights_there(weights: Path | None) -> None:
+    """Raises `InputError` if `weights` is given, but holds neither an exported model nor the two files of a
+    trained one.
+    """
+    if weights is None or (weights / "about.json").is_file():
         return
     for name in ("config.json", "model.safetensors"):
-        if not (weights/name).is_file():
+        if not (weights / name).is_file():
             raise InputError(f"{weights}: not a weights folder, there is no {name} in it")
+
 
 def check_out(out: Path, *sources: Path, force: bool = False) -> Path:
     """`out`, if a sound can be written there.
@@ -111,7 +167,8 @@ def check_out(out: Path, *sources: Path, force: bool = False) -> Path:
     output_format(out)
     return check_place(out, *sources, force=force)
 
-def check_picture(figure: Optional[Path]) -> None:
+
+def check_picture(figure: Path | None) -> None:
     "Raises `InputError` if `figure` is given, but no .png."
     if figure and figure.suffix != ".png":
         raise InputError(f"{figure}: the picture is a .png")
@@ -119,22 +176,37 @@ def check_picture(figure: Optional[Path]) -> None:
 # %% ../nbs/face/cli.ipynb #cli-transfer
 @app.command()
 def transfer(
-    content: Annotated[Path, typer.Argument(
-        help="The recording to keep: its notes, rate, channels and length; or a folder of recordings.")],
+    content: Annotated[
+        Path,
+        typer.Argument(
+            help="The recording to keep: its notes, rate, channels and length; or a folder of recordings."
+        ),
+    ],
     style: Annotated[Path, typer.Argument(help="The recording whose timbre to borrow, or a style file.")],
-    out: Annotated[Optional[Path], typer.Option(
-        "--out", "-o", show_default="CONTENT-as-STYLE.wav, here",
-        help="The file to write: .wav, .flac, .ogg, .mp3, .aiff or .caf; for a folder, a folder.")] = None,
-    alpha: Alpha = 1.,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            show_default="CONTENT-as-STYLE.wav, here",
+            help="The file to write: .wav, .flac, .ogg, .mp3, .aiff or .caf; for a folder, a folder.",
+        ),
+    ] = None,
+    alpha: Alpha = 1.0,
     keep_level: KeepLevel = False,
-    keep_highs: Annotated[bool, typer.Option(
-        "--keep-highs", help="Keep what the content has above 8 kHz, which the model does not hear.")] = False,
+    keep_highs: Annotated[
+        bool,
+        typer.Option(
+            "--keep-highs", help="Keep what the content has above 8 kHz, which the model does not hear."
+        ),
+    ] = False,
     force: Force = False,
     weights: Weights = None,
 ):
     """Give one recording, or each one in a folder, the timbre of another.
 
-    The output is as loud as the content. Of a folder, what was done with the same settings is skipped, so a run that was
+    The output is as loud as the content. Of a folder, what was done with the same settings is skipped, so a
+    run that was
     cut off goes on; a recording that cannot be used is named, and the others are done.
 
     Examples:
@@ -152,29 +224,43 @@ def transfer(
         check_sound(content)
         out = check_out(out or default_name(content, style), content, style, force=force)
         from mambamuse.use.files import transfer_file
+
         typer.echo(transfer_file(content, style, out, **how))
         return
     if out is None:
         raise InputError(f"{content}: is a folder, so name the folder to write with -o")
     from mambamuse.use.folders import transfer_folder
+
     counts = transfer_folder(content, style, out, **how)
     typer.echo(f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     if counts["failed"]:
-        raise InputError(f"{content}: {counts['failed']} of {sum(counts.values())} recordings could not be transferred; "
-                         "each is named above")
+        raise InputError(
+            f"{content}: {counts['failed']} of {sum(counts.values())} recordings could not be transferred; "
+            "each is named above"
+        )
 
 # %% ../nbs/face/cli.ipynb #cli-style
 @app.command()
 def style(
-    sources: Annotated[list[str], typer.Argument(
-        metavar="SOUND... | STYLE=SHARE...",
-        help="Recordings, or folders of them, whose styles are averaged; with --mix, style files and their shares.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOUND... | STYLE=SHARE...",
+            help=(
+                "Recordings, or folders of them, whose styles are averaged; with --mix, style files and their"
+                " shares."
+            ),
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The style file to write, .style.")],
-    mix: Annotated[bool, typer.Option("--mix", help="Mix style files instead of measuring recordings.")] = False,
+    mix: Annotated[
+        bool, typer.Option("--mix", help="Mix style files instead of measuring recordings.")
+    ] = False,
     force: Force = False,
     weights: Weights = None,
 ):
-    """Keep the timbre of recordings in a style file, which transfer takes in place of a recording; or mix such files.
+    """Keep the timbre of recordings in a style file, which transfer takes in place of a recording; or mix
+    such files.
 
     Examples:
 
@@ -191,22 +277,41 @@ def style(
             if not path.is_dir():
                 check_sound(path)
     from mambamuse.use.style import mix_files, style_file
-    typer.echo(mix_files(sources, out, force=force) if mix else style_file(sources, out, weights=weights, force=force))
+
+    typer.echo(
+        mix_files(sources, out, force=force)
+        if mix
+        else style_file(sources, out, weights=weights, force=force)
+    )
 
 # %% ../nbs/face/cli.ipynb #cli-live
 @app.command()
 def live(
     style: Annotated[Path, typer.Argument(help="The recording whose timbre to borrow, or a style file.")],
-    content: Annotated[Optional[Path], typer.Option(
-        help="A recording to play at its own pace, mixed to mono.", show_default="the sound card's microphone")] = None,
-    out: Annotated[Optional[Path], typer.Option(
-        "--out", "-o", help="With --content, the file to write.", show_default="CONTENT-as-STYLE.wav, here")] = None,
+    content: Annotated[
+        Path | None,
+        typer.Option(
+            help="A recording to play at its own pace, mixed to mono.",
+            show_default="the sound card's microphone",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="With --content, the file to write.",
+            show_default="CONTENT-as-STYLE.wav, here",
+        ),
+    ] = None,
     block: Annotated[int, typer.Option(help="Samples at 16 kHz that are processed at a time.", min=1)] = 256,
-    alpha: Alpha = 1.,
+    alpha: Alpha = 1.0,
     keep_level: KeepLevel = False,
     force: Force = False,
-    seconds: Annotated[Optional[float], typer.Option(
-        help="With the sound card: how long.", min=.1, show_default="until interrupted")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="With the sound card: how long.", min=0.1, show_default="until interrupted"),
+    ] = None,
     weights: Weights = None,
 ):
     """Transfer as the sound comes in; prints latency, computing time per block and drop-outs as JSON.
@@ -225,17 +330,21 @@ def live(
         check_sound(content)
         out = check_out(out or default_name(content, style), content, style, force=force)
         from mambamuse.use.live import live_file
+
         said = live_file(content, style, out, force=force, **how)
     else:
         needs("live")
         from mambamuse.use.live import live_card
+
         said = live_card(style, seconds=seconds, **how)
     typer.echo(json.dumps(said, indent=1))
 
 # %% ../nbs/face/cli.ipynb #cli-demo
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Argument(help="The folder for four sounds and the page.")] = Path("mambamuse-demo"),
+    out: Annotated[Path, typer.Argument(help="The folder for four sounds and the page.")] = Path(
+        "mambamuse-demo"
+    ),
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ):
     """Hear a first transfer: a content, a style, the output and the true target side by side on one page.
@@ -247,19 +356,27 @@ def demo(
     mambamuse demo first-sounds --open
     """
     from mambamuse.use.demo import demo as run
+
     page = run(out, open_page)
     typer.echo(page.resolve().as_uri())
 
 # %% ../nbs/face/cli.ipynb #cli-export
 @app.command()
 def export(
-    out: Annotated[Path, typer.Argument(help="The file to write, .onnx: the step alone; or a folder, for all that runs without PyTorch.")],
-    block: Annotated[int, typer.Option(
-        help="Samples at 16 kHz that are processed at a time: a multiple of 16.")] = 256,
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="The file to write, .onnx: the step alone; or a folder, for all that runs without PyTorch."
+        ),
+    ],
+    block: Annotated[
+        int, typer.Option(help="Samples at 16 kHz that are processed at a time: a multiple of 16.")
+    ] = 256,
     weights: Weights = None,
     force: Force = False,
 ):
-    """Write the network as ONNX: the step for live sound as one file, which a host runs without Python; or a folder with the step, the stages for files and the measure of a style, which --weights takes.
+    """Write the network as ONNX: the step for live sound as one file, which a host runs without Python; or a
+    folder with the step, the stages for files and the measure of a style, which --weights takes.
 
     Examples:
 
@@ -271,10 +388,13 @@ def export(
     check_weights_there(weights)
     if out.suffix:
         check_place(out, force=force)
-    elif out.is_dir() and any(out.iterdir()) and not (force or (out/"about.json").is_file()):
-        raise InputError(f"{out}: is a folder with other files; name another one, or add --force to write into it")
-    from mambamuse.use.export import export_folder, export_step, session_of
+    elif out.is_dir() and any(out.iterdir()) and not (force or (out / "about.json").is_file()):
+        raise InputError(
+            f"{out}: is a folder with other files; name another one, or add --force to write into it"
+        )
     from mambamuse.model.weights import load_model
+    from mambamuse.use.export import export_folder, export_step, session_of
+
     if not out.suffix:
         typer.echo(export_folder(load_model(weights), out, block))
         return
@@ -289,7 +409,10 @@ def reproduce(
     size: Size = "smoke",
     source: Source = "nsynth",
     path: Paths = None,
-    out: Annotated[Optional[Path], typer.Option(help="The run folder; nothing is written elsewhere.", show_default="runs/ARM-SIZE")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run folder; nothing is written elsewhere.", show_default="runs/ARM-SIZE"),
+    ] = None,
     pairs: Annotated[int, typer.Option(help="Pairs of each test set to judge.", min=1, max=50)] = 50,
 ):
     """Run data, training, profiling, transfer, evaluation, figures and claims; skip what is up to date.
@@ -301,19 +424,23 @@ def reproduce(
     mambamuse reproduce --arm as_written training.epochs=3
     """
     from mambamuse.learn.recipes import recipe as read
+
     read(arm, size, overrides or ())
     needs("torch", "judge", "notebooks")
     from mambamuse.data.notes import MINI
     from mambamuse.reproduce.steps import reproduce as run
+
     folder = run(arm, size, overrides or (), source, path or [MINI], out, pairs)
-    typer.echo(f"run: {folder} (manifest.json, notebooks/); figures and claims: {folder/'figures'}")
+    typer.echo(f"run: {folder} (manifest.json, notebooks/); figures and claims: {folder / 'figures'}")
 
 # %% ../nbs/face/cli.ipynb #cli-prepare
 @app.command()
 def prepare(
     overrides: Overrides = None,
     arm: Arm = "as_run",
-    size: Annotated[Optional[str], typer.Option(help="As in a recipe.", show_default="smoke; with --path, paper")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="As in a recipe.", show_default="smoke; with --path, paper")
+    ] = None,
     source: Source = "nsynth",
     path: Paths = None,
     out: Annotated[Path, typer.Option(help="The dataset folder to write.")] = Path("data"),
@@ -321,8 +448,10 @@ def prepare(
     valid: Count = None,
     test: Count = None,
     seed: Count = None,
-    workers: Annotated[Optional[int], typer.Option(
-        help="Threads that decode and encode.", min=1, show_default="one for each core")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Threads that decode and encode.", min=1, show_default="one for each core"),
+    ] = None,
 ):
     """Filter, choose and crop notes, recordings or phrases into a dataset; a run that was cut off goes on.
 
@@ -333,29 +462,36 @@ def prepare(
     mambamuse prepare --source folder --path recordings --out data --train 500 --valid 50 --test 50
     """
     from mambamuse.learn.recipes import recipe as read
+
     if source not in ("nsynth", "instruments") and not path:
         raise InputError(f"--source {source} needs --path: what it should read")
     counts = dict(train=train, valid=valid, test=test, seed=seed)
     given = [f"data.{name}={value}" for name, value in counts.items() if value is not None]
     config = read(arm, size or ("paper" if path else "smoke"), [*(overrides or ()), *given]).data
-    needs("torch", *(["synth"] if source in ("soundfont", "phrases") or source == "instruments" and path else []))
+    needs(
+        "torch",
+        *(["synth"] if source in ("soundfont", "phrases") or source == "instruments" and path else []),
+    )
     from mambamuse.data.notes import MINI
     from mambamuse.data.prepare import prepare as run
+
     report = run(path or ([MINI] if source == "nsynth" else []), out, config, source, workers)
     chosen = ", ".join(f"{n:,} {split}" for split, n in report["chosen"].items())
     skipped = sum(sum(reasons.values()) for reasons in report["skipped"].values())
-    typer.echo(f"{out}: {chosen}" + (f"; {skipped:,} skipped, see {out/'report.json'}" if skipped else ""))
+    typer.echo(f"{out}: {chosen}" + (f"; {skipped:,} skipped, see {out / 'report.json'}" if skipped else ""))
 
 # %% ../nbs/face/cli.ipynb #cli-data
 data = typer.Typer(help="Look into prepared datasets, render notes.")
 app.add_typer(data, name="data")
 data.callback(invoke_without_command=True)(help_without_command)
 
+
 @data.command()
 def info(
     folder: Annotated[Path, typer.Argument(help="A dataset folder made by prepare.")],
-    figure: Annotated[Optional[Path], typer.Option(
-        help="The picture to write (.png).", show_default="FOLDER-info.png")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="The picture to write (.png).", show_default="FOLDER-info.png")
+    ] = None,
 ):
     """Print what a prepared dataset holds, check its checksums, and draw it.
 
@@ -367,11 +503,13 @@ def info(
     check_picture(figure)
     check_there(folder)
     needs("torch")
-    from mambamuse.sound.audio import written_beside
     from mambamuse.data.prepare import describe, plot_set
+    from mambamuse.sound.audio import written_beside
+
     typer.echo(describe(folder))
     with written_beside(figure or folder.resolve().with_name(f"{folder.resolve().name}-info.png")) as part:
         plot_set(folder).savefig(part, dpi=100)
+
 
 @data.command()
 def render(
@@ -382,7 +520,8 @@ def render(
     test: Annotated[int, typer.Option(help="Likewise.", min=1)] = 50,
     seed: Annotated[int, typer.Option(help="Which notes; the same seed gives the same bytes.")] = 42,
 ):
-    """Render a seeded choice of notes from soundfonts as NSynth's three archives; silent and clipping ones are left out
+    """Render a seeded choice of notes from soundfonts as NSynth's three archives; silent and clipping ones
+    are left out
     and named.
 
     Examples:
@@ -396,6 +535,7 @@ def render(
     needs("torch", "synth")
     from mambamuse.data.config import DataConfig
     from mambamuse.data.soundfonts import render_archives
+
     made = render_archives(path, out, DataConfig(train=train, valid=valid, test=test, seed=seed))
     typer.echo(f"{out}: " + ", ".join(f"{n:,} {split}" for split, n in made.items()))
 
@@ -406,15 +546,31 @@ def train(
     overrides: Overrides = None,
     arm: Arm = "as_run",
     size: Size = "smoke",
-    data: Annotated[Optional[Path], typer.Option(
-        help="A dataset folder made by prepare.", show_default="the embedded notes, prepared as OUT/data")] = None,
-    steps: Annotated[Optional[int], typer.Option(
-        help="Steps to train for, in all.", min=1, show_default="the recipe's epochs")] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Of the weights.", show_default="the recipe's")] = None,
-    resume: Annotated[bool, typer.Option(
-        "--resume", help="Go on from the newest whole checkpoint in OUT, if there is one; repeat the other settings as "
-                         "they were.")] = False,
-    minutes: Annotated[float, typer.Option(help="Stop after so long, with a checkpoint; 0: never.", min=0)] = 0.,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="A dataset folder made by prepare.", show_default="the embedded notes, prepared as OUT/data"
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Steps to train for, in all.", min=1, show_default="the recipe's epochs"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the weights.", show_default="the recipe's")] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help=(
+                "Go on from the newest whole checkpoint in OUT, if there is one; repeat the other"
+                " settings as "
+                "they were."
+            ),
+        ),
+    ] = False,
+    minutes: Annotated[
+        float, typer.Option(help="Stop after so long, with a checkpoint; 0: never.", min=0)
+    ] = 0.0,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write OUT/tensorboard, too.")] = False,
 ):
     """Train a recipe; the losses are in OUT/metrics.jsonl. Ctrl-C and SIGTERM end it with a checkpoint.
@@ -426,28 +582,40 @@ def train(
     mambamuse train --data data --out runs/mine --resume training.epochs=3
     accelerate launch $(which mambamuse) train --data data --out runs/mine
     """
-    from mambamuse.sound.audio import check_folder
     from mambamuse.learn.recipes import recipe as read
+    from mambamuse.sound.audio import check_folder
+
     read(arm, size, overrides or ())
     check_folder(out)
     check_there(data)
     needs("torch", *(["tensorboard"] if tensorboard else []))
     from mambamuse.learn.recipes import train_recipe
+
     how = dict(resume=resume, minutes=minutes, tensorboard=tensorboard)
     summary = train_recipe(out, arm, size, overrides or (), data, steps, seed, **how)
     if os.environ.get("RANK", "0") != "0":
         return
     stopped = summary["stopped"]
-    typer.echo(f"{out}: {summary['steps']} steps, {summary['epochs']} epochs, best {summary['best_epoch']}, "
-               f"{summary['seconds']:.0f} s"
-               + (f"; stopped ({stopped}) with a checkpoint: go on with --resume" if stopped else ""))
+    typer.echo(
+        f"{out}: {summary['steps']} steps, {summary['epochs']} epochs, best {summary['best_epoch']}, "
+        f"{summary['seconds']:.0f} s"
+        + (f"; stopped ({stopped}) with a checkpoint: go on with --resume" if stopped else "")
+    )
 
 # %% ../nbs/face/cli.ipynb #cli-runs
 @app.command()
 def runs(
-    folders: Annotated[list[Path], typer.Argument(
-        metavar="RUN...", show_default=False, help="Run folders, folders of reproductions, or a folder of such.")],
-    figure: Annotated[Optional[Path], typer.Option(help="The picture to write (.png).", show_default="none")] = None,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            show_default=False,
+            help="Run folders, folders of reproductions, or a folder of such.",
+        ),
+    ],
+    figure: Annotated[
+        Path | None, typer.Option(help="The picture to write (.png).", show_default="none")
+    ] = None,
 ):
     """Compare runs: how far, how good, how fast, and in which settings they differ.
 
@@ -461,8 +629,9 @@ def runs(
     for folder in folders:
         check_there(folder)
     needs("torch")
-    from mambamuse.sound.audio import written_beside
     from mambamuse.learn.runs import compare, found_runs, plot_runs
+    from mambamuse.sound.audio import written_beside
+
     found = found_runs(folders)
     typer.echo(compare(found).to_string(index=False, float_format="{:.4g}".format))
     if figure:
@@ -472,13 +641,16 @@ def runs(
 # %% ../nbs/face/cli.ipynb #cli-profile
 @app.command()
 def profile(
-    seconds: Annotated[float, typer.Option(help="Length of the clip.", min=.1)] = 2.1,
+    seconds: Annotated[float, typer.Option(help="Length of the clip.", min=0.1)] = 2.1,
     repeats: Annotated[int, typer.Option(help="Timed passes; the median counts.", min=1)] = 7,
-    device: Annotated[Optional[str], typer.Option(help="cpu or cuda.", show_default="cuda if there is one")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda.", show_default="cuda if there is one")
+    ] = None,
 ):
     """Count and time the paper's model on this machine; prints JSON.
 
-    The environment variable MAMBAMUSE_SCAN (numba, triton, mamba_ssm, torch) overrides the choice of the scan.
+    The environment variable MAMBAMUSE_SCAN (numba, triton, mamba_ssm, torch) overrides the choice of the
+    scan.
 
     Examples:
 
@@ -487,17 +659,29 @@ def profile(
     """
     needs("torch")
     from mambamuse.judge.profiling import profile as run
+
     typer.echo(json.dumps(run(seconds=seconds, repeats=repeats, device=device), indent=1))
 
 # %% ../nbs/face/cli.ipynb #cli-evaluate
-NamedWeights = Annotated[Optional[list[str]], typer.Option(
-    "--weights", metavar="[NAME=]FOLDER", show_default=False,
-    help="A weights folder, and its name in the tables (the option can be repeated).")]
+NamedWeights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        metavar="[NAME=]FOLDER",
+        show_default=False,
+        help="A weights folder, and its name in the tables (the option can be repeated).",
+    ),
+]
 
-def check_pairs(pairs: Optional[Path], test_set: Optional[str], content: Optional[Path], style: Optional[Path]) -> None:
-    "Raises `InputError` if the pairs to judge come from no place, from several, or from one that is not there."
+
+def check_pairs(pairs: Path | None, test_set: str | None, content: Path | None, style: Path | None) -> None:
+    """Raises `InputError` if the pairs to judge come from no place, from several, or from one that is not
+    there.
+    """
     if sum((pairs is not None, test_set is not None, content is not None or style is not None)) != 1:
-        raise InputError("evaluate needs pairs from one place: --pairs FILE, --set NAME, or --content DIR with --style DIR")
+        raise InputError(
+            "evaluate needs pairs from one place: --pairs FILE, --set NAME, or --content DIR with --style DIR"
+        )
     if (content is None) != (style is None):
         raise InputError("--content DIR needs --style DIR, and the other way round")
     if pairs is not None and not pairs.is_file():
@@ -505,34 +689,57 @@ def check_pairs(pairs: Optional[Path], test_set: Optional[str], content: Optiona
     check_there(content)
     check_there(style)
 
+
 @app.command()
 def evaluate(
     out: Annotated[Path, typer.Option(help="The folder to write scores.csv, the tables and the sounds to.")],
-    pairs: Annotated[Optional[Path], typer.Option(
-        show_default=False,
-        help="A CSV file with the columns content, style and, where known, target, output, family.")] = None,
-    test_set: Annotated[Optional[str], typer.Option(
-        "--set", help="A test set of the package: notes or phrases.", show_default=False)] = None,
-    content: Annotated[Optional[Path], typer.Option(
-        help="A folder of recordings; each gets one from --style.", show_default=False)] = None,
-    style: Annotated[Optional[Path], typer.Option(
-        help="A folder of recordings whose timbres to borrow.", show_default=False)] = None,
-    method: Annotated[Optional[list[str]], typer.Option(
-        show_default=False,
-        help="A method: CP-CONTENT, CP-STYLE, envelope or musaicing (the option can be repeated).")] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            show_default=False,
+            help="A CSV file with the columns content, style and, where known, target, output, family.",
+        ),
+    ] = None,
+    test_set: Annotated[
+        str | None,
+        typer.Option("--set", help="A test set of the package: notes or phrases.", show_default=False),
+    ] = None,
+    content: Annotated[
+        Path | None,
+        typer.Option(help="A folder of recordings; each gets one from --style.", show_default=False),
+    ] = None,
+    style: Annotated[
+        Path | None, typer.Option(help="A folder of recordings whose timbres to borrow.", show_default=False)
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            show_default=False,
+            help="A method: CP-CONTENT, CP-STYLE, envelope or musaicing (the option can be repeated).",
+        ),
+    ] = None,
     weights: NamedWeights = None,
-    alpha: Annotated[float, typer.Option(help="Of the weights: 0 (content) to 1 (the full transfer).")] = 1.,
-    first: Annotated[Optional[int], typer.Option(
-        help="Judge only the first pairs.", min=1, show_default="all")] = None,
-    workers: Annotated[Optional[int], typer.Option(
-        help="Processes that judge, of one thread each.", min=1, show_default="one for each core")] = None,
-    device: Annotated[Optional[str], typer.Option(
-        help="Where the weights run: cpu or cuda.", show_default="cuda if there is one")] = None,
+    alpha: Annotated[float, typer.Option(help="Of the weights: 0 (content) to 1 (the full transfer).")] = 1.0,
+    first: Annotated[
+        int | None, typer.Option(help="Judge only the first pairs.", min=1, show_default="all")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that judge, of one thread each.", min=1, show_default="one for each core"
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where the weights run: cpu or cuda.", show_default="cuda if there is one"),
+    ] = None,
 ):
     """Judge a timbre transfer on pairs of recordings, beside two trivial and two classical methods.
 
-    The pairs come from --pairs, --set, or --content and --style. Judged are the outputs that --pairs names; else each
-    --method and --weights; else the package's weights. At most 10 s of each recording. A run that was cut off goes on.
+    The pairs come from --pairs, --set, or --content and --style. Judged are the outputs that --pairs names;
+    else each
+    --method and --weights; else the package's weights. At most 10 s of each recording. A run that was cut off
+    goes on.
 
     Examples:
 
@@ -543,8 +750,18 @@ def evaluate(
     check_alpha(alpha)
     check_pairs(pairs, test_set, content, style)
     needs("torch", "judge")
-    from mambamuse.judge.evaluate import (MAIN, System, evaluate as run, named_weights, pair_folders, read_pairs, shipped_pairs, wide)
+    from mambamuse.judge.evaluate import (
+        MAIN,
+        System,
+        named_weights,
+        pair_folders,
+        read_pairs,
+        shipped_pairs,
+        wide,
+    )
+    from mambamuse.judge.evaluate import evaluate as run
     from mambamuse.model.generator import SHIPPED
+
     if pairs:
         table, name = read_pairs(pairs), pairs.stem
     elif test_set:
@@ -555,9 +772,14 @@ def evaluate(
         table = table.head(first)
     given = "output" in table
     if given and (method or weights):
-        raise InputError(f"{pairs}: names outputs, so they are judged; leave --method and --weights away, or the column out")
+        raise InputError(
+            f"{pairs}: names outputs, so they are judged; leave --method and --weights away, or the"
+            " column out"
+        )
     systems = [System(chosen, method=chosen) for chosen in method or ()]
-    systems += [System(label, weights=folder, alpha=alpha) for label, folder in map(named_weights, weights or ())]
+    systems += [
+        System(label, weights=folder, alpha=alpha) for label, folder in map(named_weights, weights or ())
+    ]
     if not systems and given:
         systems = [System("output", given="output")]
     elif not systems:
@@ -566,14 +788,23 @@ def evaluate(
     typer.echo(wide(made, MAIN).to_string())
     typer.echo(f"{out}: scores.csv, baselines.csv, table.csv, table.md, index.html")
 
+
 @app.command()
 def study(
     weights: NamedWeights,
-    out: Annotated[Path, typer.Option(
-        help="The folder for sounds, results, executed notebooks and, in figures/, the table and the heat maps.")] = Path("runs/adain-study"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help=(
+                "The folder for sounds, results, executed notebooks and, in figures/, the table and the heat"
+                " maps."
+            )
+        ),
+    ] = Path("runs/adain-study"),
     pairs: Annotated[int, typer.Option(help="Pairs of each test set, from its start.", min=1, max=50)] = 12,
 ):
-    """Try AdaIN on both axes, in five sets of places, at five strengths, with and without the 32-channel skip.
+    """Try AdaIN on both axes, in five sets of places, at five strengths, with and without the 32-channel
+    skip.
 
     A run that was cut off goes on. Needs a clone of the repository.
 
@@ -584,8 +815,9 @@ def study(
     """
     needs("torch", "judge", "notebooks")
     from mambamuse.judge.evaluate import named_weights
-    from mambamuse.sound.records import file_names
     from mambamuse.reproduce.steps import study as run
+    from mambamuse.sound.records import file_names
+
     chosen = [named_weights(text) for text in weights or ()]
     file_names((name for name, _ in chosen), "checkpoint")
     folder = run(dict(chosen), out, pairs)
@@ -602,7 +834,9 @@ def recipe(overrides: Overrides = None, arm: Arm = "as_run", size: Size = "smoke
     mambamuse recipe --arm as_written --size smoke
     mambamuse recipe training.epochs=3
     """
-    from mambamuse.learn.recipes import Recipe, differences, flat, recipe as read
+    from mambamuse.learn.recipes import Recipe, differences, flat
+    from mambamuse.learn.recipes import recipe as read
+
     chosen = read(arm, size, overrides or ())
     marks = differences(chosen, Recipe(arm, size))
     for name, value in flat(chosen).items():
@@ -610,16 +844,21 @@ def recipe(overrides: Overrides = None, arm: Arm = "as_run", size: Size = "smoke
 
 # %% ../nbs/face/cli.ipynb #cli-main
 def stopped(*_):
-    "SIGTERM ends a command like an error, so that what it has half written is removed. A training hears it itself."
+    """SIGTERM ends a command like an error, so that what it has half written is removed. A training hears it
+    itself.
+    """
     sys.exit(128 + signal.SIGTERM)
 
+
 def main():
-    "The entry point: a usage error, bad input, or a file system that refuses, is one line on standard error and exit code 2."
+    """The entry point: a usage error, bad input, or a file system that refuses, is one line on standard error
+    and exit code 2.
+    """
     signal.signal(signal.SIGTERM, stopped)
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:                              # it was closed
+        if getattr(sys, name) is None:  # it was closed
             setattr(sys, name, open(os.devnull, "w"))
-        getattr(sys, name).reconfigure(errors="backslashreplace")   # names of files may be any bytes
+        getattr(sys, name).reconfigure(errors="backslashreplace")  # names of files may be any bytes
     try:
         sys.exit(app(prog_name="mambamuse", standalone_mode=False))
     except typer.TyperException as error:

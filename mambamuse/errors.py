@@ -14,23 +14,53 @@ class InputError(ValueError):
 
 # %% ../nbs/face/errors.ipynb #errors-needs
 EXTRAS = {  # extra -> the modules that it brings, by the name they are imported with
-    "torch": ("torch", "torchaudio", "numba", "llvmlite", "scipy", "accelerate", "huggingface_hub", "datasets", "pyarrow",
-              "fsspec", "ijson", "isal", "onnx", "torchinfo", "matplotlib", "pandas"),
+    "torch": (
+        "torch",
+        "torchaudio",
+        "numba",
+        "llvmlite",
+        "scipy",
+        "accelerate",
+        "huggingface_hub",
+        "datasets",
+        "pyarrow",
+        "fsspec",
+        "ijson",
+        "isal",
+        "onnx",
+        "torchinfo",
+        "matplotlib",
+        "pandas",
+    ),
     "judge": ("joblib", "librosa", "mir_eval", "pyloudnorm", "swift_f0", "seaborn", "PIL", "jinja2"),
-    "notebooks": ("IPython", "traitlets", "nbformat", "ipykernel", "ipywidgets", "anywidget", "papermill", "jupyterlab", "nbconvert", "voila"),
+    "notebooks": (
+        "IPython",
+        "traitlets",
+        "nbformat",
+        "ipykernel",
+        "ipywidgets",
+        "anywidget",
+        "papermill",
+        "jupyterlab",
+        "nbconvert",
+        "voila",
+    ),
     "live": ("sounddevice",),
     "synth": ("fluidsynth", "music21"),
     "tensorboard": ("tensorboard",),
 }
 
+
 def installed(extra: str) -> bool:
     "Whether all modules of `extra`, a name of `EXTRAS`, are installed."
     return all(find_spec(module) for module in EXTRAS[extra])
 
+
 def needs(*extras: str) -> None:
     """Do nothing, if all modules of `extras` (names of `EXTRAS`) are installed.
 
-    Raises `InputError`, which names one missing module of each extra that is not, and the command that installs them.
+    Raises `InputError`, which names one missing module of each extra that is not, and the command that
+    installs them.
     """
     missing = {}
     for extra in extras:
@@ -39,4 +69,7 @@ def needs(*extras: str) -> None:
             missing[extra] = absent[0]
     if missing:
         modules = " and ".join(missing.values())
-        raise InputError(f"{modules} cannot be found; install what this needs: pip install 'mambamuse[{','.join(missing)}]'")
+        raise InputError(
+            f"{modules} cannot be found; install what this needs: pip install"
+            f" 'mambamuse[{','.join(missing)}]'"
+        )

@@ -2,8 +2,10 @@
 
     python tests/house.py
 
-into figures/house.png and, as the last paragraph of the first cell and as the last cell, into every notebook of the trunk and its branches.
+into figures/house.png and, as the last paragraph of the first cell and as the last cell, into every notebook
+of the trunk and its branches.
 """
+
 import ast
 import os
 from collections import Counter
@@ -12,9 +14,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE, NBS = ROOT / "mambamuse", ROOT / "nbs"
-FLOORS = (("errors",), ("sound", "model"), ("data",), ("learn",), ("use",), ("judge",), ("reproduce",), ("face",))  # from the ground
+FLOORS = (
+    ("errors",),
+    ("sound", "model"),
+    ("data",),
+    ("learn",),
+    ("use",),
+    ("judge",),
+    ("reproduce",),
+    ("face",),
+)  # from the ground
 FACE = ("__init__", "cli")
-MAY_LOOK_UP = {"model.generator": {"use.transfer", "use.streaming"}}  # the two methods of MambaMuse that sound and stream, when they are called
+MAY_LOOK_UP = {
+    "model.generator": {"use.transfer", "use.streaming"}
+}  # the two methods of MambaMuse that sound and stream, when they are called
 BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
     "01_audio": ["face/errors", "sound/records", "sound/filters", "sound/loudness"],
     "02_notes": ["data/config", "data/sources", "data/soundfonts", "data/instruments", "data/prepare"],
@@ -23,20 +36,45 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
     "06_blocks": ["model/topology"],
     "07_generator": ["model/config", "model/weights", "judge/profiling"],
     "10_training": ["learn/config", "learn/checkpoints", "learn/recipes", "learn/runs"],
-    "11_transfer": ["use/step", "use/levels", "use/stages", "use/style", "use/files", "use/folders", "use/demo", "use/streaming", "use/export",
-                    "use/live", "use/playground"],
-    "12_evaluate": ["judge/metrics", "judge/pitch", "judge/timbre", "judge/baselines", "judge/study", "judge/search", "judge/ablation",
-                    "judge/shipped", "judge/listening"],
+    "11_transfer": [
+        "use/step",
+        "use/levels",
+        "use/stages",
+        "use/style",
+        "use/files",
+        "use/folders",
+        "use/demo",
+        "use/streaming",
+        "use/export",
+        "use/live",
+        "use/playground",
+    ],
+    "12_evaluate": [
+        "judge/metrics",
+        "judge/pitch",
+        "judge/timbre",
+        "judge/baselines",
+        "judge/study",
+        "judge/search",
+        "judge/ablation",
+        "judge/shipped",
+        "judge/listening",
+    ],
     "13_reproduce": ["reproduce/figures", "face/cli"],
 }
 
 
 # Modules
 
+
 def modules() -> list[str]:
     "All modules, as `sound.audio`; those of the package's own floor, as `cli`."
     paths = (path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
-    return sorted(".".join(path.parts) for path in paths if path.name != "_modidx" and (path.name != "__init__" or len(path.parts) == 1))
+    return sorted(
+        ".".join(path.parts)
+        for path in paths
+        if path.name != "_modidx" and (path.name != "__init__" or len(path.parts) == 1)
+    )
 
 
 def path_of(module: str) -> Path:
@@ -45,14 +83,16 @@ def path_of(module: str) -> Path:
 
 @cache
 def imports(module: str, inside: bool = True) -> tuple[frozenset, frozenset]:
-    "The top names that a module imports from elsewhere, and the modules of the package; without `inside` functions, or with."
+    """The top names that a module imports from elsewhere, and the modules of the package; without `inside`
+    functions, or with.
+    """
     tree = ast.parse(path_of(module).read_text())
     package, names = module.split(".")[:-1], set()
     for node in ast.walk(tree) if inside else tree.body:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            above = ["mambamuse", *package[:len(package) + 1 - node.level]] if node.level else []
+            above = ["mambamuse", *package[: len(package) + 1 - node.level]] if node.level else []
             start = ".".join([*above, *([node.module] if node.module else [])])
             inner = {f"{start}.{alias.name}" for alias in node.names}
             names |= {name if name.removeprefix("mambamuse.") in modules() else start for name in inner}
@@ -71,23 +111,50 @@ def floor(module: str) -> int:
 
 def arrows() -> Counter:
     "How many imports lead from one package to another."
-    return Counter((room(a), room(b)) for a in modules() for b in imports(a)[1] - MAY_LOOK_UP.get(a, set()) if room(a) != room(b))
+    return Counter(
+        (room(a), room(b))
+        for a in modules()
+        for b in imports(a)[1] - MAY_LOOK_UP.get(a, set())
+        if room(a) != room(b)
+    )
 
 
 def draw(file):
     import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+
     figure, ax = plt.subplots(figsize=(7, 6.5))
-    places = {name: (2*n - len(rooms) + 1 + (.9 if len(rooms) == 1 and level % 2 else 0), level)
-              for level, rooms in enumerate(FLOORS) for n, name in enumerate(rooms)}
+    places = {
+        name: (2 * n - len(rooms) + 1 + (0.9 if len(rooms) == 1 and level % 2 else 0), level)
+        for level, rooms in enumerate(FLOORS)
+        for n, name in enumerate(rooms)
+    }
     sizes = Counter(map(room, modules()))
     for (a, b), n in arrows().items():
-        ax.annotate("", places[b], places[a], arrowprops=dict(arrowstyle="-|>", color="0.55", lw=.5 + .08*n, shrinkA=20, shrinkB=20,
-                                                             connectionstyle="arc3,rad=0.18"))
+        ax.annotate(
+            "",
+            places[b],
+            places[a],
+            arrowprops=dict(
+                arrowstyle="-|>",
+                color="0.55",
+                lw=0.5 + 0.08 * n,
+                shrinkA=20,
+                shrinkB=20,
+                connectionstyle="arc3,rad=0.18",
+            ),
+        )
     for name, at in places.items():
-        ax.text(*at, f"{name}\n{sizes[name]} module{'s'*(sizes[name] > 1)}", ha="center", va="center", bbox=dict(boxstyle="round,pad=0.5", fc="white", ec="C0"))
-    ax.set(xlim=(-2.5, 3), ylim=(-.6, len(FLOORS) - .4))
+        ax.text(
+            *at,
+            f"{name}\n{sizes[name]} module{'s' * (sizes[name] > 1)}",
+            ha="center",
+            va="center",
+            bbox=dict(boxstyle="round,pad=0.5", fc="white", ec="C0"),
+        )
+    ax.set(xlim=(-2.5, 3), ylim=(-0.6, len(FLOORS) - 0.4))
     ax.axis("off")
     figure.tight_layout()
     figure.savefig(file, dpi=110)
@@ -95,12 +162,15 @@ def draw(file):
 
 # Notebooks
 
+
 def trunk() -> list[str]:
     return sorted(path.stem for path in NBS.glob("[0-9]*.ipynb"))
 
 
 def branches() -> list[str]:
-    folders = [path for path in NBS.iterdir() if path.is_dir() and path.name not in ("runs", ".ipynb_checkpoints")]
+    folders = [
+        path for path in NBS.iterdir() if path.is_dir() and path.name not in ("runs", ".ipynb_checkpoints")
+    ]
     return sorted(f"{path.parent.name}/{path.stem}" for folder in folders for path in folder.glob("*.ipynb"))
 
 
@@ -135,7 +205,11 @@ def first_words(name: str, cells) -> str:
 def last_words(name: str) -> str:
     "The way on."
     before, after, above = neighbours(name)
-    words = [f"previous: {link(before, name)}"] + ([f"next: {link(after, name)}"] if after else []) + [f"up: {link(above, name)}"]
+    words = (
+        [f"previous: {link(before, name)}"]
+        + ([f"next: {link(after, name)}"] if after else [])
+        + [f"up: {link(above, name)}"]
+    )
     hanging = [link(branch, name) for branch in BRANCHES.get(name, ())]
     return " · ".join(words) + (f"\n\nBranches from here: {', '.join(hanging)}." if hanging else "")
 
@@ -143,6 +217,7 @@ def last_words(name: str) -> str:
 def write_ways():
     "The generated words into every notebook of trunk and branches."
     import nbformat
+
     for name in trunk() + branches():
         path = NBS / f"{name}.ipynb"
         book = nbformat.read(path, 4)

@@ -1,4 +1,7 @@
-"""The exported file is the model: for every block, length, width and axis, in plain ONNX Runtime; and a transfer is the same file offline, streamed and exported."""
+"""The exported file is the model: for every block, length, width and axis, in plain ONNX Runtime; and a
+transfer is the same file offline, streamed and exported.
+"""
+
 import json
 import subprocess
 import sys
@@ -9,31 +12,46 @@ import pytest
 import torch
 from test_streaming import EVERYWHERE, NARROW, allowed, in_blocks, noise, plain_style, rounding, shaken, whole
 
-from mambamuse.use import stages
-from mambamuse.model.places import PLACES
 from mambamuse.errors import InputError
-from mambamuse.sound.audio import load, normalise, save
 from mambamuse.judge.evaluate import shipped_pairs
-from mambamuse.use.export import Graph, OnnxStream, Signal, Step, channels, drawn, export_folder, export_step, flat, stage_models, step_model, style_model
-from mambamuse.use.files import transfer_file
 from mambamuse.model.generator import MambaMuse
+from mambamuse.model.places import PLACES
+from mambamuse.model.weights import load_model, pad
+from mambamuse.sound.audio import load, normalise, save
+from mambamuse.use import stages
+from mambamuse.use.export import (
+    Graph,
+    OnnxStream,
+    Signal,
+    Step,
+    channels,
+    drawn,
+    export_folder,
+    export_step,
+    flat,
+    stage_models,
+    step_model,
+    style_model,
+)
+from mambamuse.use.files import transfer_file
 from mambamuse.use.levels import fade_ends, hold_start
 from mambamuse.use.live import Live, live_file
 from mambamuse.use.step import CARRIED, Carried
 from mambamuse.use.streaming import Running, Stream, restyled, signature
 from mambamuse.use.style import Style, style_of
-from mambamuse.model.weights import load_model, pad
 
 HALF = (16, 32, 64, 128)
 
 
-def made(model, block=64, alphas=EVERYWHERE): return step_model(model, block, alphas).SerializeToString()
+def made(model, block=64, alphas=EVERYWHERE):
+    return step_model(model, block, alphas).SerializeToString()
 
 
 def clip(seed=0, folder=None, **kw):
     torch.manual_seed(seed)
     model = shaken(MambaMuse(**dict(widths=NARROW, axis="clip") | kw))
-    if folder: model.save_pretrained(folder)
+    if folder:
+        model.save_pretrained(folder)
     return model.for_inference()
 
 
@@ -41,8 +59,14 @@ def clip(seed=0, folder=None, **kw):
 @pytest.mark.parametrize("bypass", [True, False])
 def test_reconstruction_equals_the_model(seed, bypass):
     rng, model = np.random.default_rng(seed), clip(seed, bypass=bypass)
-    x = noise(rng, 3_000 + 7*seed)
-    assert abs(in_blocks(OnnxStream(made(model, (16, 48, 128, 256)[seed], (0,)*9)), x, 700, rng) - whole(model, x)[:len(x)]).max() <= 1e-5
+    x = noise(rng, 3_000 + 7 * seed)
+    assert (
+        abs(
+            in_blocks(OnnxStream(made(model, (16, 48, 128, 256)[seed], (0,) * 9)), x, 700, rng)
+            - whole(model, x)[: len(x)]
+        ).max()
+        <= 1e-5
+    )
 
 
 @pytest.mark.parametrize("time", [1, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 300])
@@ -54,18 +78,34 @@ def test_short_sounds(time):
     assert y.shape == x.shape and abs(y - whole(model, x)[:time]).max() <= 1e-5
 
 
-@pytest.mark.parametrize("alphas", [EVERYWHERE, (1, 1, 1, .5, .2), (0, 0, 0, 0, 0, 0, 0, .5, 0)])
+@pytest.mark.parametrize("alphas", [EVERYWHERE, (1, 1, 1, 0.5, 0.2), (0, 0, 0, 0, 0, 0, 0, 0.5, 0)])
 @pytest.mark.parametrize("bypass", [True, False])
 def test_fixed_statistics_equal_the_models_own_transfer(alphas, bypass):
     rng, model = np.random.default_rng(0), clip(bypass=bypass)
     x, style = noise(rng, 2_501), noise(rng, 2_001)
-    with torch.inference_mode(): known = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas)[1]
-    want = whole(model, x, style, alphas)[:len(x)]
-    assert abs(want - whole(model, x)[:len(x)]).max() > 1e-3  # AdaIN did something
-    assert abs(in_blocks(OnnxStream(made(model, 64, alphas), signature(model, style), None, known), x, 500, rng) - want).max() <= 1e-5
+    with torch.inference_mode():
+        known = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas)[1]
+    want = whole(model, x, style, alphas)[: len(x)]
+    assert abs(want - whole(model, x)[: len(x)]).max() > 1e-3  # AdaIN did something
+    assert (
+        abs(
+            in_blocks(OnnxStream(made(model, 64, alphas), signature(model, style), None, known), x, 500, rng)
+            - want
+        ).max()
+        <= 1e-5
+    )
 
 
-@pytest.mark.parametrize("content, alphas", [(None, EVERYWHERE), (Running(half_life=.05), EVERYWHERE), (Running(warm_up=0), (1.,)*9), (Running(half_life=1., warm_up=2.), (0, 1, 0, 1, 0, 1, 0, 1, 0)), (None, (0.,)*9)])
+@pytest.mark.parametrize(
+    "content, alphas",
+    [
+        (None, EVERYWHERE),
+        (Running(half_life=0.05), EVERYWHERE),
+        (Running(warm_up=0), (1.0,) * 9),
+        (Running(half_life=1.0, warm_up=2.0), (0, 1, 0, 1, 0, 1, 0, 1, 0)),
+        (None, (0.0,) * 9),
+    ],
+)
 def test_running_statistics_equal_the_streams(content, alphas):
     "One file with AdaIN everywhere, alphas given by the host; two channels, which do not mix."
     rng, model = np.random.default_rng(0), clip()
@@ -74,12 +114,19 @@ def test_running_statistics_equal_the_streams(content, alphas):
     assert abs(got - in_blocks(Stream(model, style, alphas, content), x, 900, rng)).max() <= 1e-5
 
 
-@pytest.mark.parametrize("alphas", [EVERYWHERE, (1, 1, 1, .5, .2), (1, 0, 1, 0, 0, 0, 1, 0, 0)])
+@pytest.mark.parametrize("alphas", [EVERYWHERE, (1, 1, 1, 0.5, 0.2), (1, 0, 1, 0, 0, 0, 1, 0, 0)])
 def test_frame_axis_equals_the_models_own_transfer(alphas):
     rng, model = np.random.default_rng(0), clip(axis="frame")
     x, style = noise(rng, 2_501), noise(rng, 2_001)  # the style is repeated
-    bound = 1e-5 + 2*rounding(model, x, style, alphas)
-    assert abs(in_blocks(OnnxStream(made(model, 64, alphas), style), x, 500, rng) - whole(model, x, style, alphas)[:len(x)]).max() <= bound < 1e-4
+    bound = 1e-5 + 2 * rounding(model, x, style, alphas)
+    assert (
+        abs(
+            in_blocks(OnnxStream(made(model, 64, alphas), style), x, 500, rng)
+            - whole(model, x, style, alphas)[: len(x)]
+        ).max()
+        <= bound
+        < 1e-4
+    )
 
 
 @pytest.mark.parametrize("widths, block", [((32, 64, 128, 256), 256), (HALF, 128)])
@@ -87,18 +134,27 @@ def test_real_widths_equal_the_model(widths, block):
     "The released ones; and half of them, without bypass."
     rng, model = np.random.default_rng(0), clip(widths=widths, bypass=widths != HALF, alphas=EVERYWHERE)
     x, style = noise(rng, 3_000), signature(model, noise(rng, 2_000))
-    assert abs(in_blocks(OnnxStream(made(model, block, None), style), x, 3_000, rng) - in_blocks(Stream(model, style), x, 3_000, rng)).max() <= 1e-5
+    assert (
+        abs(
+            in_blocks(OnnxStream(made(model, block, None), style), x, 3_000, rng)
+            - in_blocks(Stream(model, style), x, 3_000, rng)
+        ).max()
+        <= 1e-5
+    )
 
 
 def test_a_step_is_late_by_its_delay_and_start_forgets():
     rng, model = np.random.default_rng(0), clip()
     style, x = signature(model, noise(rng, 2_000)), noise(rng, 1_280)
     step = Step(made(model), style)
-    run = lambda: np.concatenate([step(samples) for samples in x.reshape(-1, 64)])
+
+    def run():
+        return np.concatenate([step(samples) for samples in x.reshape(-1, 64)])
+
     first, went_on = run(), run()
-    assert step.delay == 274 and step.position == 2*1_280
+    assert step.delay == 274 and step.position == 2 * 1_280
     assert np.array_equal(step.start() and run(), first) and abs(went_on - first).max() > 1e-3
-    assert abs(first[274:] - Stream(model, style, EVERYWHERE).push(x)[:1_280 - 274]).max() <= 1e-5
+    assert abs(first[274:] - Stream(model, style, EVERYWHERE).push(x)[: 1_280 - 274]).max() <= 1e-5
 
 
 def test_what_follows_the_end_does_not_matter():
@@ -106,19 +162,38 @@ def test_what_follows_the_end_does_not_matter():
     x, outs = noise(rng, 640), []
     for after in (0, 1):
         step = Step(made(model))
-        outs.append(np.concatenate([step(samples, 160) for samples in np.where(np.arange(640) < 160, x, after*x).astype(np.float32).reshape(-1, 64)]))
-    assert np.array_equal(outs[0][:274 + 160], outs[1][:274 + 160])
+        outs.append(
+            np.concatenate(
+                [
+                    step(samples, 160)
+                    for samples in (
+                        np.where(np.arange(640) < 160, x, after * x).astype(np.float32).reshape(-1, 64)
+                    )
+                ]
+            )
+        )
+    assert np.array_equal(outs[0][: 274 + 160], outs[1][: 274 + 160])
 
 
 def test_a_style_can_change_between_blocks():
-    "The block after a change is what it had been with the new style all along, when the content's statistics do not depend on it."
+    """The block after a change is what it had been with the new style all along, when the content's
+    statistics do not depend on it.
+    """
     rng, model = np.random.default_rng(0), clip()
-    file, x, (a, b) = made(model, alphas=(1, 1, 1, 1, 0)), noise(rng, 64*40), (flat(signature(model, noise(rng, 2_000)*level), channels(model)) for level in (.1, 1))
+    file, x, (a, b) = (
+        made(model, alphas=(1, 1, 1, 1, 0)),
+        noise(rng, 64 * 40),
+        (flat(signature(model, noise(rng, 2_000) * level), channels(model)) for level in (0.1, 1)),
+    )
     step, outs = Step(file, signature(model, noise(rng, 2_000))), {}
-    for name, styles in (("a", [a]*40), ("b", [b]*40), ("ab", [a]*20 + [b]*20)):
+    for name, styles in (("a", [a] * 40), ("b", [b] * 40), ("ab", [a] * 20 + [b] * 20)):
         step.start()
-        outs[name] = np.concatenate([step(samples) for samples, step.knobs["style"] in zip(x.reshape(-1, 64), styles)])
-    assert np.array_equal(outs["ab"][:64*20], outs["a"][:64*20]) and not np.array_equal(outs["ab"][64*20:64*21], outs["a"][64*20:64*21])
+        outs[name] = np.concatenate(
+            [step(samples) for samples, step.knobs["style"] in zip(x.reshape(-1, 64), styles)]
+        )
+    assert np.array_equal(outs["ab"][: 64 * 20], outs["a"][: 64 * 20]) and not np.array_equal(
+        outs["ab"][64 * 20 : 64 * 21], outs["a"][64 * 20 : 64 * 21]
+    )
     assert abs(outs["a"][-64:] - outs["b"][-64:]).max() > 1e-3
 
 
@@ -127,8 +202,16 @@ def test_the_file_speaks_for_itself(tmp_path):
     file = export_step(model, tmp_path / "m.onnx", 128)
     onnx.checker.check_model(file, full_check=True)
     about = {p.key: p.value for p in onnx.load(file).metadata_props}
-    assert (about["block"], about["delay"], about["sample_rate"], about["weights"], about["axis"]) == ("128", "274", "16000", model.fingerprint(), "clip")
-    assert json.loads(about["places"]) == dict(zip(PLACES, (32, 32, 16, 8, 4, 16, 8, 4, 2))) and json.loads(about["alphas"]) == list(EVERYWHERE)
+    assert (about["block"], about["delay"], about["sample_rate"], about["weights"], about["axis"]) == (
+        "128",
+        "274",
+        "16000",
+        model.fingerprint(),
+        "clip",
+    )
+    assert json.loads(about["places"]) == dict(zip(PLACES, (32, 32, 16, 8, 4, 16, 8, 4, 2))) and json.loads(
+        about["alphas"]
+    ) == list(EVERYWHERE)
     assert {n.domain for n in onnx.load(file).graph.node} == {""}  # the standard's operators only
 
 
@@ -154,9 +237,19 @@ assert not any(name.split(".")[0] in ("torch", "mambamuse") for name in sys.modu
 def test_a_host_needs_numpy_and_onnxruntime_only(tmp_path):
     rng, model = np.random.default_rng(0), clip(bypass=False)
     x, style = noise(rng, 3_003), signature(model, noise(rng, 2_000))
-    export_step(model, tmp_path / "m.onnx", 128, (1.,)*9), np.save(tmp_path / "x.npy", x), np.save(tmp_path / "s.npy", flat(style, channels(model)))
-    subprocess.run([sys.executable, "-c", HOST, *(tmp_path / name for name in ("m.onnx", "x.npy", "s.npy", "y.npy"))], check=True)
-    assert abs(np.load(tmp_path / "y.npy") - in_blocks(Stream(model, style, (.7,)*9), x, 3_003, rng)).max() <= 1e-5
+    (
+        export_step(model, tmp_path / "m.onnx", 128, (1.0,) * 9),
+        np.save(tmp_path / "x.npy", x),
+        np.save(tmp_path / "s.npy", flat(style, channels(model))),
+    )
+    subprocess.run(
+        [sys.executable, "-c", HOST, *(tmp_path / name for name in ("m.onnx", "x.npy", "s.npy", "y.npy"))],
+        check=True,
+    )
+    assert (
+        abs(np.load(tmp_path / "y.npy") - in_blocks(Stream(model, style, (0.7,) * 9), x, 3_003, rng)).max()
+        <= 1e-5
+    )
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["bypass", "without"])
@@ -175,8 +268,10 @@ def test_the_exported_stages_are_the_model(folder, monkeypatch, piece, time, cha
     monkeypatch.setattr(stages, "PIECE", piece)
     (model, d), rng = folder, np.random.default_rng(piece)
     x, style = noise(rng, channels, time), plain_style(model, noise(rng, 2_001))
-    got, want = (stages.restyled(network, x, style, .9) for network in (Carried(d / "onnx"), model.network()))
-    assert abs(want).max() > .1 and abs(got - want).max() <= allowed(model, x, style, .9) < 1e-3
+    got, want = (
+        stages.restyled(network, x, style, 0.9) for network in (Carried(d / "onnx"), model.network())
+    )
+    assert abs(want).max() > 0.1 and abs(got - want).max() <= allowed(model, x, style, 0.9) < 1e-3
 
 
 @pytest.mark.parametrize("time", [1, 2, 100, 1_023, 1_024, 5_000, 50_001])
@@ -184,17 +279,30 @@ def test_the_exported_measure_is_the_model(folder, time):
     "By stages, and from PyTorch's own features."
     (model, d), sound = folder, noise(np.random.default_rng(time), time)
     got, want = Carried(d / "onnx").measure(sound), plain_style(model, sound)
-    for other in (want, stages.measure(model.network(), sound)): assert np.allclose(got, other, rtol=1e-5, atol=1e-5)
+    for other in (want, stages.measure(model.network(), sound)):
+        assert np.allclose(got, other, rtol=1e-5, atol=1e-5)
 
 
 def test_a_file_through_the_exported_folder_is_the_same_file(folder, tmp_path):
     "To one step of 16 bits, which is each file's own rounding; with a style file of either."
     (model, d), rng = folder, np.random.default_rng(0)
-    save(tmp_path / "x.wav", noise(rng, 2, 20_003)*.7, 22_050), save(tmp_path / "y.wav", noise(rng, 9_000), 16_000)
+    (
+        save(tmp_path / "x.wav", noise(rng, 2, 20_003) * 0.7, 22_050),
+        save(tmp_path / "y.wav", noise(rng, 9_000), 16_000),
+    )
     Style.of(model, tmp_path / "y.wav").save(tmp_path / "y.style")
-    made = [load(transfer_file(tmp_path / "x.wav", tmp_path / style, tmp_path / f"{weights}-{style}.wav", weights=d / weights))[0]
-            for weights in ("w", "onnx") for style in ("y.wav", "y.style")]
-    assert made[0].shape == (2, 20_003) and all(abs(other - made[0]).max() <= 2**-15 + 1e-5 for other in made[1:])
+    made = [
+        load(
+            transfer_file(
+                tmp_path / "x.wav", tmp_path / style, tmp_path / f"{weights}-{style}.wav", weights=d / weights
+            )
+        )[0]
+        for weights in ("w", "onnx")
+        for style in ("y.wav", "y.style")
+    ]
+    assert made[0].shape == (2, 20_003) and all(
+        abs(other - made[0]).max() <= 2**-15 + 1e-5 for other in made[1:]
+    )
 
 
 def test_the_files_in_the_package_are_those_of_its_weights(tmp_path):
@@ -203,12 +311,25 @@ def test_the_files_in_the_package_are_those_of_its_weights(tmp_path):
     assert sorted(file.name for file in made.iterdir()) == sorted(file.name for file in CARRIED.iterdir())
     assert (made / "about.json").read_text() == (CARRIED / "about.json").read_text()
     networks, rng = (Carried(made), Carried()), np.random.default_rng(0)
-    if all(file.read_bytes() == (CARRIED / file.name).read_bytes() for file in made.iterdir()): return
+    if all(file.read_bytes() == (CARRIED / file.name).read_bytes() for file in made.iterdir()):
+        return
     x = noise(rng, 1, 8_000)
     style, other = (stages.measure(network, x[0, :3_000]) for network in networks)
     assert abs(style - other).max() <= 1e-6
-    assert abs(np.subtract(*(stages.restyled(network, x, style, 1.) for network in networks))).max() <= 1e-6
-    assert abs(np.subtract(*(np.concatenate([Step(network.step(), style)(block) for block in x.reshape(-1, 400)[:, :256]]) for network in networks))).max() <= 1e-6
+    assert abs(np.subtract(*(stages.restyled(network, x, style, 1.0) for network in networks))).max() <= 1e-6
+    assert (
+        abs(
+            np.subtract(
+                *(
+                    np.concatenate(
+                        [Step(network.step(), style)(block) for block in x.reshape(-1, 400)[:, :256]]
+                    )
+                    for network in networks
+                )
+            )
+        ).max()
+        <= 1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", ["phrases", "notes"])
@@ -219,53 +340,110 @@ def test_the_package_without_pytorch_is_the_package_with_it(kind):
     networks = Carried(), model.network()
     styles = [stages.measure(network, style[0]) for network in networks]
     assert np.allclose(*styles, rtol=1e-5, atol=1e-5)
-    assert abs(np.subtract(*(stages.restyled(network, content, styles[0], 1.) for network in networks))).max() <= 1e-5
+    assert (
+        abs(np.subtract(*(stages.restyled(network, content, styles[0], 1.0) for network in networks))).max()
+        <= 1e-5
+    )
 
 
 @pytest.mark.parametrize("keep_level", [True, False])
 def test_live_writes_what_the_blocks_are(folder, tmp_path, keep_level):
-    "In line with the content and as long: the delay is cut off, the ends are faded. At a constant level it is the stream's own sound."
+    """In line with the content and as long: the delay is cut off, the ends are faded. At a constant level it
+    is the stream's own sound.
+    """
     (model, d), rng = folder, np.random.default_rng(0)
-    save(tmp_path / "x.wav", noise(rng, 5_001)*.7, 16_000), save(tmp_path / "y.wav", noise(rng, 9_000), 16_000)
-    said = live_file(tmp_path / "x.wav", tmp_path / "y.wav", tmp_path / "out.wav", 512, .6, keep_level, d / "w")
+    (
+        save(tmp_path / "x.wav", noise(rng, 5_001) * 0.7, 16_000),
+        save(tmp_path / "y.wav", noise(rng, 9_000), 16_000),
+    )
+    said = live_file(
+        tmp_path / "x.wav", tmp_path / "y.wav", tmp_path / "out.wav", 512, 0.6, keep_level, d / "w"
+    )
     x, style = load(tmp_path / "x.wav")[0][0], style_of(tmp_path / "y.wav", model.network())
-    live = Live(Step(made(model, 512), style, [.6*a for a in EVERYWHERE]), .6, keep_level)
-    late = np.concatenate([live(block) for block in np.pad(np.concatenate([x, x[-2:-1_026:-1]*(.5 + .5*np.cos(np.pi*np.arange(1, 1_025)/1_024))])[:5_001 + 274], (0, 11*512 - 5_275)).astype(np.float32).reshape(-1, 512)])
-    got, want = load(tmp_path / "out.wav")[0][0], hold_start(fade_ends(late[None, 274:274 + 5_001], 0, 5_001), x[None])[0]
-    assert said["blocks"] == 11 and got.shape == want.shape and abs(want).max() > .05 and abs(got - want).max() <= 2**-15 + 1e-6
+    live = Live(Step(made(model, 512), style, [0.6 * a for a in EVERYWHERE]), 0.6, keep_level)
+    late = np.concatenate(
+        [
+            live(block)
+            for block in (
+                np.pad(
+                    np.concatenate(
+                        [x, x[-2:-1_026:-1] * (0.5 + 0.5 * np.cos(np.pi * np.arange(1, 1_025) / 1_024))]
+                    )[: 5_001 + 274],
+                    (0, 11 * 512 - 5_275),
+                )
+                .astype(np.float32)
+                .reshape(-1, 512)
+            )
+        ]
+    )
+    got, want = (
+        load(tmp_path / "out.wav")[0][0],
+        hold_start(fade_ends(late[None, 274 : 274 + 5_001], 0, 5_001), x[None])[0],
+    )
+    assert (
+        said["blocks"] == 11
+        and got.shape == want.shape
+        and abs(want).max() > 0.05
+        and abs(got - want).max() <= 2**-15 + 1e-6
+    )
 
 
 def foreign():
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
     graph = onnx.helper.make_graph([onnx.helper.make_node("Abs", ["x"], ["y"])], "abs", [x], [y])
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+    return onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8
+    ).SerializeToString()
 
 
 @pytest.mark.parametrize("export", [step_model, stage_models, style_model])
 def test_a_model_with_several_sets_of_statistics_is_refused(export):
-    with pytest.raises(InputError, match="has 2 sets of statistics.*whole tensors only"): export(MambaMuse(widths=NARROW, axis="clip", sets=2))
+    with pytest.raises(InputError, match="has 2 sets of statistics.*whole tensors only"):
+        export(MambaMuse(widths=NARROW, axis="clip", sets=2))
 
 
 @pytest.mark.parametrize("export", [stage_models, style_model])
 def test_the_frame_axis_has_no_stages_to_export(export):
-    with pytest.raises(InputError, match="axis frame"): export(clip(axis="frame"))
+    with pytest.raises(InputError, match="axis frame"):
+        export(clip(axis="frame"))
 
 
 def test_a_module_without_drawing_is_refused():
-    with pytest.raises(TypeError, match="LSTM"): drawn(torch.nn.LSTM(3, 3), Graph(64), Signal("x", 1, 3))
+    with pytest.raises(TypeError, match="LSTM"):
+        drawn(torch.nn.LSTM(3, 3), Graph(64), Signal("x", 1, 3))
 
 
-@pytest.mark.parametrize("bad, message", [
-    (lambda d, f, m: step_model(m, 100), "multiple of 16"), (lambda d, f, m: step_model(m, 2_048), "at most 1024"), (lambda d, f, m: step_model(m, 0), "multiple of 16"),
-    (lambda d, f, m: export_step(m, d / "m.pt"), "is a .onnx"), (lambda d, f, m: export_step(m, d / "no" / "m.onnx"), "folder"), (lambda d, f, m: Step(d / "absent.onnx"), "no such file"),
-    (lambda d, f, m: Step(b"not a graph"), "cannot read"), (lambda d, f, m: Step(foreign()), "not a file that mambamuse"),
-    (lambda d, f, m: Step(f)(np.zeros(128)), r"\(64,\)"), (lambda d, f, m: Step(f)(np.full(64, np.nan)), "NaN"), (lambda d, f, m: Step(f, np.zeros(500)), "statistics"),
-    (lambda d, f, m: Step(made(m, 64, (1, 0, 0, 0, 0)), signature(m, np.ones(500, np.float32)), (1, 0, 1, 0, 0)), "no AdaIN at skip128"),
-    (lambda d, f, m: Step(f, signature(MambaMuse(widths=HALF, axis="clip"), np.ones(500, np.float32))), "488 channels"),
-    (lambda d, f, m: Step(made(clip(axis="frame")), np.ones(50), None, Running()), "clip axis")])
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        (lambda d, f, m: step_model(m, 100), "multiple of 16"),
+        (lambda d, f, m: step_model(m, 2_048), "at most 1024"),
+        (lambda d, f, m: step_model(m, 0), "multiple of 16"),
+        (lambda d, f, m: export_step(m, d / "m.pt"), "is a .onnx"),
+        (lambda d, f, m: export_step(m, d / "no" / "m.onnx"), "folder"),
+        (lambda d, f, m: Step(d / "absent.onnx"), "no such file"),
+        (lambda d, f, m: Step(b"not a graph"), "cannot read"),
+        (lambda d, f, m: Step(foreign()), "not a file that mambamuse"),
+        (lambda d, f, m: Step(f)(np.zeros(128)), r"\(64,\)"),
+        (lambda d, f, m: Step(f)(np.full(64, np.nan)), "NaN"),
+        (lambda d, f, m: Step(f, np.zeros(500)), "statistics"),
+        (
+            lambda d, f, m: Step(
+                made(m, 64, (1, 0, 0, 0, 0)), signature(m, np.ones(500, np.float32)), (1, 0, 1, 0, 0)
+            ),
+            "no AdaIN at skip128",
+        ),
+        (
+            lambda d, f, m: Step(f, signature(MambaMuse(widths=HALF, axis="clip"), np.ones(500, np.float32))),
+            "488 channels",
+        ),
+        (lambda d, f, m: Step(made(clip(axis="frame")), np.ones(50), None, Running()), "clip axis"),
+    ],
+)
 def test_what_cannot_be_is_refused(tmp_path, bad, message):
     model = clip()
-    with pytest.raises(InputError, match=message): bad(tmp_path, made(model), model)
+    with pytest.raises(InputError, match=message):
+        bad(tmp_path, made(model), model)
     assert not list(tmp_path.iterdir())
 
 
@@ -277,5 +455,7 @@ def test_the_command(tmp_path, mambamuse):
     assert code == 2 and "m.onnx: exists; name another file to write" in error
     code, _, error = mambamuse("export", tmp_path, "--weights", tmp_path / "w")
     assert code == 2 and "is a folder with other files" in error
-    code, _, error = mambamuse("export", tmp_path / "m.onnx", "--block", 100, "--weights", tmp_path / "w", "--force")
+    code, _, error = mambamuse(
+        "export", tmp_path / "m.onnx", "--block", 100, "--weights", tmp_path / "w", "--force"
+    )
     assert code == 2 and "multiple of 16" in error and error.count("\n") == 1

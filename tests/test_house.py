@@ -1,4 +1,7 @@
-"""The house has floors: nothing imports upwards, nothing in a circle. And a way through it: every notebook is reached, once."""
+"""The house has floors: nothing imports upwards, nothing in a circle. And a way through it: every notebook is
+reached, once.
+"""
+
 import graphlib
 
 import house
@@ -13,11 +16,16 @@ def test_no_arrow_leads_upwards(module):
     allowed = MAY_LOOK_UP.get(module, set())
     up = {other for other in imports(module)[1] if floor(other) > floor(module)}
     assert up == allowed
-    assert not any(floor(other) == floor(module) and room(other) != room(module) for other in imports(module)[1] - allowed)
+    assert not any(
+        floor(other) == floor(module) and room(other) != room(module)
+        for other in imports(module)[1] - allowed
+    )
 
 
 def test_there_is_no_circle():
-    order = graphlib.TopologicalSorter({module: imports(module)[1] - MAY_LOOK_UP.get(module, set()) for module in modules()})
+    order = graphlib.TopologicalSorter(
+        {module: imports(module)[1] - MAY_LOOK_UP.get(module, set()) for module in modules()}
+    )
     assert len([*order.static_order()]) == len(modules())
 
 
@@ -42,7 +50,9 @@ def test_every_branch_hangs_from_one_notebook_of_the_trunk():
 def test_a_notebook_says_where_it_is(name):
     "As `python tests/house.py` writes it."
     cells = nbformat.read(NBS / f"{name}.ipynb", 4).cells
-    assert cells[0].source.endswith("\n\n" + house.first_words(name, cells)) and cells[-1].source == house.last_words(name)
+    assert cells[0].source.endswith("\n\n" + house.first_words(name, cells)) and cells[
+        -1
+    ].source == house.last_words(name)
 
 
 @pytest.mark.parametrize("name", trunk() + branches())
@@ -55,6 +65,7 @@ def test_a_notebook_fills_the_room_of_its_name(name):
 @pytest.mark.parametrize("name", ["index", *trunk(), *branches()])
 def test_links_between_notebooks_lead_somewhere(name):
     import re
+
     path = NBS / f"{name}.ipynb"
     for cell in nbformat.read(path, 4).cells:
         if cell.cell_type == "markdown":

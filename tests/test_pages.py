@@ -1,4 +1,7 @@
-"""What a reader opens, in a real Chromium, headless: notebooks in JupyterLab as `make lab` starts it, and the listening page. Every player plays, every picture is seen."""
+"""What a reader opens, in a real Chromium, headless: notebooks in JupyterLab as `make lab` starts it, and the
+listening page. Every player plays, every picture is seen.
+"""
+
 import base64
 import io
 import json
@@ -12,9 +15,10 @@ import pytest
 import soundfile as sf
 from browser import PORT, browsing, free_port, patiently, running
 from conftest import ROOT
+
 from mambamuse.judge.evaluate import shipped_pairs
-from mambamuse.sound.loudness import Loudness
 from mambamuse.reproduce.steps import Step, execute
+from mambamuse.sound.loudness import Loudness
 
 PANEL = "jupyterapp.shell.currentWidget"
 
@@ -36,7 +40,9 @@ def audible_and_visible(notebook):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    "What `make lab` needs of the repository, to be opened, and so saved, by JupyterLab; with an environment of its own for what is trusted and configured."
+    """What `make lab` needs of the repository, to be opened, and so saved, by JupyterLab; with an environment
+    of its own for what is trusted and configured.
+    """
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copy(ROOT / "Makefile", folder)
     (folder / ".venv").symlink_to(ROOT / ".venv")
@@ -50,12 +56,24 @@ def checkout(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executed(checkout):
-    "A notebook as `mambamuse reproduce` executes and keeps those of a run; it plays a second and a half, and draws a picture."
-    lines = ("from IPython.display import Audio, display", "import matplotlib.pyplot as plt", "import numpy as np",
-             "display(Audio(np.sin(np.arange(24_000)), rate=16_000))", "plt.plot([1, 2]);")
-    cells = [nbformat.v4.new_code_cell("seed: int = 1  # of nothing", metadata=dict(tags=["parameters"])), nbformat.v4.new_code_cell("\n".join(lines))]
+    """A notebook as `mambamuse reproduce` executes and keeps those of a run; it plays a second and a half,
+    and draws a picture.
+    """
+    lines = (
+        "from IPython.display import Audio, display",
+        "import matplotlib.pyplot as plt",
+        "import numpy as np",
+        "display(Audio(np.sin(np.arange(24_000)), rate=16_000))",
+        "plt.plot([1, 2]);",
+    )
+    cells = [
+        nbformat.v4.new_code_cell("seed: int = 1  # of nothing", metadata=dict(tags=["parameters"])),
+        nbformat.v4.new_code_cell("\n".join(lines)),
+    ]
     kernel = dict(name="python3", display_name="python3", language="python")
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=kernel)), checkout / "heard.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=kernel)), checkout / "heard.ipynb"
+    )
     execute(Step("heard", dict(seed=2)), checkout / "heard.ipynb", checkout / "runs" / "mine")
     return checkout / "runs" / "mine" / "notebooks" / "heard.ipynb"
 
@@ -64,24 +82,41 @@ def executed(checkout):
 def lab(checkout, tmp_path_factory):
     "A page in which `make lab` shows what it opens."
     port, logs = free_port(), tmp_path_factory.mktemp("lab")
-    settings = dict(ServerApp=dict(ip="127.0.0.1", port=port, open_browser=False, allow_root=True), IdentityProvider=dict(token="a-token-for-a-test"),
-                    LabApp=dict(expose_app_in_browser=True, **{f"{name}_dir": str(logs / name) for name in ("workspaces", "user_settings")}))
+    settings = dict(
+        ServerApp=dict(ip="127.0.0.1", port=port, open_browser=False, allow_root=True),
+        IdentityProvider=dict(token="a-token-for-a-test"),
+        LabApp=dict(
+            expose_app_in_browser=True,
+            **{f"{name}_dir": str(logs / name) for name in ("workspaces", "user_settings")},
+        ),
+    )
     config = checkout / "jupyter" / "config" / "jupyter_server_config.json"
     config.parent.mkdir(parents=True)
     config.write_text(json.dumps(settings))
     whole = logs / "user_settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     whole.parent.mkdir(parents=True)
     whole.write_text('{"windowingMode": "none"}')  # cells that are out of sight are in the page, too
-    with running(["make", "-o", ".venv/installed", "lab"], logs / "server.log", checkout), browsing(logs) as page:
+    with (
+        running(["make", "-o", ".venv/installed", "lab"], logs / "server.log", checkout),
+        browsing(logs) as page,
+    ):
         patiently(lambda: socket.create_connection(("127.0.0.1", port)))
         page.open(f"http://{PORT(port)}/?token=a-token-for-a-test")
-        page.until(f"window.jupyterapp && jupyterapp.restored.then(() => {PANEL}?.context?.ready).then(() => {PANEL}?.context?.path)")
+        page.until(
+            f"window.jupyterapp && jupyterapp.restored.then(() => {PANEL}?.context?.ready).then(() =>"
+            f" {PANEL}?.context?.path)"
+        )
         yield page
 
 
 def opened(page, path, pictures):
-    "Open a notebook by its path from the root; once so many pictures are drawn, the seconds of its players and the widths of its pictures."
-    page.js(f"jupyterapp.commands.execute('docmanager:open', {{ path: {json.dumps(path)} }}).then(() => {PANEL}.revealed).then(() => 1)")
+    """Open a notebook by its path from the root; once so many pictures are drawn, the seconds of its players
+    and the widths of its pictures.
+    """
+    page.js(
+        f"jupyterapp.commands.execute('docmanager:open', {{ path: {json.dumps(path)} }}).then(() =>"
+        f" {PANEL}.revealed).then(() => 1)"
+    )
     assert page.js(f"{PANEL}.context.path") == path
     page.until(f"{PANEL}.node.querySelectorAll('img').length >= {pictures}")
     return page.durations(f"{PANEL}.node"), page.widths(f"{PANEL}.node")
@@ -136,14 +171,20 @@ def test_every_player_of_the_listening_page_plays_and_every_picture_is_seen(list
 
 def test_the_listening_page_names_instruments_and_systems(listening):
     pairs = [row for kind in ("phrases", "notes") for row in shipped_pairs(kind).head(12).itertuples()]
-    named = listening.js("[...document.querySelectorAll('tbody th')].map(row => row.innerText.split('\\n')[0])")
+    named = listening.js(
+        "[...document.querySelectorAll('tbody th')].map(row => row.innerText.split('\\n')[0])"
+    )
     assert named == [f"{row.content_instrument} as {row.style_instrument}" for row in pairs]
-    heads = listening.js("[...document.querySelector('thead').querySelectorAll('th')].slice(1).map(head => head.innerText)")
+    heads = listening.js(
+        "[...document.querySelector('thead').querySelectorAll('th')].slice(1).map(head => head.innerText)"
+    )
     explained = listening.js("[...document.querySelectorAll('dt')].map(head => head.innerText)")
     assert heads == explained and len(heads) == 9
     assert listening.js("[...document.querySelectorAll('button, input')].every(control => control.ariaLabel)")
     scores = listening.js("[...document.querySelectorAll('.scores')].map(text => text.innerText)")
-    assert all(re.fullmatch(r"timbre\s+[01]\.\d\d\s+pitch\s+[01]\.\d\d\s+LSD\s+\d+\.\d\d", text) for text in scores)
+    assert all(
+        re.fullmatch(r"timbre\s+[01]\.\d\d\s+pitch\s+[01]\.\d\d\s+LSD\s+\d+\.\d\d", text) for text in scores
+    )
     assert scores[2].split()[-1] == "0.00" != scores[0].split()[-1]  # the target is compared with itself
 
 
@@ -153,13 +194,15 @@ def test_the_listening_page_fits_a_laptop_and_a_phone(listening, width):
     listening.size(width, 800)
     listening.until(f"innerWidth === {width}")
     assert listening.js("document.documentElement.scrollWidth") <= width
-    scrolls = listening.js("(table => table.scrollWidth > table.clientWidth)(document.querySelector('.table'))")
+    scrolls = listening.js(
+        "(table => table.scrollWidth > table.clientWidth)(document.querySelector('.table'))"
+    )
     assert scrolls == (width < 1_000)
     listening.size(1_260, 880)
 
 
 def test_a_click_plays_and_another_player_stops_it_and_the_bar_moves_the_sound(listening):
-    one, other = ("document.querySelectorAll('td')[%d]" % number for number in (0, 3))
+    one, other = ("document.querySelectorAll('td')[%d]" % number for number in (0, 3))  # noqa: UP031
     listening.click(f"{one}.querySelector('button')")
     listening.until(f"!{one}.querySelector('audio').paused")
     listening.click(f"{other}.querySelector('button')")
@@ -184,5 +227,5 @@ def test_the_sounds_of_a_row_are_equally_loud():
             meter = Loudness(rate, 1)
             meter.push(audio[None])
             levels.append(meter.value())
-        assert max(levels) - min(levels) < .3
-        assert lowest - .3 < min(levels) and max(levels) < highest + .3
+        assert max(levels) - min(levels) < 0.3
+        assert lowest - 0.3 < min(levels) and max(levels) < highest + 0.3

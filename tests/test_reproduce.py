@@ -1,4 +1,5 @@
 """The whole reproduction with papermill, on a recipe small enough for a test, for both arms."""
+
 import json
 import shutil
 import subprocess
@@ -7,17 +8,27 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from mambamuse.reproduce.figures import through_training
 from mambamuse.model.generator import MambaMuse
+from mambamuse.reproduce.figures import through_training
 
 RUN = "runs/run"
-TINY = ["data.train=8", "data.valid=2", "data.test=6", "data.clip=9600", "model.widths=[4,8,16,32]", "training.batch=4", "training.epochs=2"]
+TINY = [
+    "data.train=8",
+    "data.valid=2",
+    "data.test=6",
+    "data.clip=9600",
+    "model.widths=[4,8,16,32]",
+    "training.batch=4",
+    "training.epochs=2",
+]
 
 
 def git(folder, *words):
     "What git says in `folder`."
     identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.invalid")
-    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
 
 
 def reproduced(mambamuse, checkout):
@@ -55,25 +66,66 @@ def test_a_reproduction_leaves_the_checkout_clean(run, checkout):
 
 def test_figures_and_claims_are_drawn(run):
     names = {p.name for p in (run / "figures").iterdir()}
-    assert names == {"fig1-architecture.png", "fig2-blocks.png", "fig3-losses-run.png", "fig4-training-run.png", "fig5-transfer-run.png", "claims-run.csv", "evaluation-run.csv", "evaluation-run.png"}
+    assert names == {
+        "fig1-architecture.png",
+        "fig2-blocks.png",
+        "fig3-losses-run.png",
+        "fig4-training-run.png",
+        "fig5-transfer-run.png",
+        "claims-run.csv",
+        "evaluation-run.csv",
+        "evaluation-run.png",
+    }
     claims = pd.read_csv(run / "figures" / "claims-run.csv").set_index("claim")["measured here"]
     assert claims["parameters"] == "4,205,186"
     assert "15.16 GMAC" in claims["multiply-adds"] and "0.02 M reproduced" in claims["multiply-adds"]
-    assert "0.20 MB reproduced" in claims["input size"] and "275.25 MB reproduced" in claims["forward and backward"]
-    assert claims["latency"].startswith("look-ahead 283 samples") and claims["expressive and natural"].count("not measured") == 6 and claims["size of the source"].startswith("not measured")
+    assert (
+        "0.20 MB reproduced" in claims["input size"]
+        and "275.25 MB reproduced" in claims["forward and backward"]
+    )
+    assert (
+        claims["latency"].startswith("look-ahead 283 samples")
+        and claims["expressive and natural"].count("not measured") == 6
+        and claims["size of the source"].startswith("not measured")
+    )
 
 
 def test_every_claim_has_a_verdict_and_every_system_a_row(run):
-    claims, judged = pd.read_csv(run / "figures" / "claims-run.csv"), pd.read_csv(run / "figures" / "evaluation-run.csv")
-    assert len(claims) >= 40 and claims.verdict.str.match("holds|does not hold|cannot be tested here").all() and claims.notebook.notna().all()
-    assert (claims.verdict[claims.basis == "run"].str.contains("tiny|smoke|cannot|holds in part|does not hold")).all(), "no verdict on quality from a small run"
-    assert set(judged.system) == {"the target", "CP-CONTENT", "CP-STYLE", "envelope", "musaicing", "run"} and set(judged.set) == {"notes", "phrases"} and (judged.n == 2).all()
+    claims, judged = (
+        pd.read_csv(run / "figures" / "claims-run.csv"),
+        pd.read_csv(run / "figures" / "evaluation-run.csv"),
+    )
+    assert (
+        len(claims) >= 40
+        and claims.verdict.str.match("holds|does not hold|cannot be tested here").all()
+        and claims.notebook.notna().all()
+    )
+    assert (
+        claims.verdict[claims.basis == "run"].str.contains("tiny|smoke|cannot|holds in part|does not hold")
+    ).all(), "no verdict on quality from a small run"
+    assert (
+        set(judged.system) == {"the target", "CP-CONTENT", "CP-STYLE", "envelope", "musaicing", "run"}
+        and set(judged.set) == {"notes", "phrases"}
+        and (judged.n == 2).all()
+    )
 
 
 def test_manifest_names_everything(run):
     manifest = json.loads((run / "manifest.json").read_text())
-    assert list(manifest["steps"]) == ["prepare", "train", "profile", "transfer", "evaluate", "figures", "claims"]
-    assert manifest["arm"] == "as_written" and manifest["overrides"] == TINY and manifest["packages"]["torch"].startswith("2.11")
+    assert list(manifest["steps"]) == [
+        "prepare",
+        "train",
+        "profile",
+        "transfer",
+        "evaluate",
+        "figures",
+        "claims",
+    ]
+    assert (
+        manifest["arm"] == "as_written"
+        and manifest["overrides"] == TINY
+        and manifest["packages"]["torch"].startswith("2.11")
+    )
     for name, step in manifest["steps"].items():
         assert step["seconds"] > 0 and all(len(h) == 64 for h in step["outputs"].values())
         assert (run / "notebooks" / f"{name}.ipynb").is_file()
@@ -81,7 +133,11 @@ def test_manifest_names_everything(run):
 
 def test_the_arm_is_what_was_trained(run):
     settings = json.loads((run / "train" / "run.json").read_text())
-    assert settings["loss"]["mel_gradient"] and settings["model"]["axis"] == "clip" and settings["training"]["epochs"] == 2
+    assert (
+        settings["loss"]["mel_gradient"]
+        and settings["model"]["axis"] == "clip"
+        and settings["training"]["epochs"] == 2
+    )
     assert MambaMuse.from_pretrained(run / "train" / "epoch-002").axis == "clip"
 
 
@@ -90,11 +146,17 @@ def test_a_second_run_skips_everything_and_a_missing_figure_is_redrawn(mambamuse
     assert out.count("unchanged, skipped") == 7
     (run / "figures" / "fig4-training-run.png").unlink()
     _, out, _ = reproduced(mambamuse, checkout)
-    assert out.count("unchanged, skipped") == 6 and "figures ..." in out and (run / "figures" / "fig4-training-run.png").is_file()
+    assert (
+        out.count("unchanged, skipped") == 6
+        and "figures ..." in out
+        and (run / "figures" / "fig4-training-run.png").is_file()
+    )
 
 
 def test_publishing_copies_a_run_into_the_figures_and_the_readme(tmp_path):
-    "A run whose claims table has another number: the figures take it, README.md quotes it. A run that is not there is one line."
+    """A run whose claims table has another number: the figures take it, README.md quotes it. A run that is
+    not there is one line.
+    """
     checkout, name = tmp_path / "checkout", "claims-as_run-smoke.csv"
     published = checkout / "runs" / "mine" / "figures"
     published.mkdir(parents=True)
@@ -108,10 +170,16 @@ def test_publishing_copies_a_run_into_the_figures_and_the_readme(tmp_path):
     (published / name).write_text(table.replace("4,205,186", "7,654,321"))
 
     def publish(run):
-        return subprocess.run(["make", "-s", "-C", checkout, "-o", ".venv/installed", "publish", f"RUN={run}"], capture_output=True, text=True)
+        return subprocess.run(
+            ["make", "-s", "-C", checkout, "-o", ".venv/installed", "publish", f"RUN={run}"],
+            capture_output=True,
+            text=True,
+        )
 
     nothing = publish("runs/yours")
-    assert nothing.returncode == 2 and nothing.stderr.splitlines()[0].startswith("runs/yours/figures: there is nothing to publish")
+    assert nothing.returncode == 2 and nothing.stderr.splitlines()[0].startswith(
+        "runs/yours/figures: there is nothing to publish"
+    )
     assert (checkout / "README.md").read_text() == (ROOT / "README.md").read_text()
 
     done = publish("runs/mine")
@@ -122,9 +190,30 @@ def test_publishing_copies_a_run_into_the_figures_and_the_readme(tmp_path):
 
 def test_the_training_notebook_shows_a_run_on_triplets_without_critics(tmp_path):
     import papermill
-    tiny = ["data.train=40", "data.valid=6", "data.test=1", "data.clip=4112", "data.latest_start=1", "model.widths=[2,2,2,2]", "training.batch=2", "loss.lambda_adversarial=0"]
-    done = papermill.execute_notebook(str(ROOT / "nbs" / "runs" / "train.ipynb"), None, dict(arm="paired", overrides=tiny, steps=2, out=str(tmp_path / "run")), progress_bar=False, cwd=tmp_path)
-    players = [output for cell in done.cells for output in cell.get("outputs", ()) if "audio" in str(output.get("data", {}).get("text/html", ""))]
+
+    tiny = [
+        "data.train=40",
+        "data.valid=6",
+        "data.test=1",
+        "data.clip=4112",
+        "data.latest_start=1",
+        "model.widths=[2,2,2,2]",
+        "training.batch=2",
+        "loss.lambda_adversarial=0",
+    ]
+    done = papermill.execute_notebook(
+        str(ROOT / "nbs" / "runs" / "train.ipynb"),
+        None,
+        dict(arm="paired", overrides=tiny, steps=2, out=str(tmp_path / "run")),
+        progress_bar=False,
+        cwd=tmp_path,
+    )
+    players = [
+        output
+        for cell in done.cells
+        for output in cell.get("outputs", ())
+        if "audio" in str(output.get("data", {}).get("text/html", ""))
+    ]
     assert len(players) == 4  # content, style, target, what came out
     titles = [ax.get_title() for ax in through_training(tmp_path / "run", "paired", "smoke").axes]
-    assert titles[:4] == ["target, epoch 1", "generated"]*2
+    assert titles[:4] == ["target, epoch 1", "generated"] * 2

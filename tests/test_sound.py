@@ -1,4 +1,7 @@
-"""What a musician hears at once: no click at the ends, the image, the level, alpha 0, silence; with the shipped weights, in files, Python and live."""
+"""What a musician hears at once: no click at the ends, the image, the level, alpha 0, silence; with the
+shipped weights, in files, Python and live.
+"""
+
 import csv
 import signal
 import subprocess
@@ -12,20 +15,23 @@ import pyloudnorm
 import pytest
 import soundfile as sf
 
-from mambamuse.sound.audio import SAMPLE_RATE, load, resample
 from mambamuse.errors import InputError
+from mambamuse.model.weights import load_model
+from mambamuse.sound.audio import SAMPLE_RATE, load, resample
 from mambamuse.use.files import LONG, for_length, transfer_file
 from mambamuse.use.live import live_file, live_step
-from mambamuse.use.transfer import transfer
-from mambamuse.model.weights import load_model
 from mambamuse.use.step import Carried
 from mambamuse.use.style import Style
+from mambamuse.use.transfer import transfer
 
-TEST_SETS = Path(str(files("mambamuse")/"test_sets"))
-EDGE = SAMPLE_RATE*5//1_000  # samples: 5 ms
-FLOOR = 10**(-70/20)         # what is fainter is no click
+TEST_SETS = Path(str(files("mambamuse") / "test_sets"))
+EDGE = SAMPLE_RATE * 5 // 1_000  # samples: 5 ms
+FLOOR = 10 ** (-70 / 20)  # what is fainter is no click
 PAIRS = [(name, at) for name in ("notes", "phrases") for at in (3, 20, 41)]
-LOUD_STARTS = [*(("notes", at) for at in (5, 11, 13, 21, 34, 39)), *(("phrases", at) for at in (2, 12, 13, 43, 49))]  # of the model, before they are held
+LOUD_STARTS = [
+    *(("notes", at) for at in (5, 11, 13, 21, 34, 39)),
+    *(("phrases", at) for at in (2, 12, 13, 43, 49)),
+]  # of the model, before they are held
 
 
 def pairs_of(name):
@@ -51,13 +57,15 @@ def pairs(network):
 
 
 def decibels(x):
-    return 20*np.log10(max(np.abs(x).max(), FLOOR))
+    return 20 * np.log10(max(np.abs(x).max(), FLOOR))
 
 
 def rise(x, at_end):
-    "By how many decibels the first or last 5 ms of `x (time,)` stand above the loudest of the ten pieces of 5 ms beside them."
+    """By how many decibels the first or last 5 ms of `x (time,)` stand above the loudest of the ten pieces of
+    5 ms beside them.
+    """
     x = x[::-1] if at_end else x
-    beside = max(decibels(x[EDGE*k:EDGE*(k + 1)]) for k in range(1, 11))
+    beside = max(decibels(x[EDGE * k : EDGE * (k + 1)]) for k in range(1, 11))
     return decibels(x[:EDGE]) - beside
 
 
@@ -68,8 +76,13 @@ def excess(y, x, at_end):
 
 def cuts(x):
     "A recording `(1, time)`: as it is, cut hard at both ends, cut in mid-note, ending in silence."
-    middle = x.shape[1]//2
-    return dict(whole=x, hard=x[:, 2_037:middle], mid_note=x[:, :middle//2 + 11], silence=np.pad(x[:, :8_000], ((0, 0), (3_000, 8_000))))
+    middle = x.shape[1] // 2
+    return dict(
+        whole=x,
+        hard=x[:, 2_037:middle],
+        mid_note=x[:, : middle // 2 + 11],
+        silence=np.pad(x[:, :8_000], ((0, 0), (3_000, 8_000))),
+    )
 
 
 @pytest.mark.parametrize("pair", PAIRS + LOUD_STARTS, ids=str)
@@ -87,33 +100,35 @@ def test_no_click_live(pairs, tmp_path, pair):
     "What ends in silence ends in silence, too; the last sample is no step."
     content, style = pairs[pair]
     style.save(tmp_path / "a.style")
-    live = live_step(tmp_path / "a.style", 1., 256, False, None)
+    live = live_step(tmp_path / "a.style", 1.0, 256, False, None)
     x = np.pad(content[0, :16_000], (2_000, 8_000))
     x = np.pad(x, (0, -len(x) % 256 + 512))
-    y = np.concatenate([live(block) for block in x.reshape(-1, 256)])[live.delay:]
-    assert excess(y, x[:len(y)], False) <= 1 and not y[-1_000:].any()
+    y = np.concatenate([live(block) for block in x.reshape(-1, 256)])[live.delay :]
+    assert excess(y, x[: len(y)], False) <= 1 and not y[-1_000:].any()
 
 
 def test_both_engines_give_the_same(pairs, network):
     "ONNX Runtime and PyTorch, mono and stereo."
     content, style = pairs["phrases", 20]
     model = load_model().network()
-    for x in (content, np.concatenate([content, .3*content[:, ::-1]])):
+    for x in (content, np.concatenate([content, 0.3 * content[:, ::-1]])):
         got, want = (transfer(x, style, network=engine) for engine in (network, model))
         assert abs(got - want).max() <= 1e-5
-    assert for_length(network, LONG + 1).weights == network.weights and for_length(network, LONG - 1) is network
+    assert (
+        for_length(network, LONG + 1).weights == network.weights and for_length(network, LONG - 1) is network
+    )
 
 
 def test_the_image_of_stereo(pairs, network):
     content, style = pairs["phrases", 20]
-    for right in (10**(-3.5/20), .1):
-        x = np.concatenate([content, right*content])
+    for right in (10 ** (-3.5 / 20), 0.1):
+        x = np.concatenate([content, right * content])
         y = transfer(x, style, network=network)
-        db = 10*np.log10((y.astype(float)**2).mean(1))
-        assert abs(db[0] - db[1] + 20*np.log10(right)) <= .5
+        db = 10 * np.log10((y.astype(float) ** 2).mean(1))
+        assert abs(db[0] - db[1] + 20 * np.log10(right)) <= 0.5
     equal = transfer(np.concatenate([content, content]), style, network=network)
     assert np.array_equal(equal[0], equal[1])
-    one_sided = transfer(np.concatenate([content, 0*content]), style, network=network)
+    one_sided = transfer(np.concatenate([content, 0 * content]), style, network=network)
     assert not one_sided[1].any() and one_sided[0].any()
 
 
@@ -122,8 +137,13 @@ def test_other_notes_left_and_right(pairs, network):
     left, style = pairs["phrases", 20]
     right, _ = pairs["phrases", 41]
     time = min(left.shape[1], right.shape[1])
-    power = lambda x: 10*np.log10((x.astype(float)**2).mean())
-    x = np.concatenate([left[:, :time], right[:, :time]*10**((power(left[:, :time]) - power(right[:, :time]) - 12)/20)]).astype(np.float32)
+
+    def power(x):
+        return 10 * np.log10((x.astype(float) ** 2).mean())
+
+    x = np.concatenate(
+        [left[:, :time], right[:, :time] * 10 ** ((power(left[:, :time]) - power(right[:, :time]) - 12) / 20)]
+    ).astype(np.float32)
     y = transfer(x, style, network=network)
     assert abs(power(y[0]) - power(y[1]) - 12) <= 1.5
 
@@ -131,48 +151,55 @@ def test_other_notes_left_and_right(pairs, network):
 @pytest.mark.parametrize("pair", PAIRS[1::2], ids=str)
 def test_as_loud_as_the_content(pairs, network, pair):
     content, style = pairs[pair]
-    content = .1*content
+    content = 0.1 * content
     y = transfer(content, style, network=network)
     meter = pyloudnorm.Meter(SAMPLE_RATE, "DeMan")
-    assert abs(meter.integrated_loudness(y.T.astype(float)) - meter.integrated_loudness(content.T.astype(float))) <= .05
+    assert (
+        abs(meter.integrated_loudness(y.T.astype(float)) - meter.integrated_loudness(content.T.astype(float)))
+        <= 0.05
+    )
     kept = transfer(content, style, network=network, keep_level=True)
-    assert np.allclose(kept/abs(kept).max(), y/abs(y).max(), atol=1e-4) and abs(kept).max() != abs(y).max()
+    assert (
+        np.allclose(kept / abs(kept).max(), y / abs(y).max(), atol=1e-4) and abs(kept).max() != abs(y).max()
+    )
 
 
 @pytest.mark.parametrize("decibel", [0, -20, -40, -60])
 def test_the_level_does_not_matter(pairs, network, decibel):
     "Of the content and of the style."
     content, style = pairs["notes", 20]
-    x, gain = content/abs(content).max(), 10**(decibel/20)
-    want = transfer((.1*x).astype(np.float32), style, network=network)
-    got = transfer((gain*x).astype(np.float32), style, network=network)
-    assert abs(got/abs(got).max() - want/abs(want).max()).max() <= 1e-3
-    assert decibel == 0 or abs(abs(got).max()/abs(want).max()/gain/10 - 1) <= 1e-3  # at full scale it may be quieter, so as not to clip
+    x, gain = content / abs(content).max(), 10 ** (decibel / 20)
+    want = transfer((0.1 * x).astype(np.float32), style, network=network)
+    got = transfer((gain * x).astype(np.float32), style, network=network)
+    assert abs(got / abs(got).max() - want / abs(want).max()).max() <= 1e-3
+    assert (
+        decibel == 0 or abs(abs(got).max() / abs(want).max() / gain / 10 - 1) <= 1e-3
+    )  # at full scale it may be quieter, so as not to clip
     sound = load(TEST_SETS / "notes" / pairs_of("notes")[20]["style"])[0]
-    soft = Style.of(network, (gain*sound).astype(np.float32))
-    assert abs(soft.statistics - style.statistics).max() <= 1e-3*abs(style.statistics).max()
+    soft = Style.of(network, (gain * sound).astype(np.float32))
+    assert abs(soft.statistics - style.statistics).max() <= 1e-3 * abs(style.statistics).max()
 
 
 def loudness_of_difference(a, b):
-    return 10*np.log10(((a - b)**2).mean()/(b**2).mean())
+    return 10 * np.log10(((a - b) ** 2).mean() / (b**2).mean())
 
 
 def test_a_click_does_not_matter(pairs, network):
     "One sample at full scale in a recording at -40 dB: in the style, and in the content."
     content, style = pairs["phrases", 20]
     sound = load(TEST_SETS / "phrases" / pairs_of("phrases")[20]["style"])[0]
-    sound = .01*sound/abs(sound).max()
+    sound = 0.01 * sound / abs(sound).max()
     sound[0, 9_000] = 1
     want = transfer(content, style, network=network)
     got = transfer(content, sound, network=network)
     assert loudness_of_difference(got, want) < -10
-    assert abs(10*np.log10((got**2).mean()/(want**2).mean())) < .5
-    x = .01*content/abs(content).max()
+    assert abs(10 * np.log10((got**2).mean() / (want**2).mean())) < 0.5
+    x = 0.01 * content / abs(content).max()
     want = transfer(x, style, network=network)
     x[0, 9_000] = 1
     got = transfer(x, style, network=network)
-    rest = np.r_[0:8_000, 12_000:x.shape[1]]
-    assert abs(10*np.log10((got[0, rest]**2).mean()/(want[0, rest]**2).mean())) < 1
+    rest = np.r_[0:8_000, 12_000 : x.shape[1]]
+    assert abs(10 * np.log10((got[0, rest] ** 2).mean() / (want[0, rest] ** 2).mean())) < 1
 
 
 def test_alpha_0_is_the_content(tmp_path, pairs):
@@ -182,13 +209,16 @@ def test_alpha_0_is_the_content(tmp_path, pairs):
     rng = np.random.default_rng(0)
     for subtype in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"):
         sf.write(tmp_path / "x.wav", rng.uniform(-1, 1, (5_000, 2)), 44_100, subtype)
-        transfer_file(tmp_path / "x.wav", tmp_path / "a.style", tmp_path / "y.wav", alpha=0., force=True)
-        a, b = (sf.read(tmp_path / f"{name}.wav", dtype="int32" if "PCM" in subtype else "float64")[0] for name in "xy")
+        transfer_file(tmp_path / "x.wav", tmp_path / "a.style", tmp_path / "y.wav", alpha=0.0, force=True)
+        a, b = (
+            sf.read(tmp_path / f"{name}.wav", dtype="int32" if "PCM" in subtype else "float64")[0]
+            for name in "xy"
+        )
         assert np.array_equal(a, b) and sf.info(tmp_path / "y.wav").subtype == subtype
-    live = live_step(tmp_path / "a.style", 0., 256, False, None)
+    live = live_step(tmp_path / "a.style", 0.0, 256, False, None)
     x = content[0, :10_240]
     y = np.concatenate([live(block) for block in x.reshape(-1, 256)])
-    assert np.array_equal(y[live.delay:], x[:-live.delay])
+    assert np.array_equal(y[live.delay :], x[: -live.delay])
 
 
 def test_silence_is_silent(pairs, network):
@@ -196,7 +226,7 @@ def test_silence_is_silent(pairs, network):
     x = np.pad(content[:, :12_000], ((0, 0), (5_000, 16_000)))
     y = transfer(x, style, network=network)
     for start, stop in ((0, 4_900), (5_000 + 12_000 + 2_500, x.shape[1])):
-        assert abs(y[:, start:stop]).max() < 10**(-90/20)
+        assert abs(y[:, start:stop]).max() < 10 ** (-90 / 20)
     assert not transfer(np.zeros((2, 9_000), np.float32), style, network=network).any()
 
 
@@ -204,7 +234,7 @@ def test_silence_is_silent(pairs, network):
 def test_no_constant_part(pairs, network, pair):
     content, style = pairs[pair]
     y = transfer(content, style, network=network)
-    assert abs(y.mean()) < 10**(-60/20)*abs(y).max()
+    assert abs(y.mean()) < 10 ** (-60 / 20) * abs(y).max()
 
 
 def test_sigterm_leaves_nothing_half_written(tmp_path, pairs):
@@ -212,7 +242,18 @@ def test_sigterm_leaves_nothing_half_written(tmp_path, pairs):
     content, style = pairs["phrases", 3]
     style.save(tmp_path / "a.style")
     sf.write(tmp_path / "x.wav", np.tile(content[0], 20), SAMPLE_RATE)
-    command = [sys.executable, "-c", "from mambamuse.cli import main; main()", "transfer", "x.wav", "a.style", "-o", "y.wav", "--alpha", "0.5"]
+    command = [
+        sys.executable,
+        "-c",
+        "from mambamuse.cli import main; main()",
+        "transfer",
+        "x.wav",
+        "a.style",
+        "-o",
+        "y.wav",
+        "--alpha",
+        "0.5",
+    ]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
     time.sleep(3)
     process.terminate()
@@ -222,28 +263,34 @@ def test_sigterm_leaves_nothing_half_written(tmp_path, pairs):
 
 @pytest.mark.parametrize("keep_level", [False, True])
 def test_highs_are_kept_at_the_level_of_the_content(pairs, network, keep_level):
-    "What lies above 8.5 kHz has the content's energy; nothing had to be made quieter, since the content is at a fifth of full scale."
+    """What lies above 8.5 kHz has the content's energy; nothing had to be made quieter, since the content is
+    at a fifth of full scale.
+    """
     content, style = pairs["phrases", 20]
     rng = np.random.default_rng(0)
-    x = .2*resample(content, SAMPLE_RATE, 44_100)
-    x = (x + .01*rng.standard_normal(x.shape)).astype(np.float32)
+    x = 0.2 * resample(content, SAMPLE_RATE, 44_100)
+    x = (x + 0.01 * rng.standard_normal(x.shape)).astype(np.float32)
     y = transfer(x, style, sample_rate=44_100, network=network, keep_highs=True, keep_level=keep_level)
-    above = np.fft.rfftfreq(x.shape[1], 1/44_100) > 8_500
-    energy = [10*np.log10((np.abs(np.fft.rfft(sound[0]))[above]**2).sum()) for sound in (x, y)]
-    assert abs(energy[0] - energy[1]) <= .5
+    above = np.fft.rfftfreq(x.shape[1], 1 / 44_100) > 8_500
+    energy = [10 * np.log10((np.abs(np.fft.rfft(sound[0]))[above] ** 2).sum()) for sound in (x, y)]
+    assert abs(energy[0] - energy[1]) <= 0.5
 
 
 def test_live_tells_what_it_clips_and_keeps_the_sample_format(tmp_path, pairs, capsys):
     "At full scale the running gain may go beyond; the file is one channel of the content's format."
     content, style = pairs["phrases", 20]
     style.save(tmp_path / "a.style")
-    x = content[0, :16_000]/abs(content).max()
-    for gain, clips in ((1, True), (.05, False)):
-        sf.write(tmp_path / "x.wav", np.stack([gain*x, gain*x], 1), SAMPLE_RATE, "PCM_24")
+    x = content[0, :16_000] / abs(content).max()
+    for gain, clips in ((1, True), (0.05, False)):
+        sf.write(tmp_path / "x.wav", np.stack([gain * x, gain * x], 1), SAMPLE_RATE, "PCM_24")
         live_file(tmp_path / "x.wav", tmp_path / "a.style", tmp_path / "y.wav", force=True)
         info, said = sf.info(tmp_path / "y.wav"), capsys.readouterr().err
         assert (info.channels, info.subtype) == (1, "PCM_24")
-        assert ("lay above full scale and were clipped" in said) == clips == bool((abs(sf.read(tmp_path / "y.wav")[0]) > .9999).any())
+        assert (
+            ("lay above full scale and were clipped" in said)
+            == clips
+            == bool((abs(sf.read(tmp_path / "y.wav")[0]) > 0.9999).any())
+        )
 
 
 @pytest.mark.parametrize("alpha", ["0.5", None, [1], True, 1j, float("nan"), 1.1])

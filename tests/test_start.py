@@ -1,4 +1,7 @@
-"""Starting: what is imported, what is declared, what is left behind. By what a process holds, not by how long it takes."""
+"""Starting: what is imported, what is declared, what is left behind. By what a process holds, not by how long
+it takes.
+"""
+
 import configparser
 import importlib.metadata
 import json
@@ -18,7 +21,7 @@ from house import imports
 import mambamuse
 from mambamuse.cli import app
 from mambamuse.data.notes import MINI
-from mambamuse.errors import EXTRAS, InputError, needs
+from mambamuse.errors import EXTRAS, needs
 
 HEAVY = ("torch", "numba", "scipy", "pandas", "onnxruntime", "matplotlib")
 NOTE = next((MINI / "nsynth-test" / "audio").iterdir())
@@ -54,8 +57,11 @@ for number, words in enumerate(json.load(open("cases.json"))):
 
 @pytest.fixture(scope="module")
 def answer(tmp_path_factory):
-    """The command with each of `CASES`, in a child of a process that imported `mambamuse.cli` alone, in a folder with two
-    files that are no sounds: exit code, standard error, which of `HEAVY` it imported, and the files that are there then."""
+    """The command with each of `CASES`, in a child of a process that imported `mambamuse.cli` alone, in a
+    folder with two
+    files that are no sounds: exit code, standard error, which of `HEAVY` it imported, and the files that are
+    there then.
+    """
     folder = tmp_path_factory.mktemp("answers")
     (folder / "cases.json").write_text(json.dumps([list(map(str, words)) for words in CASES]))
     subprocess.run([sys.executable, "-c", f"HEAVY = {HEAVY!r}\n{FORKS}"], cwd=folder, check=True)
@@ -64,12 +70,14 @@ def answer(tmp_path_factory):
         number = CASES.index(words)
         code, imported, files = json.loads((folder / f"{number}.json").read_text())
         return code, (folder / f"{number}.err").read_text(), imported, files
+
     return of
 
 
 def commands():
     "Each command's words and its typer command, of groups those inside."
     import typer
+
     group = typer.main.get_command(app)
     for name, command in group.commands.items():
         inside = getattr(command, "commands", None)
@@ -128,7 +136,11 @@ def test_help_and_recipes_import_nothing_heavy(answer, words):
     assert code == 0 and not err and not imported
 
 
-@pytest.mark.parametrize("words,says", MISTAKES, ids=[" ".join(map(str, words)).replace(str(NOTE), "NOTE") for words, _ in MISTAKES])
+@pytest.mark.parametrize(
+    "words,says",
+    MISTAKES,
+    ids=[" ".join(map(str, words)).replace(str(NOTE), "NOTE") for words, _ in MISTAKES],
+)
 def test_a_mistake_is_one_line_and_imports_nothing_heavy(answer, words, says):
     code, err, imported, files = answer(words)
     assert code == 2 and err.count("\n") == 1 and err.startswith("mambamuse: ") and says in err, err
@@ -139,14 +151,21 @@ def test_a_mistake_is_one_line_and_imports_nothing_heavy(answer, words, says):
 def test_the_answers_can_tell_what_was_imported(tmp_path):
     "The same children, where an import is asked for: with PyTorch it is seen."
     (tmp_path / "cases.json").write_text(json.dumps([["--help"]]))
-    script = f"HEAVY = {HEAVY!r}\n{FORKS}".replace("mambamuse.cli.main()", "import torch; mambamuse.cli.main()")
+    script = f"HEAVY = {HEAVY!r}\n{FORKS}".replace(
+        "mambamuse.cli.main()", "import torch; mambamuse.cli.main()"
+    )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
     assert "torch" in json.loads((tmp_path / "0.json").read_text())[1]
 
 
 def test_import_mambamuse_imports_nothing():
-    script = "import sys; import mambamuse; print([name for name in sys.modules if name in ('numpy', 'typer', 'soundfile')])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    script = (
+        "import sys; import mambamuse; print([name for name in sys.modules if name in ('numpy', 'typer',"
+        " 'soundfile')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert done.stdout == "[]\n"
 
 
@@ -165,14 +184,19 @@ def test_the_package_has_a_version_and_refuses_other_names():
 
 # Examples
 
-EXAMPLES = [(words, line.strip()) for words, command in commands()
-            for line in command.help.partition("\b\n")[2].splitlines() if line.strip()]
+EXAMPLES = [
+    (words, line.strip())
+    for words, command in commands()
+    for line in command.help.partition("\b\n")[2].splitlines()
+    if line.strip()
+]
 
 
 @pytest.fixture(scope="module")
 def helps():
     "The help of each command, as it is printed in 80 columns."
     from typer.testing import CliRunner
+
     return {tuple(words): CliRunner().invoke(app, [*words, "--help"]).stdout for words, _ in commands()}
 
 
@@ -180,10 +204,10 @@ def helps():
 def test_an_example_stands_on_one_line_of_the_help_and_is_understood(helps, words, example):
     assert example in [line.strip() for line in helps[tuple(words)].splitlines()]
     given = shlex.split(example.partition(" > ")[0].replace("$(which mambamuse)", "mambamuse"))
-    given = given[given.index("mambamuse") + 1:]
-    assert given[:len(words)] == words
+    given = given[given.index("mambamuse") + 1 :]
+    assert given[: len(words)] == words
     command = {tuple(names): command for names, command in commands()}[tuple(words)]
-    command.make_context("mambamuse", given[len(words):])  # raises a usage error, if an option is none
+    command.make_context("mambamuse", given[len(words) :])  # raises a usage error, if an option is none
 
 
 def test_every_command_has_an_example():
@@ -192,22 +216,29 @@ def test_every_command_has_an_example():
 
 # What is declared
 
+
 def canonical(name):
     return re.sub("[-_.]+", "-", name).lower()
 
 
 @cache
 def requirements():
-    "Door (core, dev or an extra) -> the distributions that settings.ini names for it; and the extras it builds on."
+    """Door (core, dev or an extra) -> the distributions that settings.ini names for it; and the extras it
+    builds on.
+    """
     settings = configparser.ConfigParser(delimiters=["="])
     settings.read(ROOT / "settings.ini", encoding="utf-8")
     lines = {"core": settings["DEFAULT"]["requirements"], "dev": settings["DEFAULT"]["dev_requirements"]}
-    lines |= {key.removeprefix("extra_"): value for key, value in settings["DEFAULT"].items() if key.startswith("extra_")}
+    lines |= {
+        key.removeprefix("extra_"): value
+        for key, value in settings["DEFAULT"].items()
+        if key.startswith("extra_")
+    }
     named, built_on = {}, {}
     for door, line in lines.items():
         words = line.split()
         own = [word for word in words if word.startswith("mambamuse[")]
-        built_on[door] = [extra for word in own for extra in word[len("mambamuse["):-1].split(",")]
+        built_on[door] = [extra for word in own for extra in word[len("mambamuse[") : -1].split(",")]
         named[door] = {canonical(re.match(r"[\w.-]+", word)[0]) for word in words if word not in own}
     return named, built_on
 
@@ -233,17 +264,34 @@ def at_import(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_every_import_is_declared(module):
     declared = set().union(*requirements()[0].values())
-    undeclared = {name for name in imports(module)[0] - sys.stdlib_module_names if not distributions(name) & declared}
+    undeclared = {
+        name for name in imports(module)[0] - sys.stdlib_module_names if not distributions(name) & declared
+    }
     assert not undeclared
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_with_one_door(module):
-    fitting = [door for door in ("core", "torch", "judge", "notebooks", "cuda") if at_import(module) <= all_of(door)]
+    fitting = [
+        door for door in ("core", "torch", "judge", "notebooks", "cuda") if at_import(module) <= all_of(door)
+    ]
     assert fitting, at_import(module) - all_of("notebooks")
 
 
-@pytest.mark.parametrize("module", ["__init__", "errors", "data.config", "model.config", "learn.config", "sound.audio", "learn.recipes", "cli", "use.demo"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "__init__",
+        "errors",
+        "data.config",
+        "model.config",
+        "learn.config",
+        "sound.audio",
+        "learn.recipes",
+        "cli",
+        "use.demo",
+    ],
+)
 def test_the_core_imports_with_the_core(module):
     assert at_import(module) <= all_of("core")
 
@@ -260,39 +308,56 @@ def test_all_is_every_extra_of_a_user():
 
 def test_a_missing_extra_is_one_line(tmp_path):
     "PyTorch hidden from a process, as if it were not installed."
-    script = ("import sys\n"
-              "sys.modules['torch'] = None\n"
-              "sys.argv = ['mambamuse', 'train', '--out', 'a']\n"
-              "from mambamuse.cli import main\n"
-              "main()")
+    script = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "sys.argv = ['mambamuse', 'train', '--out', 'a']\n"
+        "from mambamuse.cli import main\n"
+        "main()"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "mambamuse: torch cannot be found; install what this needs: pip install 'mambamuse[torch]'\n"
+    assert (
+        done.stderr
+        == "mambamuse: torch cannot be found; install what this needs: pip install 'mambamuse[torch]'\n"
+    )
     needs(*EXTRAS)
 
 
 # The lock
 
+
 def test_the_lock_has_a_hash_for_every_package_and_holds_what_is_installed():
     text = (ROOT / "constraints.txt").read_text() + (ROOT / "constraints-oracle.txt").read_text()
-    entries = re.findall(r"^([\w.-]+)==([\w.+!-]+)( ;[^\\]*)?((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$", text, re.M)
+    entries = re.findall(
+        r"^([\w.-]+)==([\w.+!-]+)( ;[^\\]*)?((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$", text, re.M
+    )
     named = [line for line in text.splitlines() if re.match(r"[\w.-]+", line)]
     assert len(entries) == len(named) and "://" not in text
     locked = {canonical(name): version for name, version, *_ in entries}
     wanted = all_of("dev")
     assert wanted <= set(locked), wanted - set(locked)
-    assert {name: importlib.metadata.version(name) for name in wanted} == {name: locked[name] for name in wanted}
+    assert {name: importlib.metadata.version(name) for name in wanted} == {
+        name: locked[name] for name in wanted
+    }
 
 
 # What is left behind
+
 
 def test_a_transfer_leaves_nothing_in_the_users_folders(tmp_path):
     "With ONNX Runtime's telemetry not switched off from outside."
     home, work = tmp_path / "home", tmp_path / "work"
     for folder in (home, work):
         folder.mkdir()
-    places = dict(HOME=home, TMPDIR=work, **{f"XDG_{name}_HOME": home / name.lower() for name in ("CACHE", "CONFIG", "DATA", "STATE")})
-    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | {k: str(v) for k, v in places.items()}
+    places = dict(
+        HOME=home,
+        TMPDIR=work,
+        **{f"XDG_{name}_HOME": home / name.lower() for name in ("CACHE", "CONFIG", "DATA", "STATE")},
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | {
+        k: str(v) for k, v in places.items()
+    }
     command = Path(sys.executable).with_name("mambamuse")
     for words in (["transfer", NOTE, NOTE, "-o", work / "a.wav"], ["style", NOTE, "-o", work / "a.style"]):
         subprocess.run([command, *map(str, words)], check=True, capture_output=True, env=environment)

@@ -1,4 +1,7 @@
-"""Streamed equals offline: for every layer, for the whole network, for every way AdaIN can know its statistics; and the other ways in are refused."""
+"""Streamed equals offline: for every layer, for the whole network, for every way AdaIN can know its
+statistics; and the other ways in are refused.
+"""
+
 import copy
 import json
 import subprocess
@@ -13,60 +16,103 @@ from scipy.signal import lfilter
 from torch import nn
 from typer.testing import CliRunner
 
-from mambamuse.use import stages
-from mambamuse.model.adain import statistics
-from mambamuse.errors import InputError
-from mambamuse.sound.audio import load, normalise, resample, save
-from mambamuse.model.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, leaky
 from mambamuse.cli import app
+from mambamuse.errors import InputError
 from mambamuse.judge.evaluate import shipped_pairs
+from mambamuse.model.adain import statistics
+from mambamuse.model.blocks import (
+    ChannelNorm,
+    Conv,
+    ConvTransposed,
+    EncoderBlock,
+    MambaBlock,
+    ResidualBlock,
+    leaky,
+)
 from mambamuse.model.generator import MambaMuse
+from mambamuse.model.places import EPS, PLACES, STRIDES, check_alphas
+from mambamuse.model.weights import fit, load_model, pad
+from mambamuse.sound.audio import load, normalise, resample, save
+from mambamuse.use import stages
 from mambamuse.use.files import transfer_file
 from mambamuse.use.levels import Gate, fade_ends, hold_start
-from mambamuse.model.places import EPS, PLACES, STRIDES, check_alphas
 from mambamuse.use.step import flat
-from mambamuse.use.streaming import Follow, Running, Stream, cuts, distance, places, restyled, signature, streamed
+from mambamuse.use.streaming import (
+    Follow,
+    Running,
+    Stream,
+    cuts,
+    distance,
+    places,
+    restyled,
+    signature,
+    streamed,
+)
 from mambamuse.use.style import Style, digest, mix
-from mambamuse.model.weights import fit, load_model, pad
 
 NARROW = (4, 8, 16, 32)
-ENCODER, EVERYWHERE = (1, 1, 1, .5, .2), (1, 1, .8, .5, .2, .7, 1, .3, 1)
+ENCODER, EVERYWHERE = (1, 1, 1, 0.5, 0.2), (1, 1, 0.8, 0.5, 0.2, 0.7, 1, 0.3, 1)
 
 
-def shaken(module, by=.03):
+def shaken(module, by=0.03):
     "Every tensor away from its initial value, so that no scale of 1 or bias of 0 can hide an error."
     with torch.no_grad():
-        for p in module.parameters(): p += by * torch.randn_like(p)
+        for p in module.parameters():
+            p += by * torch.randn_like(p)
     return module.eval()
 
 
-def noise(rng, *shape): return rng.uniform(-.9, .9, shape).astype(np.float32)
+def noise(rng, *shape):
+    return rng.uniform(-0.9, 0.9, shape).astype(np.float32)
 
 
 def in_blocks(stream, x, largest, rng):
-    return np.concatenate([*map(stream.push, np.split(x, np.cumsum(cuts(x.shape[-1], largest, rng))[:-1], -1)), stream.flush()], -1)
+    return np.concatenate(
+        [*map(stream.push, np.split(x, np.cumsum(cuts(x.shape[-1], largest, rng))[:-1], -1)), stream.flush()],
+        -1,
+    )
 
 
 @torch.inference_mode()
 def whole(model, x, style=None, alphas=None):
     "The model's own forward pass on `x (time,)`."
     x = pad(torch.from_numpy(x)[None, None])
-    return model(x, style if style is None else (fit(torch.from_numpy(style), x.shape[-1])[None, None] if model.axis == "frame" else pad(torch.from_numpy(style)[None, None])), alphas)[0, 0].numpy()
+    return model(
+        x,
+        (
+            style
+            if style is None
+            else (
+                fit(torch.from_numpy(style), x.shape[-1])[None, None]
+                if model.axis == "frame"
+                else pad(torch.from_numpy(style)[None, None])
+            )
+        ),
+        alphas,
+    )[0, 0].numpy()
 
 
 def extended(x):
-    "`x (channels, time)` between 1,024 samples of silence and as many of its mirror image, faded out; zeros up to a multiple of 16."
+    """`x (channels, time)` between 1,024 samples of silence and as many of its mirror image, faded out; zeros
+    up to a multiple of 16.
+    """
     behind = np.zeros((len(x), 1_024))
     mirrored = x[:, ::-1][:, 1:1_025]
-    behind[:, :mirrored.shape[1]] = mirrored
-    behind *= .5 + .5*np.cos(np.pi*np.arange(1, 1_025)/1_024)
+    behind[:, : mirrored.shape[1]] = mirrored
+    behind *= 0.5 + 0.5 * np.cos(np.pi * np.arange(1, 1_025) / 1_024)
     whole = np.concatenate([np.zeros((len(x), 1_024)), x, behind], 1)
     return np.pad(whole, ((0, 0), (0, -whole.shape[1] % 16)))
 
 
 def inside(features, place, time):
-    "Mean and deviation `(1, channels, 1)` of features over the steps inside the recording, all its channels together."
-    pooled = features[..., 1_024//STRIDES[place]:-(-(1_024 + time)//STRIDES[place])].transpose(0, 1).flatten(1)
+    """Mean and deviation `(1, channels, 1)` of features over the steps inside the recording, all its channels
+    together.
+    """
+    pooled = (
+        features[..., 1_024 // STRIDES[place] : -(-(1_024 + time) // STRIDES[place])]
+        .transpose(0, 1)
+        .flatten(1)
+    )
     variance = pooled.var(1, correction=min(1, pooled.shape[1] - 1))
     return [s[None, :, None] for s in (pooled.mean(1), torch.sqrt(variance + EPS))]
 
@@ -80,53 +126,83 @@ def plain_style(model, sound):
 
 
 @torch.inference_mode()
-def plain_transfer(model, x, style, alpha=1.):
-    "What `stages.restyled` must give for `x (channels, time)`: whole tensors, the model's own modules, AdaIN written out."
+def plain_transfer(model, x, style, alpha=1.0):
+    """What `stages.restyled` must give for `x (channels, time)`: whole tensors, the model's own modules,
+    AdaIN written out.
+    """
     whole, time, dtype = extended(x), x.shape[1], next(model.parameters()).dtype
     content = torch.tensor(whole, dtype=dtype)[:, None]
-    alphas = [alpha*a for a in check_alphas(model.alphas)]
+    alphas = [alpha * a for a in check_alphas(model.alphas)]
     if model.axis == "frame":
         paired = np.resize(np.roll(style, 1_024 % len(style)), whole.shape[1])
         y = model(content, torch.tensor(paired, dtype=dtype).expand(len(x), 1, -1), alphas)
     else:
-        wanted = torch.tensor(style, dtype=dtype).split([f.shape[1] for f in model.features(content[..., :32], 4)], 1)
+        wanted = torch.tensor(style, dtype=dtype).split(
+            [f.shape[1] for f in model.features(content[..., :32], 4)], 1
+        )
 
         def change(place, f):
             mean, deviation = inside(f, place, time)
             new_mean, new_deviation = wanted[place][:, None, :, None]
-            return alphas[place]*((f - mean)/deviation*new_deviation + new_mean) + (1 - alphas[place])*f
+            return (
+                alphas[place] * ((f - mean) / deviation * new_deviation + new_mean) + (1 - alphas[place]) * f
+            )
 
         y = model.decode(model.encode(content), change)
-    y, kept = y[:, 0].numpy(), np.exp(-2*np.pi*10/16_000)
-    y = (y - lfilter([1 - kept], [1, -kept], y))[:, 1_024:1_024 + time]     # without its constant part: a high-pass at 10 Hz
-    return hold_start(fade_ends(y*Gate(len(x))(x), 0, time), x)
+    y, kept = y[:, 0].numpy(), np.exp(-2 * np.pi * 10 / 16_000)
+    y = (y - lfilter([1 - kept], [1, -kept], y))[
+        :, 1_024 : 1_024 + time
+    ]  # without its constant part: a high-pass at 10 Hz
+    return hold_start(fade_ends(y * Gate(len(x))(x), 0, time), x)
 
 
-def allowed(model, x, style, alpha=1.):
-    "1e-5; on the frame axis (see `rounding`), with twice the distance of the float32 model from the same in float64."
-    if model.axis == "clip": return 1e-5
+def allowed(model, x, style, alpha=1.0):
+    """1e-5; on the frame axis (see `rounding`), with twice the distance of the float32 model from the same in
+    float64.
+    """
+    if model.axis == "clip":
+        return 1e-5
     exact = plain_transfer(copy.deepcopy(model).double(), x, style, alpha)
-    return 1e-5 + 2*abs(plain_transfer(model, x, style, alpha) - exact).max()
+    return 1e-5 + 2 * abs(plain_transfer(model, x, style, alpha) - exact).max()
 
 
 def rounding(model, x, style, alphas):
-    "How far the model's own pass on `x` is from the same in float64. AdaIN divides by deviations that, over the few channels of a frame, are sometimes next to nothing."
+    """How far the model's own pass on `x` is from the same in float64. AdaIN divides by deviations that, over
+    the few channels of a frame, are sometimes next to nothing.
+    """
     exact = whole(copy.deepcopy(model).double(), x.astype(np.float64), style.astype(np.float64), alphas)
     return abs(whole(model, x, style, alphas) - exact).max()
 
 
-@pytest.mark.parametrize("module", [
-    Conv(8, 6, 3, padding=1), Conv(8, 6, 3, padding=3, dilation=3), Conv(8, 1, 7, padding=3), ConvTransposed(8, 6, 4, 2, 1), ConvTransposed(8, 6, 8, 2, 3), ChannelNorm(8),
-    leaky(), nn.Tanh(), MambaBlock(8, 3), EncoderBlock(8, 16), EncoderBlock(8, 8, kernel=3, mambas=3, pool=False), ResidualBlock(8), nn.Sequential(leaky(), ChannelNorm(8))],
-    ids=lambda m: f"{type(m).__name__}{getattr(m, 'kernel_size', '')}{getattr(m, 'dilation', '')}")
+@pytest.mark.parametrize(
+    "module",
+    [
+        Conv(8, 6, 3, padding=1),
+        Conv(8, 6, 3, padding=3, dilation=3),
+        Conv(8, 1, 7, padding=3),
+        ConvTransposed(8, 6, 4, 2, 1),
+        ConvTransposed(8, 6, 8, 2, 3),
+        ChannelNorm(8),
+        leaky(),
+        nn.Tanh(),
+        MambaBlock(8, 3),
+        EncoderBlock(8, 16),
+        EncoderBlock(8, 8, kernel=3, mambas=3, pool=False),
+        ResidualBlock(8),
+        nn.Sequential(leaky(), ChannelNorm(8)),
+    ],
+    ids=lambda m: f"{type(m).__name__}{getattr(m, 'kernel_size', '')}{getattr(m, 'dilation', '')}",
+)
 def test_step_equals_layer(module):
     rng = np.random.default_rng(0)
     for time in (2, 3, 31, 256, 301):
-        for largest in (1, 5, 300): assert distance(shaken(module), torch.randn(2, 8, time), rng, largest) < 5e-6
+        for largest in (1, 5, 300):
+            assert distance(shaken(module), torch.randn(2, 8, time), rng, largest) < 5e-6
 
 
 def test_a_module_without_partner_is_refused():
-    with pytest.raises(TypeError, match="LSTM"): streamed(nn.LSTM(3, 3))
+    with pytest.raises(TypeError, match="LSTM"):
+        streamed(nn.LSTM(3, 3))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -135,57 +211,92 @@ def test_reconstruction_equals_the_model(seed):
     torch.manual_seed(seed)
     rng, model = np.random.default_rng(seed), MambaMuse(widths=NARROW).for_inference()
     x = noise(rng, 32_000 + seed)
-    want = whole(model, x)[:len(x)]
-    for largest in [32_000]*13: assert abs(in_blocks(Stream(model), x, largest, rng) - want).max() <= 1e-5
+    want = whole(model, x)[: len(x)]
+    for largest in [32_000] * 13:
+        assert abs(in_blocks(Stream(model), x, largest, rng) - want).max() <= 1e-5
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("axis", ["frame", "clip"])
 @pytest.mark.parametrize("alphas", [ENCODER, EVERYWHERE], ids=["encoder", "everywhere"])
 def test_transfer_equals_the_model(axis, alphas, seed):
-    "16 x 4 random cuts. On the clip axis with the statistics of the whole content: then nothing but the model's own output will do."
+    """16 x 4 random cuts. On the clip axis with the statistics of the whole content: then nothing but the
+    model's own output will do.
+    """
     torch.manual_seed(seed)
     rng, model = np.random.default_rng(seed), MambaMuse(widths=NARROW, axis=axis).for_inference()
-    x, style = noise(rng, 4_000 + 5*seed), noise(rng, 2_001)
-    with torch.inference_mode(): content = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas)[1] if axis == "clip" else None
-    want = whole(model, x, style, alphas)[:len(x)]
-    assert abs(want - whole(model, x)[:len(x)]).max() > 1e-3  # AdaIN did something
-    bound = 1e-5 + 2*rounding(model, x, style, alphas)*(axis == "frame")
-    for largest in (4_000, 4_000, 4_000, 500): assert abs(in_blocks(Stream(model, style, alphas, content), x, largest, rng) - want).max() <= bound < 1e-4
+    x, style = noise(rng, 4_000 + 5 * seed), noise(rng, 2_001)
+    with torch.inference_mode():
+        content = (
+            restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas)[1]
+            if axis == "clip"
+            else None
+        )
+    want = whole(model, x, style, alphas)[: len(x)]
+    assert abs(want - whole(model, x)[: len(x)]).max() > 1e-3  # AdaIN did something
+    bound = 1e-5 + 2 * rounding(model, x, style, alphas) * (axis == "frame")
+    for largest in (4_000, 4_000, 4_000, 500):
+        assert (
+            abs(in_blocks(Stream(model, style, alphas, content), x, largest, rng) - want).max()
+            <= bound
+            < 1e-4
+        )
 
 
 @pytest.mark.parametrize("axis", ["frame", "clip"])
 def test_full_width_equals_the_model(axis):
     rng, model = np.random.default_rng(0), MambaMuse(axis=axis).for_inference()
     x, style = noise(rng, 6_000), noise(rng, 5_000)
-    with torch.inference_mode(): content = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE)[1] if axis == "clip" else None
-    for largest in (6_000, 700): assert abs(in_blocks(Stream(model, style, EVERYWHERE, content), x, largest, rng) - whole(model, x, style, EVERYWHERE)[:len(x)]).max() <= 1e-5
+    with torch.inference_mode():
+        content = (
+            restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE)[1]
+            if axis == "clip"
+            else None
+        )
+    for largest in (6_000, 700):
+        assert (
+            abs(
+                in_blocks(Stream(model, style, EVERYWHERE, content), x, largest, rng)
+                - whole(model, x, style, EVERYWHERE)[: len(x)]
+            ).max()
+            <= 1e-5
+        )
 
 
 def test_without_bypass_too():
     rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, bypass=False).for_inference()
     x = noise(rng, 5_000)
-    assert abs(in_blocks(Stream(model), x, 1_000, rng) - whole(model, x)[:len(x)]).max() <= 1e-5
+    assert abs(in_blocks(Stream(model), x, 1_000, rng) - whole(model, x)[: len(x)]).max() <= 1e-5
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_trained_weights_too(seed):
-    "The package's weights, on its own phrases and on noise: reconstruction and transfer, 2 x 4 random cuts each."
+    """The package's weights, on its own phrases and on noise: reconstruction and transfer, 2 x 4 random cuts
+    each.
+    """
     rng, model = np.random.default_rng(seed), load_model()
     pairs = shipped_pairs("phrases").iloc[seed]
     content, style = (normalise(load(pairs[kind])[0])[0][0] for kind in ("content", "style"))
     mark = signature(model, style)
     for x in (content, noise(rng, 20_000 + seed)):
-        with torch.inference_mode(): wanted, met = restyled(model, pad(torch.from_numpy(x)[None, None]), mark, model.alphas)
-        for stream, want in ((lambda: Stream(model), whole(model, x)), (lambda: Stream(model, mark, content=met), wanted[0, 0].numpy())):
-            for _ in range(4): assert abs(in_blocks(stream(), x, 32_000, rng) - want[:len(x)]).max() <= 1e-5
+        with torch.inference_mode():
+            wanted, met = restyled(model, pad(torch.from_numpy(x)[None, None]), mark, model.alphas)
+        for stream, want in (
+            (lambda: Stream(model), whole(model, x)),
+            (lambda: Stream(model, mark, content=met), wanted[0, 0].numpy()),
+        ):
+            for _ in range(4):
+                assert abs(in_blocks(stream(), x, 32_000, rng) - want[: len(x)]).max() <= 1e-5
 
 
 def test_single_precision_is_the_only_difference():
     model = shaken(MambaMuse(widths=NARROW)).for_inference().double()
-    x, stream, rng = torch.rand(2, 1_600, dtype=torch.double) - .5, Stream(model), np.random.default_rng(0)
-    y = np.concatenate([*map(stream.step, x.split(cuts(1_600, 300, rng), -1)), stream.step(x[:, :0], last=True)], -1)
-    with torch.inference_mode(): assert abs(y - model(x[:, None])[:, 0].numpy()).max() < 1e-12
+    x, stream, rng = torch.rand(2, 1_600, dtype=torch.double) - 0.5, Stream(model), np.random.default_rng(0)
+    y = np.concatenate(
+        [*map(stream.step, x.split(cuts(1_600, 300, rng), -1)), stream.step(x[:, :0], last=True)], -1
+    )
+    with torch.inference_mode():
+        assert abs(y - model(x[:, None])[:, 0].numpy()).max() < 1e-12
 
 
 @pytest.mark.parametrize("time", [1, 2, 15, 16, 17, 31, 32, 33, 300])
@@ -201,29 +312,48 @@ def test_channels_do_not_mix():
     x, style = noise(rng, 2, 3_000), noise(rng, 1_000)
     both = in_blocks(Stream(model, style, ENCODER), x, 500, rng)
     assert both.shape == x.shape
-    for one, channel in zip(both, x): assert abs(one - in_blocks(Stream(model, style, ENCODER), channel, 500, rng)).max() <= 1e-5
+    for one, channel in zip(both, x):
+        assert abs(one - in_blocks(Stream(model, style, ENCODER), channel, 500, rng)).max() <= 1e-5
 
 
 @pytest.mark.parametrize("block", [16, 64, 256, 1_000])
 @pytest.mark.parametrize("axis", ["frame", "clip"])
 def test_no_click_at_the_edges_of_blocks(axis, block):
-    "RMS of the first differences around each edge, of the blocks pushed and of those that came back, as offline to 1e-5: of a tone, where a step would stand out."
+    """RMS of the first differences around each edge, of the blocks pushed and of those that came back, as
+    offline to 1e-5: of a tone, where a step would stand out.
+    """
     rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis=axis).for_inference()
-    time = min(32*block, 4_096)
-    x, style = (.5*np.sin(2*np.pi*440*np.arange(time)/16_000)).astype(np.float32), noise(rng, 2_001)
-    with torch.inference_mode(): content = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE)[1] if axis == "clip" else None
+    time = min(32 * block, 4_096)
+    x, style = (
+        (0.5 * np.sin(2 * np.pi * 440 * np.arange(time) / 16_000)).astype(np.float32),
+        noise(rng, 2_001),
+    )
+    with torch.inference_mode():
+        content = (
+            restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE)[1]
+            if axis == "clip"
+            else None
+        )
     make, pieces = lambda: Stream(model, style, EVERYWHERE, content), np.split(x, range(block, time, block))
-    def energy(y, edges): return np.sqrt([np.square(np.diff(y[max(0, edge - 8):edge + 8])).mean() for edge in edges])
+
+    def energy(y, edges):
+        return np.sqrt([np.square(np.diff(y[max(0, edge - 8) : edge + 8])).mean() for edge in edges])
+
     def whole_stream():
         stream = make()
         return [*map(stream.push, pieces), stream.flush()]
+
     def restarted(piece):
         stream = make()
         return np.concatenate([stream.push(piece), stream.flush()])
+
     want, got = whole(model, x, style, EVERYWHERE)[:time], whole_stream()
     pushed, given = (np.cumsum([len(piece) for piece in parts])[:-1] for parts in (pieces, got))
-    for edges in (pushed, given[(given > 0) & (given < time)]): assert abs(energy(np.concatenate(got), edges) - energy(want, edges)).max() <= 1e-5
-    assert abs(energy(np.concatenate([*map(restarted, pieces)]), pushed) - energy(want, pushed)).max() > 1e-3  # blocks without memory do click
+    for edges in (pushed, given[(given > 0) & (given < time)]):
+        assert abs(energy(np.concatenate(got), edges) - energy(want, edges)).max() <= 1e-5
+    assert (
+        abs(energy(np.concatenate([*map(restarted, pieces)]), pushed) - energy(want, pushed)).max() > 1e-3
+    )  # blocks without memory do click
 
 
 @pytest.mark.parametrize("axis", ["frame", "clip"])
@@ -238,13 +368,17 @@ def test_the_style_may_be_overwritten_while_streaming(axis):
 
 
 def test_a_source_that_changes_its_rate_is_two_streams():
-    "A stream knows 16 kHz alone: what came before ends with `flush`, the rest begins anew; each part is what it would be alone."
+    """A stream knows 16 kHz alone: what came before ends with `flush`, the rest begins anew; each part is
+    what it would be alone.
+    """
     rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW).for_inference()
-    parts = [resample(noise(rng, 1, rate//4), rate, 16_000)[0] for rate in (44_100, 8_000)]
-    for part in parts: assert abs(in_blocks(Stream(model), part, 700, rng) - whole(model, part)[:len(part)]).max() <= 1e-5
+    parts = [resample(noise(rng, 1, rate // 4), rate, 16_000)[0] for rate in (44_100, 8_000)]
+    for part in parts:
+        assert abs(in_blocks(Stream(model), part, 700, rng) - whole(model, part)[: len(part)]).max() <= 1e-5
     ended = Stream(model)
     ended.push(parts[0]), ended.flush()
-    with pytest.raises(ValueError, match="flushed: make a new one"): ended.push(parts[1])
+    with pytest.raises(ValueError, match="flushed: make a new one"):
+        ended.push(parts[1])
 
 
 def test_never_more_than_283_samples_behind():
@@ -257,24 +391,29 @@ def test_never_more_than_283_samples_behind():
 
 
 def test_running_statistics_are_those_of_the_past():
-    style, x = 3*torch.randn(1, 4, 60) + 1, torch.randn(2, 4, 300) + 2
-    mean, deviation = Follow(statistics(style, "clip"), 60, 1.)(x)
+    style, x = 3 * torch.randn(1, 4, 60) + 1, torch.randn(2, 4, 300) + 2
+    mean, deviation = Follow(statistics(style, "clip"), 60, 1.0)(x)
     for t in (0, 1, 50, 299):
-        heard = torch.cat([style.expand(2, -1, -1), x[..., :t + 1]], -1)
-        for got, want in zip((mean, deviation), statistics(heard, "clip")): assert torch.allclose(got[..., t:t + 1], want, atol=1e-5)
-    mean, _ = Follow(statistics(style, "clip"), 60, .5**(1/10))(x)
-    weights = .5**(torch.arange(300).flip(0)/10)  # what is 10 steps old counts half
-    assert torch.allclose(mean[..., -1], (x*weights).sum(-1)/weights.sum(), atol=1e-5)
+        heard = torch.cat([style.expand(2, -1, -1), x[..., : t + 1]], -1)
+        for got, want in zip((mean, deviation), statistics(heard, "clip")):
+            assert torch.allclose(got[..., t : t + 1], want, atol=1e-5)
+    mean, _ = Follow(statistics(style, "clip"), 60, 0.5 ** (1 / 10))(x)
+    weights = 0.5 ** (torch.arange(300).flip(0) / 10)  # what is 10 steps old counts half
+    assert torch.allclose(mean[..., -1], (x * weights).sum(-1) / weights.sum(), atol=1e-5)
 
 
-@pytest.mark.parametrize("content", [Running(), Running(half_life=.2), Running(warm_up=0)])
+@pytest.mark.parametrize("content", [Running(), Running(half_life=0.2), Running(warm_up=0)])
 def test_running_statistics_in_the_network(content):
     rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip").for_inference()
     x, style = noise(rng, 2, 12_000), noise(rng, 5_000)
     change = places("clip", signature(model, style), check_alphas(EVERYWHERE), content)
     with torch.inference_mode():
-        want = model.decode(model.encode(torch.from_numpy(x)[:, None]), lambda place, features: change[place](features, last=True))[:, 0].numpy()
-    for largest in (12_000, 12_000, 900): assert abs(in_blocks(Stream(model, style, EVERYWHERE, content), x, largest, rng) - want).max() <= 1e-5
+        want = model.decode(
+            model.encode(torch.from_numpy(x)[:, None]),
+            lambda place, features: change[place](features, last=True),
+        )[:, 0].numpy()
+    for largest in (12_000, 12_000, 900):
+        assert abs(in_blocks(Stream(model, style, EVERYWHERE, content), x, largest, rng) - want).max() <= 1e-5
 
 
 def test_a_stream_begins_with_the_contents_own_sound():
@@ -282,35 +421,66 @@ def test_a_stream_begins_with_the_contents_own_sound():
     rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip").for_inference()
     x, style = noise(rng, 16_000), noise(rng, 5_000)
     plain = in_blocks(Stream(model), x, 5_000, rng)
-    change = lambda warm_up: abs(in_blocks(Stream(model, style, ENCODER, Running(warm_up=warm_up)), x, 5_000, rng) - plain)
-    assert change(1e4).max() < 1e-3 < 1e-2 < change(.1).max()
+
+    def change(warm_up):
+        return abs(in_blocks(Stream(model, style, ENCODER, Running(warm_up=warm_up)), x, 5_000, rng) - plain)
+
+    assert change(1e4).max() < 1e-3 < 1e-2 < change(0.1).max()
 
 
 def test_what_cannot_be_is_refused_and_the_stream_goes_on():
     rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW).for_inference()
     x, stream, twin = noise(rng, 2_000), Stream(model), Stream(model)
     got = [stream.push(x[:900])]
-    for bad, message in [(np.full(9, np.nan), "NaN"), (np.full(9, np.inf), "NaN"), (np.zeros((2, 9)), "channels"), (np.zeros((1, 1, 9)), "channels"), (np.float32(0), "channels")]:
-        with pytest.raises(InputError, match=message): stream.push(bad)
+    for bad, message in [
+        (np.full(9, np.nan), "NaN"),
+        (np.full(9, np.inf), "NaN"),
+        (np.zeros((2, 9)), "channels"),
+        (np.zeros((1, 1, 9)), "channels"),
+        (np.float32(0), "channels"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            stream.push(bad)
     assert stream.push(x[:0]).shape == (0,)
     got = np.concatenate([*got, stream.push(x[900:]), stream.flush()])
     assert np.array_equal(got, np.concatenate([twin.push(x[:900]), twin.push(x[900:]), twin.flush()]))
     for late in (stream.flush, lambda: stream.push(x)):
-        with pytest.raises(ValueError, match="flushed"): late()
+        with pytest.raises(ValueError, match="flushed"):
+            late()
     assert Stream(model).flush().shape == (0,)
 
 
-@pytest.mark.parametrize("axis, arguments, message", [
-    ("frame", dict(alphas=(1, 1, 1, 1, 1.5)), "alphas"), ("frame", dict(alphas=(1, 1, 1, 1, -.1)), "alphas"), ("frame", dict(alphas=(1, 1)), "alphas"),
-    ("frame", dict(style=np.zeros((2, 9), np.float32)), "style"), ("frame", dict(style=np.zeros(0, np.float32)), "style"), ("clip", dict(style=np.full(9, np.nan, np.float32)), "NaN"),
-    ("frame", dict(style=[]), "give the style as audio"), ("frame", dict(style=np.ones(9, np.float32), content=Running()), "clip axis"), ("clip", dict(content=Running()), "clip axis")])
+@pytest.mark.parametrize(
+    "axis, arguments, message",
+    [
+        ("frame", dict(alphas=(1, 1, 1, 1, 1.5)), "alphas"),
+        ("frame", dict(alphas=(1, 1, 1, 1, -0.1)), "alphas"),
+        ("frame", dict(alphas=(1, 1)), "alphas"),
+        ("frame", dict(style=np.zeros((2, 9), np.float32)), "style"),
+        ("frame", dict(style=np.zeros(0, np.float32)), "style"),
+        ("clip", dict(style=np.full(9, np.nan, np.float32)), "NaN"),
+        ("frame", dict(style=[]), "give the style as audio"),
+        ("frame", dict(style=np.ones(9, np.float32), content=Running()), "clip axis"),
+        ("clip", dict(content=Running()), "clip axis"),
+    ],
+)
 def test_what_does_not_fit_the_model_is_refused(axis, arguments, message):
-    with pytest.raises(ValueError, match=message): Stream(MambaMuse(widths=NARROW, axis=axis), **arguments)
+    with pytest.raises(ValueError, match=message):
+        Stream(MambaMuse(widths=NARROW, axis=axis), **arguments)
 
 
-@pytest.mark.parametrize("use", [Stream, MambaMuse.network, lambda model: model.transfer(np.ones(99), np.ones(99)), lambda model: Style.of(model, np.ones(99))])
+@pytest.mark.parametrize(
+    "use",
+    [
+        Stream,
+        MambaMuse.network,
+        lambda model: model.transfer(np.ones(99), np.ones(99)),
+        lambda model: Style.of(model, np.ones(99)),
+    ],
+)
 def test_a_model_with_several_sets_of_statistics_is_refused(use):
-    with pytest.raises(InputError, match="has 2 sets of statistics.*whole tensors only"): use(MambaMuse(widths=NARROW, axis="clip", sets=2))
+    with pytest.raises(InputError, match="has 2 sets of statistics.*whole tensors only"):
+        use(MambaMuse(widths=NARROW, axis="clip", sets=2))
 
 
 def test_the_model_is_left_as_it_was():
@@ -322,23 +492,36 @@ def test_the_model_is_left_as_it_was():
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("piece", [48, 528, 2**14])
-@pytest.mark.parametrize("axis, bypass, alphas", [("clip", True, EVERYWHERE), ("clip", False, ENCODER), ("frame", True, EVERYWHERE)])
+@pytest.mark.parametrize(
+    "axis, bypass, alphas",
+    [("clip", True, EVERYWHERE), ("clip", False, ENCODER), ("frame", True, EVERYWHERE)],
+)
 def test_stages_are_the_whole(monkeypatch, axis, bypass, alphas, piece, channels):
-    "The pipeline, in pieces of any multiple of 16, against whole tensors: framing, shared statistics, gate and fades."
+    """The pipeline, in pieces of any multiple of 16, against whole tensors: framing, shared statistics, gate
+    and fades.
+    """
     monkeypatch.setattr(stages, "PIECE", piece)
-    rng, model = np.random.default_rng(piece), shaken(MambaMuse(widths=NARROW, axis=axis, bypass=bypass, alphas=tuple(map(float, alphas)))).for_inference()
+    rng, model = (
+        np.random.default_rng(piece),
+        shaken(
+            MambaMuse(widths=NARROW, axis=axis, bypass=bypass, alphas=tuple(map(float, alphas)))
+        ).for_inference(),
+    )
     x, sound = noise(rng, channels, 403), noise(rng, 901)
     style = sound if axis == "frame" else plain_style(model, sound)
-    got, want = stages.restyled(model.network(), x, style, .9), plain_transfer(model, x, style, .9)
-    assert abs(want - stages.restyled(model.network(), x, style, .1)).max() > 1e-3  # AdaIN did something
-    assert got.shape == x.shape and abs(got - want).max() <= allowed(model, x, style, .9) < 1e-3
+    got, want = stages.restyled(model.network(), x, style, 0.9), plain_transfer(model, x, style, 0.9)
+    assert abs(want - stages.restyled(model.network(), x, style, 0.1)).max() > 1e-3  # AdaIN did something
+    assert got.shape == x.shape and abs(got - want).max() <= allowed(model, x, style, 0.9) < 1e-3
 
 
 def test_channels_share_their_statistics():
     "A loud and a soft channel keep their distance; each by itself would not."
-    rng, model = np.random.default_rng(0), shaken(MambaMuse(widths=NARROW, axis="clip", alphas=tuple(map(float, EVERYWHERE)))).for_inference()
-    x, style = noise(rng, 1, 4_000)*np.float32([[1], [.01]]), plain_style(model, noise(rng, 2_001))
-    both, alone = (stages.restyled(model.network(), sound, style, 1.) for sound in (x, x[1:]))
+    rng, model = (
+        np.random.default_rng(0),
+        shaken(MambaMuse(widths=NARROW, axis="clip", alphas=tuple(map(float, EVERYWHERE)))).for_inference(),
+    )
+    x, style = noise(rng, 1, 4_000) * np.float32([[1], [0.01]]), plain_style(model, noise(rng, 2_001))
+    both, alone = (stages.restyled(model.network(), sound, style, 1.0) for sound in (x, x[1:]))
     assert abs(both[1] - alone[0]).max() > 1e-2
     assert abs(both - plain_transfer(model, x, style)).max() <= allowed(model, x, style)
 
@@ -357,60 +540,84 @@ def test_trained_weights_transfer_as_whole_tensors():
     pair, model = shipped_pairs("phrases").iloc[0], load_model()
     content, style = (normalise(load(pair[kind])[0])[0][:, :16_000] for kind in ("content", "style"))
     statistics = plain_style(model, style[0])
-    got = stages.restyled(model.network(), content, statistics, 1.)
+    got = stages.restyled(model.network(), content, statistics, 1.0)
     assert abs(got - plain_transfer(model, content, statistics)).max() <= 1e-5
 
 
 def test_a_style_file_is_the_sound(tmp_path):
-    "Its output is that of the recording, to the bit; a few kilobytes at full width; refused by other weights."
+    """Its output is that of the recording, to the bit; a few kilobytes at full width; refused by other
+    weights.
+    """
     rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip").for_inference()
     x, sound = noise(rng, 4_000), noise(rng, 3_000)
     Style.of(model, sound).save(tmp_path / "a.style")
     style = Style.load(tmp_path / "a.style")
     one = model.transfer(x, tmp_path / "a.style")
     assert np.array_equal(one, model.transfer(x, sound)) and abs(one - model.transfer(x, x)).max() > 1e-3
-    with pytest.raises(InputError, match=f"a.style.*{style.weights}"): style.on(MambaMuse(widths=NARROW, axis="clip"))
+    with pytest.raises(InputError, match=f"a.style.*{style.weights}"):
+        style.on(MambaMuse(widths=NARROW, axis="clip"))
     Style.of(MambaMuse(axis="clip"), sound).save(tmp_path / "full.style")
     assert (tmp_path / "full.style").stat().st_size < 10_000
 
 
 def rewritten(path, out, change=lambda tensors: None, **about):
-    "The style file `path` as `out`, with its tensors changed, and the right hash; `about` replaces metadata, None takes it away."
+    """The style file `path` as `out`, with its tensors changed, and the right hash; `about` replaces
+    metadata, None takes it away.
+    """
     tensors = load_file(path)
     change(tensors)
-    with safe_open(path, "np") as file: metadata = file.metadata()
+    with safe_open(path, "np") as file:
+        metadata = file.metadata()
     pairs = [(tensors[f"{place}.mean"], tensors[f"{place}.deviation"]) for place in PLACES]
     metadata = metadata | dict(digest=digest(flat(pairs, [len(mean) for mean, _ in pairs]))) | about
     save_file(tensors, out, {key: value for key, value in metadata.items() if value is not None})
     return out
 
 
-def put(name, value): return lambda tensors: tensors[name].__setitem__(1, value)
+def put(name, value):
+    return lambda tensors: tensors[name].__setitem__(1, value)
 
 
 def narrower(tensors):
-    for kind in ("mean", "deviation"): tensors[f"skip32.{kind}"] = tensors[f"skip32.{kind}"][:-1].copy()
+    for kind in ("mean", "deviation"):
+        tensors[f"skip32.{kind}"] = tensors[f"skip32.{kind}"][:-1].copy()
 
 
-@pytest.mark.parametrize("change, about, says", [
-    (put("skip64.mean", np.nan), {}, "not finite"), (put("bottleneck.deviation", np.inf), {}, "not finite"), (put("decoder16.deviation", -1e-3), {}, "deviations below 0"),
-    (put("skip32.mean", 0), dict(weights=None), "not a style file"), (put("skip32.mean", 0), dict(format=None), "not a style file"),
-    (put("skip32.mean", 0), dict(digest=None), "damaged"), (put("skip32.mean", 0), dict(digest="0"*16), "damaged")])
+@pytest.mark.parametrize(
+    "change, about, says",
+    [
+        (put("skip64.mean", np.nan), {}, "not finite"),
+        (put("bottleneck.deviation", np.inf), {}, "not finite"),
+        (put("decoder16.deviation", -1e-3), {}, "deviations below 0"),
+        (put("skip32.mean", 0), dict(weights=None), "not a style file"),
+        (put("skip32.mean", 0), dict(format=None), "not a style file"),
+        (put("skip32.mean", 0), dict(digest=None), "damaged"),
+        (put("skip32.mean", 0), dict(digest="0" * 16), "damaged"),
+    ],
+)
 def test_a_style_file_whose_numbers_are_no_statistics_is_refused(tmp_path, change, about, says):
     model = MambaMuse(widths=NARROW, axis="clip")
     Style.of(model, noise(np.random.default_rng(0), 3_000)).save(tmp_path / "a.style")
-    assert Style.load(rewritten(tmp_path / "a.style", tmp_path / "b.style", put("skip32.mean", 0))).statistics.shape == (2, Style.load(tmp_path / "a.style").statistics.shape[1])
-    with pytest.raises(InputError, match=f"^[^\n]*b.style: .*{says}[^\n]*$"): Style.load(rewritten(tmp_path / "a.style", tmp_path / "b.style", change, **about))
+    assert Style.load(
+        rewritten(tmp_path / "a.style", tmp_path / "b.style", put("skip32.mean", 0))
+    ).statistics.shape == (2, Style.load(tmp_path / "a.style").statistics.shape[1])
+    with pytest.raises(InputError, match=f"^[^\n]*b.style: .*{says}[^\n]*$"):
+        Style.load(rewritten(tmp_path / "a.style", tmp_path / "b.style", change, **about))
 
 
 def test_a_style_file_with_other_channels_is_refused_where_it_is_used(tmp_path):
     model = MambaMuse(widths=NARROW, axis="clip")
     x = noise(np.random.default_rng(0), 3_000)
     Style.of(model, x).save(tmp_path / "a.style")
-    one, other = Style.load(tmp_path / "a.style"), Style.load(rewritten(tmp_path / "a.style", tmp_path / "b.style", narrower))
-    with pytest.raises(InputError, match="b.style: this style has .* channels, and the network"): model.transfer(x, tmp_path / "b.style")
+    one, other = (
+        Style.load(tmp_path / "a.style"),
+        Style.load(rewritten(tmp_path / "a.style", tmp_path / "b.style", narrower)),
+    )
+    with pytest.raises(InputError, match="b.style: this style has .* channels, and the network"):
+        model.transfer(x, tmp_path / "b.style")
     for styles in ((one, other), (other, one)):
-        with pytest.raises(InputError, match="channels, .*; they cannot be mixed"): mix([(style, 1) for style in styles])
+        with pytest.raises(InputError, match="channels, .*; they cannot be mixed"):
+            mix([(style, 1) for style in styles])
 
 
 @pytest.mark.parametrize("shares", [(1e-46, 3e-46), (1e39, 3e39), (1e-300, 3e-300), (5e307, 1.5e308)])
@@ -420,12 +627,19 @@ def test_shares_of_any_size_are_relative(shares):
     assert np.array_equal(mix(zip((a, b), shares)).statistics, np.full((2, 3), 4))
 
 
-@pytest.mark.parametrize("shares", [(0, 0), (-1, 2), (np.nan, 1), (np.inf, 1), ("1", 1), (None, 1), ([1], 1), (1j, 1), (10**400, 1)])
+@pytest.mark.parametrize(
+    "shares",
+    [(0, 0), (-1, 2), (np.nan, 1), (np.inf, 1), ("1", 1), (None, 1), ([1], 1), (1j, 1), (10**400, 1)],
+)
 def test_shares_that_are_none(shares):
     a = Style(np.ones((2, 3), np.float32), {}, "w")
-    with pytest.raises(InputError, match="^the shares of a mix are .*, expected numbers of at least 0, not all 0$"): mix([(a, share) for share in shares])
+    with pytest.raises(
+        InputError, match="^the shares of a mix are .*, expected numbers of at least 0, not all 0$"
+    ):
+        mix([(a, share) for share in shares])
     for none in ([], [a], [("a.style", 1)], [(a,)]):
-        with pytest.raises(InputError, match="there is no style to mix|made of pairs"): mix(none)
+        with pytest.raises(InputError, match="there is no style to mix|made of pairs"):
+            mix(none)
 
 
 def test_the_average_of_styles_is_a_mix_of_equal_shares():
@@ -433,34 +647,55 @@ def test_the_average_of_styles_is_a_mix_of_equal_shares():
     sounds = noise(rng, 3_000), noise(rng, 5_000)
     a, b = (Style.of(model, sound) for sound in sounds)
     assert abs(a.statistics - b.statistics).max() > 1e-4
-    for got, share in ((Style.of(model, *sounds), .5), (mix([(a, 3), (b, 7)]), .3)):
-        assert abs(got.statistics - share*a.statistics - (1 - share)*b.statistics).max() < 1e-6
+    for got, share in ((Style.of(model, *sounds), 0.5), (mix([(a, 3), (b, 7)]), 0.3)):
+        assert abs(got.statistics - share * a.statistics - (1 - share) * b.statistics).max() < 1e-6
 
 
 @pytest.mark.parametrize("axis, alphas", [("frame", ENCODER), ("clip", EVERYWHERE)])
 def test_a_file_transferred_is_the_array_transferred(tmp_path, axis, alphas):
-    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis=axis, alphas=tuple(map(float, alphas)))
+    rng, model = (
+        np.random.default_rng(0),
+        MambaMuse(widths=NARROW, axis=axis, alphas=tuple(map(float, alphas))),
+    )
     model.save_pretrained(tmp_path / "w")
-    save(tmp_path / "x.wav", noise(rng, 2, 30_000)/2, 22_050), save(tmp_path / "y.wav", noise(rng, 9_000), 44_100)
-    written, rate = load(transfer_file(tmp_path / "x.wav", tmp_path / "y.wav", tmp_path / "out.wav", alpha=.7, weights=tmp_path / "w"))
+    (
+        save(tmp_path / "x.wav", noise(rng, 2, 30_000) / 2, 22_050),
+        save(tmp_path / "y.wav", noise(rng, 9_000), 44_100),
+    )
+    written, rate = load(
+        transfer_file(
+            tmp_path / "x.wav", tmp_path / "y.wav", tmp_path / "out.wav", alpha=0.7, weights=tmp_path / "w"
+        )
+    )
     x, style = load(tmp_path / "x.wav")[0], resample(load(tmp_path / "y.wav")[0], 44_100, 22_050)
-    by_path = model.transfer(tmp_path / "x.wav", tmp_path / "y.wav", .7)
-    assert rate == 22_050 and written.shape == (2, 30_000) and abs(written - by_path).max() <= 2**-15 + 1e-6  # one step of 16 bits
-    assert abs(model.transfer(x, style, .7, 22_050) - by_path).max() < .02                                      # but for resampling the style twice
+    by_path = model.transfer(tmp_path / "x.wav", tmp_path / "y.wav", 0.7)
+    assert (
+        rate == 22_050 and written.shape == (2, 30_000) and abs(written - by_path).max() <= 2**-15 + 1e-6
+    )  # one step of 16 bits
+    assert (
+        abs(model.transfer(x, style, 0.7, 22_050) - by_path).max() < 0.02
+    )  # but for resampling the style twice
 
 
 def test_features_do_not_stay_in_memory(tmp_path):
-    "Twenty seconds more hold 51 MB of the encoder's features, and the process grows by what the sound itself takes."
+    """Twenty seconds more hold 51 MB of the encoder's features, and the process grows by what the sound
+    itself takes.
+    """
     MambaMuse(widths=(16, 32, 64, 128), axis="clip").save_pretrained(tmp_path / "w")
-    code = ("import sys, resource, torch; torch.set_num_threads(1); import mambamuse.use.transfer as pipeline; from mambamuse.use import stages; stages.IN_MEMORY = 2**16\n"
-            "from mambamuse.use.files import transfer_file\n"
-            "transfer_file(*sys.argv[1:4], weights=sys.argv[4], force=True); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+    code = (
+        "import sys, resource, torch; torch.set_num_threads(1); import mambamuse.use.transfer as pipeline;"
+        " from mambamuse.use import stages; stages.IN_MEMORY = 2**16\nfrom mambamuse.use.files import"
+        " transfer_file\ntransfer_file(*sys.argv[1:4], weights=sys.argv[4], force=True);"
+        " print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
     peaks, rng = [], np.random.default_rng(0)
     save(tmp_path / "y.wav", noise(rng, 9_000), 16_000)
     for seconds in (2, 22):
-        save(tmp_path / f"{seconds}.wav", noise(rng, seconds*16_000)/2, 16_000)
+        save(tmp_path / f"{seconds}.wav", noise(rng, seconds * 16_000) / 2, 16_000)
         words = (tmp_path / f"{seconds}.wav", tmp_path / "y.wav", tmp_path / "out.wav", tmp_path / "w")
-        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+        )
         peaks.append(int(done.stdout.split()[-1]))
     assert peaks[1] - peaks[0] < 30_000, peaks  # kB
 
@@ -469,13 +704,27 @@ def test_commands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng, run = np.random.default_rng(0), lambda *words: CliRunner().invoke(app, words)
     MambaMuse(widths=NARROW, axis="clip").save_pretrained("w")
-    save("x.wav", noise(rng, 8_000)/2, 16_000), save("y.wav", noise(rng, 9_000), 16_000)
-    for words in (("style", "y.wav", "x.wav", "-o", "a.style", "--weights", "w"), ("style", "--mix", "a.style=0.3", "a.style=0.7", "-o", "b.style"), ("transfer", "x.wav", "b.style", "-o", "out.wav", "--weights", "w")):
+    save("x.wav", noise(rng, 8_000) / 2, 16_000), save("y.wav", noise(rng, 9_000), 16_000)
+    for words in (
+        ("style", "y.wav", "x.wav", "-o", "a.style", "--weights", "w"),
+        ("style", "--mix", "a.style=0.3", "a.style=0.7", "-o", "b.style"),
+        ("transfer", "x.wav", "b.style", "-o", "out.wav", "--weights", "w"),
+    ):
         assert run(*words).exit_code == 0
     said = run("live", "b.style", "--content", "x.wav", "-o", "live.wav", "--block", "1008", "--weights", "w")
     assert json.loads(said.stdout)["blocks"] == 9 and len(load("live.wav")[0][0]) == 8_000
-    for words, message in [(("style", "--mix", "a.style", "-o", "c.style"), "share"), (("transfer", "x.wav", "absent.style", "--weights", "w"), "absent.style"), (("live", "a.style", "--content", "x.wav", "--alpha", "2", "--weights", "w"), "alpha"),
-                           (("live", "a.style", "--content", "x.wav", "--block", "64", "-o", "no/out.wav", "--weights", "w"), "folder"), (("live", "a.style", "--weights", "w"), "--content")]:
+    for words, message in [
+        (("style", "--mix", "a.style", "-o", "c.style"), "share"),
+        (("transfer", "x.wav", "absent.style", "--weights", "w"), "absent.style"),
+        (("live", "a.style", "--content", "x.wav", "--alpha", "2", "--weights", "w"), "alpha"),
+        (
+            ("live", "a.style", "--content", "x.wav", "--block", "64", "-o", "no/out.wav", "--weights", "w"),
+            "folder",
+        ),
+        (("live", "a.style", "--weights", "w"), "--content"),
+    ]:
         failed = run(*words).exception
-        assert isinstance(failed, InputError) and message in str(failed), failed  # main() makes one line of it
+        assert isinstance(failed, InputError) and message in str(failed), (
+            failed
+        )  # main() makes one line of it
     assert not (tmp_path / "c.style").exists()

@@ -13,26 +13,43 @@ from ..sound.audio import CLIP, SAMPLE_RATE
 # %% ../../nbs/data/config.ipynb #data-config
 @dataclass(frozen=True)
 class DataConfig:
-    "What is taken from a source; the defaults are the paper's (section IV.A) and, for seed and crop, the released code's."
-    train: int = 41_600                             # notes
+    """What is taken from a source; the defaults are the paper's (section IV.A) and, for seed and crop, the
+    released code's.
+    """
+
+    train: int = 41_600  # notes
     valid: int = 3_200
     test: int = 128
-    clip: int = CLIP                                # samples kept of a train or valid note
-    latest_start: int = SAMPLE_RATE                 # a crop starts before this sample
-    velocity_over: int = 50                         # softer notes are dropped
+    clip: int = CLIP  # samples kept of a train or valid note
+    latest_start: int = SAMPLE_RATE  # a crop starts before this sample
+    velocity_over: int = 50  # softer notes are dropped
     drop_sources: tuple[str, ...] = ("synthetic",)  # acoustic, electronic or synthetic
     seed: int = 42
-    short: str = "skip"                             # audio shorter than a clip: skip it, or pad it with zeros
-    silence: float = -60.                           # dB of full scale: own or rendered audio that peaks below is skipped
-    held: float = 0.                                # share of phrase triplets that are one held note each
-    generated: float = 1.                           # of the source instruments: share of players that are drawn, beside those of soundfonts
-    coloured: float = .5                            # likewise: share of triplets whose style and target go through an equaliser or a room
-    quietest: float = -40.                          # likewise: dB to which half of the clips are turned down, more or less
+    short: str = "skip"  # audio shorter than a clip: skip it, or pad it with zeros
+    silence: float = -60.0  # dB of full scale: own or rendered audio that peaks below is skipped
+    held: float = 0.0  # share of phrase triplets that are one held note each
+    generated: float = (
+        1.0  # of the source instruments: share of players that are drawn, beside those of soundfonts
+    )
+    coloured: float = (
+        0.5  # likewise: share of triplets whose style and target go through an equaliser or a room
+    )
+    quietest: float = -40.0  # likewise: dB to which half of the clips are turned down, more or less
 
     def __post_init__(self):
-        if min(self.train, self.valid, self.test) < 1: raise ValueError("train, valid and test must be at least 1")
-        if self.clip % 16 or self.clip <= 4_096: raise ValueError(f"clip is {self.clip}, expected a multiple of 16 above 4,096 (half the longest STFT window)")
-        if not 0 <= self.held <= 1: raise ValueError(f"held is {self.held}, expected a share from 0 to 1")
-        if min(self.generated, self.coloured) < 0 or max(self.generated, self.coloured) > 1: raise ValueError(f"generated is {self.generated} and coloured {self.coloured}, expected shares from 0 to 1")
-        if self.quietest > 0: raise ValueError(f"quietest is {self.quietest}, expected at most 0 dB")
-        if self.short not in ("skip", "pad"): raise ValueError(f"short is {self.short!r}, expected skip or pad")
+        if min(self.train, self.valid, self.test) < 1:
+            raise ValueError("train, valid and test must be at least 1")
+        if self.clip % 16 or self.clip <= 4_096:
+            raise ValueError(
+                f"clip is {self.clip}, expected a multiple of 16 above 4,096 (half the longest STFT window)"
+            )
+        if not 0 <= self.held <= 1:
+            raise ValueError(f"held is {self.held}, expected a share from 0 to 1")
+        if min(self.generated, self.coloured) < 0 or max(self.generated, self.coloured) > 1:
+            raise ValueError(
+                f"generated is {self.generated} and coloured {self.coloured}, expected shares from 0 to 1"
+            )
+        if self.quietest > 0:
+            raise ValueError(f"quietest is {self.quietest}, expected at most 0 dB")
+        if self.short not in ("skip", "pad"):
+            raise ValueError(f"short is {self.short!r}, expected skip or pad")

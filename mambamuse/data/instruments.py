@@ -12,275 +12,384 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from datasets import Features, Value
 import numpy as np
 import scipy.signal
+from datasets import Features, Value
 
-from ..sound.audio import PEAK, SAMPLE_RATE
-from ..errors import InputError
 from .notes import AUDIO, SPLITS, to_wav
 from .soundfonts import BLOCK, Rendered
 from .sources import check_loud
+from ..errors import InputError
+from ..sound.audio import PEAK, SAMPLE_RATE
 
 # %% ../../nbs/data/instruments.ipynb #instruments-draw
 PARTIALS = 64
-TOP = 7_600.   # Hz: no partial lies above it, so that nothing folds back
+TOP = 7_600.0  # Hz: no partial lies above it, so that nothing folds back
+
 
 @dataclass(frozen=True)
 class Instrument:
     "What `draw_instrument` draws. Levels are dB, times s, frequencies Hz."
-    slope: float           # dB an octave of partial numbers, above 0: how fast they weaken
-    ripple: np.ndarray     # (64,) level of each partial beside the slope
-    even: float            # level of the even partials
-    cutoff: float          # the spectrum falls above this frequency,
-    steep: float           # by so many dB an octave
-    formants: np.ndarray   # (n, 3): frequency, half width in octaves, level
-    stretch: float         # inharmonicity B: partial k lies at k sqrt(1 + B k^2)
+
+    slope: float  # dB an octave of partial numbers, above 0: how fast they weaken
+    ripple: np.ndarray  # (64,) level of each partial beside the slope
+    even: float  # level of the even partials
+    cutoff: float  # the spectrum falls above this frequency,
+    steep: float  # by so many dB an octave
+    formants: np.ndarray  # (n, 3): frequency, half width in octaves, level
+    stretch: float  # inharmonicity B: partial k lies at k sqrt(1 + B k^2)
     attack: float
-    late: float            # by how much of its attack each partial comes later than the one below it
-    decay: float           # dB a second at 500 Hz
-    damping: float         # the decay grows with this power of the frequency
-    fall: float            # dB by which a held tone falls in the end; a struck one falls to nothing
-    release: float         # s in which a tone that ends falls by 60 dB
-    vibrato: float         # cents; the player's, so it goes with the notes
-    rate: float            # of vibrato and tremolo, Hz
-    tremolo: float         # dB
-    breath: np.ndarray     # (3,): the band that sounds with the tone: level, frequency, half width in octaves
-    burst: np.ndarray      # (4,): the noise at its beginning: level, frequency, half width in octaves, s in which it falls by 60 dB
-    touch: float           # dB between the softest and the hardest touch
-    bright: float          # octaves between the cutoffs of these
+    late: float  # by how much of its attack each partial comes later than the one below it
+    decay: float  # dB a second at 500 Hz
+    damping: float  # the decay grows with this power of the frequency
+    fall: float  # dB by which a held tone falls in the end; a struck one falls to nothing
+    release: float  # s in which a tone that ends falls by 60 dB
+    vibrato: float  # cents; the player's, so it goes with the notes
+    rate: float  # of vibrato and tremolo, Hz
+    tremolo: float  # dB
+    breath: np.ndarray  # (3,): the band that sounds with the tone: level, frequency, half width in octaves
+    burst: (
+        np.ndarray
+        # (4,): the noise at its beginning: level, frequency, half width in octaves, s in which it falls by 60 dB  # noqa: E501
+    )
+    touch: float  # dB between the softest and the hardest touch
+    bright: float  # octaves between the cutoffs of these
+
 
 def between(rng, low: float, high: float) -> float:
     "A number from `low` to `high`, each octave as likely as another."
-    return float(low*(high/low)**rng.random())
+    return float(low * (high / low) ** rng.random())
+
 
 def draw_instrument(rng: np.random.Generator) -> Instrument:
     "An instrument; the same state of `rng` gives the same one."
-    struck = bool(rng.random() < .5)
-    low, high = (.001, .012) if struck else (.005, .2)
+    struck = bool(rng.random() < 0.5)
+    low, high = (0.001, 0.012) if struck else (0.005, 0.2)
     return Instrument(
-        slope=float(rng.uniform(0, 14)), ripple=rng.normal(0, rng.uniform(1, 7), PARTIALS),
-        even=-float(rng.uniform(6, 40)) if rng.random() < .25 else 0.,
-        cutoff=between(rng, 500, 7_000), steep=float(rng.uniform(6, 36)),
-        formants=np.stack([200*30**rng.random(4), rng.uniform(.08, .5, 4), rng.uniform(0, 22, 4)], 1)[:rng.integers(5)],
-        stretch=between(rng, 1e-5, 1e-3) if struck and rng.random() < .6 else 0.,
-        attack=between(rng, low, high), late=0. if struck else float(rng.uniform(0, .15)),
-        decay=between(rng, 8, 250) if struck else between(rng, 4, 60), damping=float(rng.uniform(0, 1.2)),
-        fall=120. if struck else float(rng.uniform(0, 15)), release=between(rng, .03, .8),
-        vibrato=0. if struck or rng.random() < .5 else float(rng.uniform(5, 45)), rate=float(rng.uniform(4, 7)),
-        tremolo=0. if rng.random() < .6 else float(rng.uniform(.5, 5)),
-        breath=np.array([-rng.uniform(20, 70), 300*25**rng.random(), rng.uniform(.3, 2)]),
-        burst=np.array([-rng.uniform(8, 60), 200*30**rng.random(), rng.uniform(.3, 2), between(rng, .01, .25)]),
-        touch=float(rng.uniform(6, 30)), bright=float(rng.uniform(0, 2)))
+        slope=float(rng.uniform(0, 14)),
+        ripple=rng.normal(0, rng.uniform(1, 7), PARTIALS),
+        even=-float(rng.uniform(6, 40)) if rng.random() < 0.25 else 0.0,
+        cutoff=between(rng, 500, 7_000),
+        steep=float(rng.uniform(6, 36)),
+        formants=np.stack([200 * 30 ** rng.random(4), rng.uniform(0.08, 0.5, 4), rng.uniform(0, 22, 4)], 1)[
+            : rng.integers(5)
+        ],
+        stretch=between(rng, 1e-5, 1e-3) if struck and rng.random() < 0.6 else 0.0,
+        attack=between(rng, low, high),
+        late=0.0 if struck else float(rng.uniform(0, 0.15)),
+        decay=between(rng, 8, 250) if struck else between(rng, 4, 60),
+        damping=float(rng.uniform(0, 1.2)),
+        fall=120.0 if struck else float(rng.uniform(0, 15)),
+        release=between(rng, 0.03, 0.8),
+        vibrato=0.0 if struck or rng.random() < 0.5 else float(rng.uniform(5, 45)),
+        rate=float(rng.uniform(4, 7)),
+        tremolo=0.0 if rng.random() < 0.6 else float(rng.uniform(0.5, 5)),
+        breath=np.array([-rng.uniform(20, 70), 300 * 25 ** rng.random(), rng.uniform(0.3, 2)]),
+        burst=np.array(
+            [-rng.uniform(8, 60), 200 * 30 ** rng.random(), rng.uniform(0.3, 2), between(rng, 0.01, 0.25)]
+        ),
+        touch=float(rng.uniform(6, 30)),
+        bright=float(rng.uniform(0, 2)),
+    )
 
 # %% ../../nbs/data/instruments.ipynb #instruments-note
 class Note(NamedTuple):
     "A note of a melody."
-    onset: int            # samples
-    length: int           # samples until it is let go
-    pitch: float          # MIDI
-    velocity: float       # 0 to 1
-    glide: float = 0.     # semitones by which it begins off its pitch
 
-STEP = 32   # samples between two points of an envelope
+    onset: int  # samples
+    length: int  # samples until it is let go
+    pitch: float  # MIDI
+    velocity: float  # 0 to 1
+    glide: float = 0.0  # semitones by which it begins off its pitch
+
+
+STEP = 32  # samples between two points of an envelope
+
 
 def partials(instrument: Instrument, pitch: float, velocity: float) -> tuple[np.ndarray, np.ndarray]:
-    "Frequencies in Hz and amplitudes of a note's partials below `TOP`, each `(n,)` with at least one; all together have an RMS of 0.1 at the hardest touch."
+    """Frequencies in Hz and amplitudes of a note's partials below `TOP`, each `(n,)` with at least one; all
+    together have an RMS of 0.1 at the hardest touch.
+    """
     k = np.arange(1, PARTIALS + 1)
-    hertz = 440*2**((pitch - 69)/12)*k*np.sqrt(1 + instrument.stretch*k**2)
-    k = k[:max(1, int(np.searchsorted(hertz, TOP)))]
-    hertz, softer = hertz[:len(k)], 1 - velocity
-    level = instrument.ripple[:len(k)] - instrument.slope*np.log2(k) + np.where(k % 2, 0, instrument.even)
-    level = level - instrument.steep*np.maximum(0, np.log2(hertz/instrument.cutoff) + softer*instrument.bright)
+    hertz = 440 * 2 ** ((pitch - 69) / 12) * k * np.sqrt(1 + instrument.stretch * k**2)
+    k = k[: max(1, int(np.searchsorted(hertz, TOP)))]
+    hertz, softer = hertz[: len(k)], 1 - velocity
+    level = instrument.ripple[: len(k)] - instrument.slope * np.log2(k) + np.where(k % 2, 0, instrument.even)
+    level = level - instrument.steep * np.maximum(
+        0, np.log2(hertz / instrument.cutoff) + softer * instrument.bright
+    )
     for frequency, width, gain in instrument.formants:
-        level = level + gain*np.exp(-.5*(np.log2(hertz/frequency)/width)**2)
-    amplitude = 10**(level/20)
-    return hertz, amplitude*.1*2**.5/np.linalg.norm(amplitude)*10**(-softer*instrument.touch/20)
+        level = level + gain * np.exp(-0.5 * (np.log2(hertz / frequency) / width) ** 2)
+    amplitude = 10 ** (level / 20)
+    return hertz, amplitude * 0.1 * 2**0.5 / np.linalg.norm(amplitude) * 10 ** (
+        -softer * instrument.touch / 20
+    )
+
 
 def envelope(instrument: Instrument, hertz: np.ndarray, length: int, points: int) -> np.ndarray:
-    "Gain `(partials, points)` of partials at `hertz`, every `STEP` samples from the onset of a note of `length` samples."
-    t = np.arange(points)*STEP/SAMPLE_RATE
-    rise = 3/(instrument.attack*(1 + instrument.late*np.arange(len(hertz))))
-    falls = instrument.decay*(hertz/500)**instrument.damping
-    decibels = -instrument.fall*(1 - np.exp(-np.outer(falls/max(instrument.fall, 1e-9), t)))
-    decibels = decibels - 60*np.maximum(0, t - length/SAMPLE_RATE)/instrument.release
-    decibels = decibels + instrument.tremolo/2*(np.cos(2*np.pi*instrument.rate*t) - 1)
-    return (1 - np.exp(-np.outer(rise, t)))*10**(decibels/20)
+    """Gain `(partials, points)` of partials at `hertz`, every `STEP` samples from the onset of a note of
+    `length` samples.
+    """
+    t = np.arange(points) * STEP / SAMPLE_RATE
+    rise = 3 / (instrument.attack * (1 + instrument.late * np.arange(len(hertz))))
+    falls = instrument.decay * (hertz / 500) ** instrument.damping
+    decibels = -instrument.fall * (1 - np.exp(-np.outer(falls / max(instrument.fall, 1e-9), t)))
+    decibels = decibels - 60 * np.maximum(0, t - length / SAMPLE_RATE) / instrument.release
+    decibels = decibels + instrument.tremolo / 2 * (np.cos(2 * np.pi * instrument.rate * t) - 1)
+    return (1 - np.exp(-np.outer(rise, t))) * 10 ** (decibels / 20)
 
 # %% ../../nbs/data/instruments.ipynb #instruments-play
 def band(frequency: float, width: float, noise: np.ndarray) -> np.ndarray:
-    "White `noise (time,)` through a band around `frequency` of `width` octaves to either side, with an RMS of 1."
-    size = 2**int(np.ceil(np.log2(len(noise))))
-    hertz = np.maximum(np.fft.rfftfreq(size, 1/SAMPLE_RATE), 1)
-    heard = np.fft.irfft(np.fft.rfft(noise, size)*np.exp(-.5*(np.log2(hertz/frequency)/width)**2))[:len(noise)]
-    return heard/(np.sqrt(np.mean(heard**2)) + 1e-12)
+    """White `noise (time,)` through a band around `frequency` of `width` octaves to either side, with an RMS
+    of 1.
+    """
+    size = 2 ** int(np.ceil(np.log2(len(noise))))
+    hertz = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 1)
+    heard = np.fft.irfft(np.fft.rfft(noise, size) * np.exp(-0.5 * (np.log2(hertz / frequency) / width) ** 2))[
+        : len(noise)
+    ]
+    return heard / (np.sqrt(np.mean(heard**2)) + 1e-12)
+
 
 def drawn_out(points: np.ndarray, frames: int) -> np.ndarray:
     "Values `(..., points)` every `STEP` samples -> `(..., frames)`, with straight lines between them."
-    ramp = np.arange(STEP, dtype=np.float32)/STEP
-    lines = points[..., :-1, None] + (points[..., 1:] - points[..., :-1])[..., None]*ramp
+    ramp = np.arange(STEP, dtype=np.float32) / STEP
+    lines = points[..., :-1, None] + (points[..., 1:] - points[..., :-1])[..., None] * ramp
     return lines.reshape(*points.shape[:-1], -1)[..., :frames]
 
-def still(hertz: np.ndarray, phases: np.ndarray, gains: np.ndarray, frames: int) -> np.ndarray:
-    """The sum `(frames,)` of sines of constant frequency: `hertz` and `phases` (in turns) `(partials,)`, `gains (partials, points)` every `STEP` samples.
 
-    A sine's value is the product of where it is at the last point and how far it turns from there: two products of matrices do it all.
+def still(hertz: np.ndarray, phases: np.ndarray, gains: np.ndarray, frames: int) -> np.ndarray:
+    """The sum `(frames,)` of sines of constant frequency: `hertz` and `phases` (in turns) `(partials,)`,
+    `gains (partials, points)` every `STEP` samples.
+
+    A sine's value is the product of where it is at the last point and how far it turns from there: two
+    products of matrices do it all.
     """
-    at = np.outer(hertz, np.arange(gains.shape[1] - 1)*STEP/SAMPLE_RATE) + phases[:, None]
-    turn = np.exp(2j*np.pi*np.outer(hertz, np.arange(STEP)/SAMPLE_RATE)).astype(np.complex64)
-    start = np.exp(2j*np.pi*at).astype(np.complex64)
+    at = np.outer(hertz, np.arange(gains.shape[1] - 1) * STEP / SAMPLE_RATE) + phases[:, None]
+    turn = np.exp(2j * np.pi * np.outer(hertz, np.arange(STEP) / SAMPLE_RATE)).astype(np.complex64)
+    start = np.exp(2j * np.pi * at).astype(np.complex64)
     gains = gains.astype(np.float32)
-    ramp = np.arange(STEP, dtype=np.float32)/STEP
-    waves = (start*gains[:, :-1]).T @ turn + ramp*((start*np.diff(gains)).T @ turn)
+    ramp = np.arange(STEP, dtype=np.float32) / STEP
+    waves = (start * gains[:, :-1]).T @ turn + ramp * ((start * np.diff(gains)).T @ turn)
     return waves.imag.ravel()[:frames]
+
 
 def moving(hertz: np.ndarray, phases: np.ndarray, gains: np.ndarray, semitones: np.ndarray) -> np.ndarray:
     "The same sum where the pitch is off by `semitones (frames,)`."
-    turns = np.outer(hertz, np.cumsum(2**(semitones/12))/SAMPLE_RATE) + phases[:, None]
-    waves = np.sin(np.float32(2*np.pi)*(turns - np.floor(turns)).astype(np.float32))
-    return (waves*drawn_out(gains.astype(np.float32), len(semitones))).sum(0)
+    turns = np.outer(hertz, np.cumsum(2 ** (semitones / 12)) / SAMPLE_RATE) + phases[:, None]
+    waves = np.sin(np.float32(2 * np.pi) * (turns - np.floor(turns)).astype(np.float32))
+    return (waves * drawn_out(gains.astype(np.float32), len(semitones))).sum(0)
 
-def play_note(instrument: Instrument, note: Note, frames: int, rng, vibrato: float, rate: float) -> tuple[np.ndarray, np.ndarray]:
+
+def play_note(
+    instrument: Instrument, note: Note, frames: int, rng, vibrato: float, rate: float
+) -> tuple[np.ndarray, np.ndarray]:
     "The partials of a note, `(frames,)` from its onset, and the gain of its breath, `(frames,)`."
     hertz, amplitude = partials(instrument, note.pitch, note.velocity)
-    phases = rng.random(PARTIALS)[:len(hertz)]
-    gains = amplitude[:, None]*envelope(instrument, hertz, note.length, -(-frames//STEP) + 1)
-    breath = np.linalg.norm(amplitude)/amplitude[0]*drawn_out(gains[0].astype(np.float32), frames)
-    if not note.glide and not vibrato: return still(hertz, phases, gains, frames), breath
-    t = np.arange(frames)/SAMPLE_RATE
-    semitones = note.glide*np.exp(-t/.05) + vibrato/100*np.minimum(1, t/.3)*np.sin(2*np.pi*rate*t)
+    phases = rng.random(PARTIALS)[: len(hertz)]
+    gains = amplitude[:, None] * envelope(instrument, hertz, note.length, -(-frames // STEP) + 1)
+    breath = np.linalg.norm(amplitude) / amplitude[0] * drawn_out(gains[0].astype(np.float32), frames)
+    if not note.glide and not vibrato:
+        return still(hertz, phases, gains, frames), breath
+    t = np.arange(frames) / SAMPLE_RATE
+    semitones = note.glide * np.exp(-t / 0.05) + vibrato / 100 * np.minimum(1, t / 0.3) * np.sin(
+        2 * np.pi * rate * t
+    )
     return moving(hertz, phases, gains, semitones), breath
 
-def play(instrument: Instrument, notes: list[Note], frames: int, seed, vibrato: float = 0., rate: float = 5.) -> np.ndarray:
-    "`(frames,)` float32 of `notes` on an instrument; the RMS of a tone is at most 0.1. `vibrato` in cents and its `rate` in Hz are the player's."
+
+def play(
+    instrument: Instrument, notes: list[Note], frames: int, seed, vibrato: float = 0.0, rate: float = 5.0
+) -> np.ndarray:
+    """`(frames,)` float32 of `notes` on an instrument; the RMS of a tone is at most 0.1. `vibrato` in cents
+    and its `rate` in Hz are the player's.
+    """
     rng = np.random.default_rng(seed)
     out, breath, bursts = np.zeros((3, frames), np.float32)
     level, frequency, width = instrument.breath
     hit, hit_frequency, hit_width, hit_time = instrument.burst
     noise = rng.standard_normal((2, frames))
     for note in notes:
-        tail = round((instrument.release + .01)*SAMPLE_RATE)
+        tail = round((instrument.release + 0.01) * SAMPLE_RATE)
         heard = min(frames - note.onset, note.length + tail)
-        if heard <= 0: continue
+        if heard <= 0:
+            continue
         inside = slice(note.onset, note.onset + heard)
         tone, gain = play_note(instrument, note, heard, rng, vibrato, rate)
         out[inside] += tone
         breath[inside] += gain
-        strength = .1*10**(-(1 - note.velocity)*instrument.touch/20)
-        bursts[inside] += strength*np.exp(-6.9*np.arange(heard)/SAMPLE_RATE/hit_time)
-    out += 10**(level/20)/2**.5*breath*band(frequency, width, noise[0])
-    return (out + 10**(hit/20)*bursts*band(hit_frequency, hit_width, noise[1])).astype(np.float32)
+        strength = 0.1 * 10 ** (-(1 - note.velocity) * instrument.touch / 20)
+        bursts[inside] += strength * np.exp(-6.9 * np.arange(heard) / SAMPLE_RATE / hit_time)
+    out += 10 ** (level / 20) / 2**0.5 * breath * band(frequency, width, noise[0])
+    return (out + 10 ** (hit / 20) * bursts * band(hit_frequency, hit_width, noise[1])).astype(np.float32)
 
 # %% ../../nbs/data/instruments.ipynb #instruments-melody
 KINDS = ("held", "scale", "leaps", "repeated", "broken", "chords", "voices")
-SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 3, 5, 7, 10), tuple(range(12)))   # in semitones above their first note
+SCALES = (
+    (0, 2, 4, 5, 7, 9, 11),
+    (0, 2, 3, 5, 7, 8, 10),
+    (0, 3, 5, 7, 10),
+    tuple(range(12)),
+)  # in semitones above their first note
 CHORDS = ((0, 4, 7), (0, 3, 7), (0, 4, 7, 11), (0, 5, 7), (0, 12))
+
 
 def steps(rng, kind: str, n: int) -> list[tuple[int, ...]]:
     "The pitches of `n` events of a melody, in semitones from its first."
     scale, at = np.array(SCALES[rng.integers(len(SCALES))]), 0
-    degree = lambda i: int(scale[i % len(scale)] + 12*(i//len(scale)))
+
+    def degree(i):
+        return int(scale[i % len(scale)] + 12 * (i // len(scale)))
+
     chord = CHORDS[rng.integers(len(CHORDS))]
-    moves = dict(scale=(-1, 1, 1, 1), leaps=(-7, -4, -3, 3, 4, 7), repeated=(0, 0, 0, 1, -1), voices=(-2, -1, 1, 2)).get(kind, (0,))
+    moves = dict(
+        scale=(-1, 1, 1, 1), leaps=(-7, -4, -3, 3, 4, 7), repeated=(0, 0, 0, 1, -1), voices=(-2, -1, 1, 2)
+    ).get(kind, (0,))
     rows = []
     for i in range(n):
         row = (degree(at),)
-        if kind == "broken": row = (chord[i % len(chord)],)
-        if kind == "chords": row = tuple(degree(at + 2*k) for k in range(len(chord)))
-        if kind == "voices": row = (degree(at), degree(at) + int(rng.choice((3, 4, 5, 7, 8, 9, 12))))
+        if kind == "broken":
+            row = (chord[i % len(chord)],)
+        if kind == "chords":
+            row = tuple(degree(at + 2 * k) for k in range(len(chord)))
+        if kind == "voices":
+            row = (degree(at), degree(at) + int(rng.choice((3, 4, 5, 7, 8, 9, 12))))
         rows.append(row)
         at += int(rng.choice((-3, -1, 1, 3) if kind == "chords" else moves))
     return rows
 
+
 def melody(rng: np.random.Generator, frames: int, low: int, high: int, glides: bool) -> list[Note]:
-    "Notes from `low` to `high` (MIDI, an octave apart or more) that last for `frames` samples or more; with `glides`, some glide."
+    """Notes from `low` to `high` (MIDI, an octave apart or more) that last for `frames` samples or more; with
+    `glides`, some glide.
+    """
     kind = KINDS[rng.integers(len(KINDS))]
-    unit = frames/SAMPLE_RATE if kind == "held" else between(rng, .08, .6)
-    n = int(np.ceil(frames/SAMPLE_RATE/unit/.5)) + 1
+    unit = frames / SAMPLE_RATE if kind == "held" else between(rng, 0.08, 0.6)
+    n = int(np.ceil(frames / SAMPLE_RATE / unit / 0.5)) + 1
     rows, first = steps(rng, kind, n), int(rng.integers(low, high + 1))
-    tied, rest, soft = rng.uniform(.3, 1.1), rng.choice((0, .1, .3)), rng.uniform(.2, 1)
-    block = lambda seconds: int(round(seconds*SAMPLE_RATE/BLOCK))*BLOCK
+    tied, rest, soft = rng.uniform(0.3, 1.1), rng.choice((0, 0.1, 0.3)), rng.uniform(0.2, 1)
+
+    def block(seconds):
+        return int(round(seconds * SAMPLE_RATE / BLOCK)) * BLOCK
+
     notes, at = [], 0
     for row in rows:
-        length = max(BLOCK, block(unit*rng.choice((.5, 1, 1, 1, 2))))
+        length = max(BLOCK, block(unit * rng.choice((0.5, 1, 1, 1, 2))))
         silent, velocity = rng.random() < rest and kind != "held", float(rng.uniform(soft, 1))
-        glide = float(rng.uniform(-4, 4)) if glides and rng.random() < .15 else 0.
+        glide = float(rng.uniform(-4, 4)) if glides and rng.random() < 0.15 else 0.0
         for up in row:
             pitch = first + up
-            pitch += 12*max(0, -(-(low - pitch)//12)) - 12*max(0, -(-(pitch - high)//12))
-            if not silent: notes.append(Note(at, max(BLOCK, block(length/SAMPLE_RATE*tied)), pitch, velocity, glide))
+            pitch += 12 * max(0, -(-(low - pitch) // 12)) - 12 * max(0, -(-(pitch - high) // 12))
+            if not silent:
+                notes.append(Note(at, max(BLOCK, block(length / SAMPLE_RATE * tied)), pitch, velocity, glide))
         at += length
-        if at >= frames: break
-    return notes or [Note(0, block(.5), first, soft)]
+        if at >= frames:
+            break
+    return notes or [Note(0, block(0.5), first, soft)]
+
 
 def events(notes: list[Note], frames: int) -> list[tuple]:
     "The same for `Soundfont.play`: `(sample, pitch, velocity)`, velocity 0 lets go."
-    struck = {(n.onset, 1, n.pitch, max(1, round(20 + 107*n.velocity))) for n in notes}
+    struck = {(n.onset, 1, n.pitch, max(1, round(20 + 107 * n.velocity))) for n in notes}
     let_go = {(n.onset + n.length, 0, n.pitch, 0) for n in notes}
     return [(at, pitch, velocity) for at, _, pitch, velocity in sorted(struck | let_go) if at < frames]
 
 # %% ../../nbs/data/instruments.ipynb #instruments-colour
 def bell(frequency: float, gain: float, q: float) -> np.ndarray:
-    "Second-order section `(6,)` of an equaliser: `gain` dB at `frequency` Hz. Source: R. Bristow-Johnson's cookbook."
-    w, a = 2*np.pi*frequency/SAMPLE_RATE, 10**(gain/40)
-    alpha = np.sin(w)/(2*q)
-    section = np.array([1 + alpha*a, -2*np.cos(w), 1 - alpha*a, 1 + alpha/a, -2*np.cos(w), 1 - alpha/a])
-    return section/section[3]
+    """Second-order section `(6,)` of an equaliser: `gain` dB at `frequency` Hz. Source: R. Bristow-Johnson's
+    cookbook.
+    """
+    w, a = 2 * np.pi * frequency / SAMPLE_RATE, 10 ** (gain / 40)
+    alpha = np.sin(w) / (2 * q)
+    section = np.array(
+        [1 + alpha * a, -2 * np.cos(w), 1 - alpha * a, 1 + alpha / a, -2 * np.cos(w), 1 - alpha / a]
+    )
+    return section / section[3]
+
 
 def room(rng) -> np.ndarray:
     "An impulse response `(time,)`: the direct sound, and noise that dies away, high frequencies sooner."
-    seconds, wet = between(rng, .08, .8), 10**(-rng.uniform(8, 30)/20)
-    n = round(seconds*SAMPLE_RATE)
-    tail = rng.standard_normal(n)*np.exp(-6.9*np.arange(n)/n)
-    tail = scipy.signal.lfilter([1 - .6], [1, -.6], tail)
-    tail[:int(rng.integers(16, 320))] = 0
-    tail *= wet/(np.linalg.norm(tail) + 1e-12)
+    seconds, wet = between(rng, 0.08, 0.8), 10 ** (-rng.uniform(8, 30) / 20)
+    n = round(seconds * SAMPLE_RATE)
+    tail = rng.standard_normal(n) * np.exp(-6.9 * np.arange(n) / n)
+    tail = scipy.signal.lfilter([1 - 0.6], [1, -0.6], tail)
+    tail[: int(rng.integers(16, 320))] = 0
+    tail *= wet / (np.linalg.norm(tail) + 1e-12)
     tail[0] = 1
     return tail
 
+
 def coloured(sounds: list[np.ndarray], rng) -> list[np.ndarray]:
     "`sounds`, each `(time,)`, through one drawn equaliser of three bells and, half of the time, one room."
-    sections = np.stack([bell(between(rng, 100, 6_000), rng.uniform(-12, 12), between(rng, .5, 3)) for _ in range(3)])
-    response = room(rng) if rng.random() < .5 else np.ones(1)
-    return [scipy.signal.fftconvolve(scipy.signal.sosfilt(sections, x), response)[:len(x)].astype(np.float32) for x in sounds]
+    sections = np.stack(
+        [bell(between(rng, 100, 6_000), rng.uniform(-12, 12), between(rng, 0.5, 3)) for _ in range(3)]
+    )
+    response = room(rng) if rng.random() < 0.5 else np.ones(1)
+    return [
+        scipy.signal.fftconvolve(scipy.signal.sosfilt(sections, x), response)[: len(x)].astype(np.float32)
+        for x in sounds
+    ]
 
 # %% ../../nbs/data/instruments.ipynb #instruments-source
 class Instruments(Rendered):
-    "Triplets of melodies by drawn instruments and, if there are paths, those of soundfonts: content by A, style (another melody) by B, target: the content by B."
+    """Triplets of melodies by drawn instruments and, if there are paths, those of soundfonts: content by A,
+    style (another melody) by B, target: the content by B.
+    """
+
     tags = "triplets: content, style and target, by drawn instruments and soundfonts (their licences apply)"
-    features = Features(dict(note_str=Value("string"), sample_rate=Value("int64"), content_instrument=Value("string"), style_instrument=Value("string"),
-        content_level=Value("float64"), style_level=Value("float64"), audio=AUDIO, style=AUDIO, target=AUDIO))
+    features = Features(
+        dict(
+            note_str=Value("string"),
+            sample_rate=Value("int64"),
+            content_instrument=Value("string"),
+            style_instrument=Value("string"),
+            content_level=Value("float64"),
+            style_level=Value("float64"),
+            audio=AUDIO,
+            style=AUDIO,
+            target=AUDIO,
+        )
+    )
 
     def index(self, split):
         n = getattr(self.config, split)
-        for i in range(n + n//10 + 32): yield f"triplet-{split}-{i:06d}", dict(number=i), ""
+        for i in range(n + n // 10 + 32):
+            yield f"triplet-{split}-{i:06d}", dict(number=i), ""
 
     def read(self, split, wanted, known):
         programs = self.of_split(split) if self.paths else []
-        for name, entry in sorted(wanted.items()): yield name, partial(self.row, name, entry["number"], split, programs)
+        for name, entry in sorted(wanted.items()):
+            yield name, partial(self.row, name, entry["number"], split, programs)
 
     def player(self, rng, programs: list[dict]) -> Instrument | dict:
         "A drawn instrument, or one of a soundfont's `programs`."
-        if not programs or rng.random() < self.config.generated: return draw_instrument(rng)
+        if not programs or rng.random() < self.config.generated:
+            return draw_instrument(rng)
         return programs[rng.integers(len(programs))]
 
     def players(self, rng, programs: list[dict]) -> tuple[list, int, int]:
-        "Two players, and the lowest and highest pitch that both have: an octave at least. Raises `InputError` if a hundred drawn pairs have none."
+        """Two players, and the lowest and highest pitch that both have: an octave at least. Raises
+        `InputError` if a hundred drawn pairs have none.
+        """
         for _ in range(100):
             pair = [self.player(rng, programs) for _ in range(2)]
             ranges = [(p["low"], p["high"]) for p in pair if isinstance(p, dict)]
             low = max((r[0] for r in ranges), default=int(rng.integers(36, 66)))
             high = min((r[1] for r in ranges), default=96)
-            if high - low >= 12: return pair, low, high
+            if high - low >= 12:
+                return pair, low, high
         raise InputError("no register in common")
 
     def sound(self, player, notes: list[Note], frames: int, seed, vibrato: float, rate: float) -> np.ndarray:
         "`(frames,)` of `notes` by a player."
-        if isinstance(player, Instrument): return play(player, notes, frames, seed, vibrato, rate)
+        if isinstance(player, Instrument):
+            return play(player, notes, frames, seed, vibrato, rate)
         return self.fonts[player["soundfont"]].play(player["program"], events(notes, frames), frames)
 
     def row(self, name, number, split, programs):
-        "Triplet `number` of a split, all drawn from a generator seeded by it. Raises `InputError` if a clip is silent."
+        """Triplet `number` of a split, all drawn from a generator seeded by it. Raises `InputError` if a clip
+        is silent.
+        """
         seed = (self.config.seed, SPLITS.index(split), number)
         rng = np.random.default_rng((*seed, 2))
         players, low, high = self.players(rng, programs)
@@ -288,17 +397,34 @@ class Instruments(Rendered):
         high = min(high, low + 24)
         drawn = all(isinstance(p, Instrument) for p in players)
         clips = []
-        for which, k in ((0, 0), (1, 1), (1, 0)):   # player and melody of content, style and target
+        for which, k in ((0, 0), (1, 1), (1, 0)):  # player and melody of content, style and target
             melodies = np.random.default_rng((*seed, 3 + k))
-            lead = int(melodies.integers(SAMPLE_RATE//2)) if melodies.random() < .5 else 0
+            lead = int(melodies.integers(SAMPLE_RATE // 2)) if melodies.random() < 0.5 else 0
             frames, by = lead + self.config.clip, players[k]
             notes = melody(melodies, frames, low, high, drawn)
-            vibrato, rate = (by.vibrato, by.rate) if drawn else (0., 5.)
+            vibrato, rate = (by.vibrato, by.rate) if drawn else (0.0, 5.0)
             clips.append(self.sound(players[which], notes, frames, (*seed, 5 + k), vibrato, rate)[lead:])
-        if rng.random() < self.config.coloured: clips[1:] = coloured(clips[1:], rng)
-        for clip in clips: check_loud(clip, self.config)
-        content, style, target = (to_wav(PEAK*clip/np.abs(clip).max(), f"{name}-{part}") for clip, part in zip(clips, ("audio", "style", "target")))
-        levels = np.where(rng.random(2) < .5, 0, rng.uniform(self.config.quietest, 0, 2))
-        a, b = (f"drawn {split} {number}{which}" if isinstance(p, Instrument) else p["program_name"] for which, p in zip("AB", players))
-        return dict(note_str=name, sample_rate=SAMPLE_RATE, content_instrument=a, style_instrument=b,
-                    content_level=float(levels[0]), style_level=float(levels[1]), audio=content, style=style, target=target)
+        if rng.random() < self.config.coloured:
+            clips[1:] = coloured(clips[1:], rng)
+        for clip in clips:
+            check_loud(clip, self.config)
+        content, style, target = (
+            to_wav(PEAK * clip / np.abs(clip).max(), f"{name}-{part}")
+            for clip, part in zip(clips, ("audio", "style", "target"))
+        )
+        levels = np.where(rng.random(2) < 0.5, 0, rng.uniform(self.config.quietest, 0, 2))
+        a, b = (
+            f"drawn {split} {number}{which}" if isinstance(p, Instrument) else p["program_name"]
+            for which, p in zip("AB", players)
+        )
+        return dict(
+            note_str=name,
+            sample_rate=SAMPLE_RATE,
+            content_instrument=a,
+            style_instrument=b,
+            content_level=float(levels[0]),
+            style_level=float(levels[1]),
+            audio=content,
+            style=style,
+            target=target,
+        )

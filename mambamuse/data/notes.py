@@ -7,127 +7,204 @@ __all__ = ['MINI', 'SPLITS', 'AUDIO', 'FEATURES', 'entries', 'examples_file', 'r
            'crop_start', 'to_wav', 'from_wav', 'read_note', 'note_row', 'write_shard', 'read_split', 'Clips']
 
 # %% ../../nbs/02_notes.ipynb #data-imports
+import io
 from importlib.resources import files
 from pathlib import Path
-import io
 
-from datasets import Audio, Dataset, Features, Sequence, Value, concatenate_datasets
 import ijson
 import numpy as np
 import pyarrow as pa
 import soundfile as sf
+from datasets import Audio, Dataset, Features, Sequence, Value, concatenate_datasets
 
-from ..sound.audio import CLIP, SAMPLE_RATE, native, normalise, written_beside
-from ..errors import InputError
 from .config import DataConfig
+from ..errors import InputError
+from ..sound.audio import CLIP, SAMPLE_RATE, native, normalise, written_beside
 
 # %% ../../nbs/02_notes.ipynb #data-read-notes
-MINI = Path(files("mambamuse")/"mini_nsynth")  # the embedded data set
+MINI = Path(files("mambamuse") / "mini_nsynth")  # the embedded data set
 SPLITS = ("train", "valid", "test")
 
+
 def entries(file, name):
-    "`(note's name, its entry)` for each entry of an open `examples.json`, one at a time. Raises `InputError`, naming `name`, where it is not JSON."
-    try: yield from ijson.kvitems(file, "")
-    except ijson.JSONError as error: raise InputError(f"{name}: not JSON ({' '.join(str(error).split())[:80]})") from None
+    """`(note's name, its entry)` for each entry of an open `examples.json`, one at a time. Raises
+    `InputError`, naming `name`, where it is not JSON.
+    """
+    try:
+        yield from ijson.kvitems(file, "")
+    except ijson.JSONError as error:
+        raise InputError(f"{name}: not JSON ({' '.join(str(error).split())[:80]})") from None
+
 
 def examples_file(source, split: str) -> Path:
     "The `examples.json` of a split. Raises `InputError` if there is none."
-    path = Path(source)/f"nsynth-{split}"/"examples.json"
-    if not path.is_file(): raise InputError(f"{source}: not NSynth's layout, there is no nsynth-{split}/examples.json in it")
+    path = Path(source) / f"nsynth-{split}" / "examples.json"
+    if not path.is_file():
+        raise InputError(f"{source}: not NSynth's layout, there is no nsynth-{split}/examples.json in it")
     return path
 
+
 def read_notes(source, split: str) -> list[dict]:
-    "All notes of one split of a folder in NSynth's layout, in the order of their names. Raises `InputError` if it is not one."
+    """All notes of one split of a folder in NSynth's layout, in the order of their names. Raises `InputError`
+    if it is not one.
+    """
     path = examples_file(source, split)
-    with open(path, "rb") as file: notes = dict(entries(file, path))
+    with open(path, "rb") as file:
+        notes = dict(entries(file, path))
     return [notes[name] for name in sorted(notes)]
+
 
 def audio_file(source, split: str, note: dict) -> Path:
     "The note's file, FLAC (mini-nsynth) or WAV (NSynth). Raises `InputError` if there is none."
-    stem = Path(source)/f"nsynth-{split}"/"audio"/note["note_str"]
+    stem = Path(source) / f"nsynth-{split}" / "audio" / note["note_str"]
     for path in (stem.with_name(stem.name + suffix) for suffix in (".wav", ".flac")):
-        if path.is_file(): return path
+        if path.is_file():
+            return path
     raise InputError(f"{stem}.wav: the note is in examples.json, but its audio is missing")
 
 # %% ../../nbs/02_notes.ipynb #data-keep
 def dropped_by(note: dict, config: DataConfig) -> str:
-    "The paper's filter that `note` fails, or nothing. What has no velocity or source, such as a recording, fails none."
-    if (note.get("velocity") or 128) <= config.velocity_over: return f"velocity up to {config.velocity_over}"
-    if note.get("instrument_source_str") in config.drop_sources: return f"source {note['instrument_source_str']}"
+    """The paper's filter that `note` fails, or nothing. What has no velocity or source, such as a recording,
+    fails none.
+    """
+    if (note.get("velocity") or 128) <= config.velocity_over:
+        return f"velocity up to {config.velocity_over}"
+    if note.get("instrument_source_str") in config.drop_sources:
+        return f"source {note['instrument_source_str']}"
     return ""
 
+
 def choose(names: list, n: int, config: DataConfig) -> list:
-    "`n` of `names`, in seeded random order (the first `n` of a shuffle: asking for more only adds at the end). Raises `InputError` if there are too few."
-    if len(names) < n: raise InputError(f"{n:,} notes asked for, but only {len(names):,} pass the filters")
+    """`n` of `names`, in seeded random order (the first `n` of a shuffle: asking for more only adds at the
+    end). Raises `InputError` if there are too few.
+    """
+    if len(names) < n:
+        raise InputError(f"{n:,} notes asked for, but only {len(names):,} pass the filters")
     return [names[i] for i in np.random.default_rng(config.seed).permutation(len(names))[:n]]
 
 # %% ../../nbs/02_notes.ipynb #data-crop
 def crop_start(note: int, length: int, config: DataConfig) -> int:
-    "Where the crop of note number `note`, `length` samples long, starts; the same for the same seed, in whatever order notes come."
+    """Where the crop of note number `note`, `length` samples long, starts; the same for the same seed, in
+    whatever order notes come.
+    """
     room = min(config.latest_start, length - config.clip + 1)
-    if room < 1: raise InputError(f"shorter than a clip of {config.clip:,} samples")
+    if room < 1:
+        raise InputError(f"shorter than a clip of {config.clip:,} samples")
     return int(np.random.default_rng((config.seed, note)).integers(room))
 
 # %% ../../nbs/02_notes.ipynb #data-features
 AUDIO = Audio(sampling_rate=SAMPLE_RATE, decode=False)
-FEATURES = Features(dict(note=Value("int64"), note_str=Value("string"), instrument=Value("int64"), instrument_str=Value("string"),
-    pitch=Value("int64"), velocity=Value("int64"), sample_rate=Value("int64"), qualities=Sequence(Value("int64")),
-    qualities_str=Sequence(Value("string")), instrument_family=Value("int64"), instrument_family_str=Value("string"),
-    instrument_source=Value("int64"), instrument_source_str=Value("string"), start=Value("int64"), audio=AUDIO))
+FEATURES = Features(
+    dict(
+        note=Value("int64"),
+        note_str=Value("string"),
+        instrument=Value("int64"),
+        instrument_str=Value("string"),
+        pitch=Value("int64"),
+        velocity=Value("int64"),
+        sample_rate=Value("int64"),
+        qualities=Sequence(Value("int64")),
+        qualities_str=Sequence(Value("string")),
+        instrument_family=Value("int64"),
+        instrument_family_str=Value("string"),
+        instrument_source=Value("int64"),
+        instrument_source_str=Value("string"),
+        start=Value("int64"),
+        audio=AUDIO,
+    )
+)
+
 
 def to_wav(audio: np.ndarray, name: str) -> dict:
     "`audio (time,)`, int16 or float at ±1 (beyond it is clipped), as a value of an `AUDIO` column."
     wav = io.BytesIO()
-    sf.write(wav, audio if audio.dtype == np.int16 else np.round(audio.clip(-1, 1)*32_767).astype(np.int16), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    sf.write(
+        wav,
+        audio if audio.dtype == np.int16 else np.round(audio.clip(-1, 1) * 32_767).astype(np.int16),
+        SAMPLE_RATE,
+        format="WAV",
+        subtype="PCM_16",
+    )
     return dict(bytes=wav.getvalue(), path=f"{name}.wav")
+
 
 def from_wav(audio: dict) -> np.ndarray:
     "A value of an `AUDIO` column as `(time,)` float32."
     return sf.read(io.BytesIO(audio["bytes"]), dtype="float32")[0]
 
+
 def read_note(audio) -> np.ndarray:
-    "`(time,)` int16 of a note's `audio`, a path or the bytes of a file. Raises `InputError`, whose message is the reason to skip it, if it is not mono at 16 kHz."
-    try: samples, rate = sf.read(io.BytesIO(audio) if isinstance(audio, bytes) else native(audio), dtype="int16", always_2d=True)
-    except (sf.LibsndfileError, OSError): raise InputError("not audio that can be read") from None
-    if rate != SAMPLE_RATE: raise InputError(f"{rate:,} Hz, expected {SAMPLE_RATE:,} Hz")
-    if samples.shape[1] != 1: raise InputError(f"{samples.shape[1]} channels, expected one")
-    if not len(samples): raise InputError("there are no samples in it")
+    """`(time,)` int16 of a note's `audio`, a path or the bytes of a file. Raises `InputError`, whose message
+    is the reason to skip it, if it is not mono at 16 kHz.
+    """
+    try:
+        samples, rate = sf.read(
+            io.BytesIO(audio) if isinstance(audio, bytes) else native(audio), dtype="int16", always_2d=True
+        )
+    except (sf.LibsndfileError, OSError):
+        raise InputError("not audio that can be read") from None
+    if rate != SAMPLE_RATE:
+        raise InputError(f"{rate:,} Hz, expected {SAMPLE_RATE:,} Hz")
+    if samples.shape[1] != 1:
+        raise InputError(f"{samples.shape[1]} channels, expected one")
+    if not len(samples):
+        raise InputError("there are no samples in it")
     return samples[:, 0]
 
+
 def note_row(note: dict, audio: np.ndarray, split: str, config: DataConfig) -> dict:
-    """A row of `FEATURES` from a note's entry and its `audio (time,)`, cropped; test notes are kept whole, as in the released data.
+    """A row of `FEATURES` from a note's entry and its `audio (time,)`, cropped; test notes are kept whole, as
+    in the released data.
 
     Raises `InputError` if it is shorter than a clip and not to be padded.
     """
     start, end = 0, len(audio)
     if split != "test":
-        if end < config.clip and config.short == "pad": audio = np.pad(audio, (0, config.clip - end))
+        if end < config.clip and config.short == "pad":
+            audio = np.pad(audio, (0, config.clip - end))
         start = crop_start(note["note"], len(audio), config)
         end = start + config.clip
-    return {**{k: note[k] for k in FEATURES if k in note}, "start": start, "audio": to_wav(audio[start:end], note["note_str"])}
+    return {
+        **{k: note[k] for k in FEATURES if k in note},
+        "start": start,
+        "audio": to_wav(audio[start:end], note["note_str"]),
+    }
 
 # %% ../../nbs/02_notes.ipynb #data-shards
 def write_shard(path, schema: pa.Schema, tables):
     "Write `tables`, one after the other, beside `path`, and rename."
-    with written_beside(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for table in tables: writer.write_table(table.combine_chunks())
+    with (
+        written_beside(path) as part,
+        pa.OSFile(str(part), "wb") as sink,
+        pa.ipc.new_stream(sink, schema) as writer,
+    ):
+        for table in tables:
+            writer.write_table(table.combine_chunks())
+
 
 def read_split(folder, split: str) -> Dataset:
-    "One split of a prepared dataset, memory-mapped. Raises `InputError` if `folder` is not one (it is, from the moment it has a report)."
+    """One split of a prepared dataset, memory-mapped. Raises `InputError` if `folder` is not one (it is, from
+    the moment it has a report).
+    """
     paths = sorted(Path(folder).glob(f"data/{split}-*.arrow"))
-    if not paths or not (Path(folder)/"report.json").is_file():
+    if not paths or not (Path(folder) / "report.json").is_file():
         raise InputError(f"{folder}: not a prepared dataset; make one with: mambamuse prepare --out {folder}")
     return concatenate_datasets([Dataset.from_file(str(path)) for path in paths])
 
 # %% ../../nbs/02_notes.ipynb #data-clips
 class Clips:
-    "One split of a prepared dataset; item `i` is a tensor `(1, time)` float32 with peak 0.9. Raises `InputError` if `folder` is not one."
+    """One split of a prepared dataset; item `i` is a tensor `(1, time)` float32 with peak 0.9. Raises
+    `InputError` if `folder` is not one.
+    """
+
     def __init__(self, folder, split: str):
         self.rows = read_split(folder, split)
         self.audio = self.rows.select_columns("audio")
 
-    def __len__(self): return len(self.rows)
+    def __len__(self):
+        return len(self.rows)
 
     def __getitem__(self, i):
-        import torch   # here, because preparing data needs none, and it takes 400 MB
+        import torch  # here, because preparing data needs none, and it takes 400 MB
+
         return torch.from_numpy(normalise(from_wav(self.audio[i]["audio"]))[0])[None]

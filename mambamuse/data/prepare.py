@@ -8,36 +8,41 @@ __all__ = ['SOURCES', 'TABLES', 'COMMIT', 'ROWS', 'BATCH', 'open_source', 'workb
            'Triplets', 'grid_triplets']
 
 # %% ../../nbs/data/prepare.ipynb #prepare-imports
-from collections import Counter
-from contextlib import closing, contextmanager
-from dataclasses import asdict
-from pathlib import Path
 import hashlib
 import json
 import os
 import shutil
 import sqlite3
 import sys
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from ..sound.audio import CLIP, SAMPLE_RATE, normalise
-from ..errors import InputError
-from .notes import SPLITS, choose, dropped_by, from_wav, read_split, write_shard
 from .config import DataConfig
 from .instruments import Instruments
-from ..sound.records import read_json
-from .sources import Folder, Hub, NSynth, Source, in_order
+from .notes import SPLITS, choose, dropped_by, from_wav, read_split, write_shard
 from .soundfonts import Notes, Phrases
+from .sources import Folder, Hub, NSynth, Source, in_order
+from ..errors import InputError
+from ..sound.audio import CLIP, SAMPLE_RATE, normalise
+from ..sound.records import read_json
 
 # %% ../../nbs/data/prepare.ipynb #prepare-sources
-SOURCES = dict(nsynth=NSynth, hub=Hub, folder=Folder, soundfont=Notes, phrases=Phrases, instruments=Instruments)
+SOURCES = dict(
+    nsynth=NSynth, hub=Hub, folder=Folder, soundfont=Notes, phrases=Phrases, instruments=Instruments
+)
+
 
 def open_source(kind: str, paths, config: DataConfig) -> Source:
-    "The source `kind` at one path or several. Raises `InputError` if there is no such kind, or nothing of this kind there."
-    if kind not in SOURCES: raise InputError(f"there is no source {kind!r}; there are {', '.join(SOURCES)}")
+    """The source `kind` at one path or several. Raises `InputError` if there is no such kind, or nothing of
+    this kind there.
+    """
+    if kind not in SOURCES:
+        raise InputError(f"there is no source {kind!r}; there are {', '.join(SOURCES)}")
     return SOURCES[kind]([paths] if isinstance(paths, (str, os.PathLike)) else list(paths), config)
 
 # %% ../../nbs/data/prepare.ipynb #prepare-workbench
@@ -48,151 +53,296 @@ TABLES = """BEGIN;
     CREATE TABLE IF NOT EXISTS rows(split, rank INTEGER, row BLOB, PRIMARY KEY(split, rank));
     COMMIT;"""
 
+
 @contextmanager
 def workbench(out: Path, request: str):
-    "The database of a preparation into `out`, for this process alone. Raises `InputError` if another one works on it, or the disk is full."
+    """The database of a preparation into `out`, for this process alone. Raises `InputError` if another one
+    works on it, or the disk is full.
+    """
     folder = out.with_name(f".{out.name}.work")
     folder.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(folder/"notes.sqlite", timeout=0)
+    db = sqlite3.connect(folder / "notes.sqlite", timeout=0)
     try:
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("BEGIN EXCLUSIVE")
         db.commit()
         db.executescript(TABLES)
         if db.execute("SELECT value FROM done WHERE key = 'request'").fetchone() != (request,):
-            for table in ("done", "entries", "skipped", "rows"): db.execute(f"DELETE FROM {table}")
+            for table in ("done", "entries", "skipped", "rows"):
+                db.execute(f"DELETE FROM {table}")
             db.execute("INSERT INTO done VALUES ('request', ?)", (request,))
         yield db
         db.commit()
         shutil.rmtree(folder)  # finished
     except BaseException as error:
-        if isinstance(error, sqlite3.Error) and "locked" in str(error): raise InputError(f"{out}: another process is preparing it") from None
-        if isinstance(error, sqlite3.Error): raise InputError(f"{folder}: {error}; free some space and run the same command again, what is finished is kept") from None
-        if not db.execute("SELECT 1 FROM rows").fetchone(): shutil.rmtree(folder)  # nothing to go on with
-        else: db.commit()
+        if isinstance(error, sqlite3.Error) and "locked" in str(error):
+            raise InputError(f"{out}: another process is preparing it") from None
+        if isinstance(error, sqlite3.Error):
+            raise InputError(
+                f"{folder}: {error}; free some space and run the same command again, what is finished is kept"
+            ) from None
+        if not db.execute("SELECT 1 FROM rows").fetchone():
+            shutil.rmtree(folder)  # nothing to go on with
+        else:
+            db.commit()
         raise
-    finally: db.close()
+    finally:
+        db.close()
 
 # %% ../../nbs/data/prepare.ipynb #prepare-index
 def index(db, source: Source, split: str, config: DataConfig):
     "Fill `entries` and rank the chosen ones. Raises `InputError` if too few pass the filters."
-    if db.execute("SELECT 1 FROM done WHERE key = ?", (f"index {split}",)).fetchone(): return
+    if db.execute("SELECT 1 FROM done WHERE key = ?", (f"index {split}",)).fetchone():
+        return
     read = 0
     for name, entry, fault in tqdm(source.index(split), desc=f"index {split}", unit="note", delay=2):
         read += 1
         if not fault:
-            stored = db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, NULL)", (split, name, json.dumps(entry), dropped_by(entry, config)))
-            if not stored.rowcount: name, fault = f"{name} (entry {read})", "the same id twice, the first is used"
-        if fault: skip(db, split, name, fault)
-    names = [name for name, in db.execute("SELECT name FROM entries WHERE split = ? AND rule = '' ORDER BY name", (split,))]
+            stored = db.execute(
+                "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, NULL)",
+                (split, name, json.dumps(entry), dropped_by(entry, config)),
+            )
+            if not stored.rowcount:
+                name, fault = f"{name} (entry {read})", "the same id twice, the first is used"
+        if fault:
+            skip(db, split, name, fault)
+    names = [
+        name
+        for (name,) in db.execute(
+            "SELECT name FROM entries WHERE split = ? AND rule = '' ORDER BY name", (split,)
+        )
+    ]
     n = getattr(config, split)
-    if len(names) < n: raise InputError(f"{split}: {n:,} notes asked for, but only {len(names):,} of {read:,} pass the filters{most(db, split)}; ask for fewer with --{split} N")
-    ranks = ((rank, split, name) for rank, name in enumerate(choose(names, min(len(names), n + 4 + int(n*source.spare)), config)))
+    if len(names) < n:
+        raise InputError(
+            f"{split}: {n:,} notes asked for, but only {len(names):,} of {read:,} pass the"
+            f" filters{most(db, split)}; ask for fewer with --{split} N"
+        )
+    ranks = (
+        (rank, split, name)
+        for rank, name in enumerate(choose(names, min(len(names), n + 4 + int(n * source.spare)), config))
+    )
     db.executemany("UPDATE entries SET rank = ? WHERE split = ? AND name = ?", ranks)
     db.execute("INSERT INTO done VALUES (?, ?)", (f"index {split}", read))
     db.commit()
 
-def skip(db, split, name, reason): db.execute("INSERT OR IGNORE INTO skipped VALUES (?, ?, ?)", (split, str(name), reason))
+
+def skip(db, split, name, reason):
+    db.execute("INSERT OR IGNORE INTO skipped VALUES (?, ?, ?)", (split, str(name), reason))
+
 
 def most(db, split) -> str:
     "The commonest reason to skip something, for a message."
-    found = db.execute("SELECT reason, count(*) AS n FROM skipped WHERE split = ? GROUP BY reason ORDER BY n DESC", (split,)).fetchone()
+    found = db.execute(
+        "SELECT reason, count(*) AS n FROM skipped WHERE split = ? GROUP BY reason ORDER BY n DESC", (split,)
+    ).fetchone()
     return f" (skipped most often: {found[0]}, {found[1]:,})" if found else ""
 
 # %% ../../nbs/data/prepare.ipynb #prepare-fill
 COMMIT = 200  # notes
 
+
 def shared(entry: dict) -> dict:
     "The same entry, with keys that all entries share in memory."
     return {sys.intern(key): value for key, value in entry.items()}
 
+
 def fill(db, source: Source, split: str, config: DataConfig, workers: int):
     "Read the chosen notes that have no row yet. Raises `InputError` if too many of them cannot be used."
-    if db.execute("SELECT 1 FROM done WHERE key = ?", (f"fill {split}",)).fetchone(): return
+    if db.execute("SELECT 1 FROM done WHERE key = ?", (f"fill {split}",)).fetchone():
+        return
     n, schema = getattr(config, split), source.features.arrow_schema
     ranks = dict(db.execute("SELECT name, rank FROM entries WHERE split = ? AND rank NOT NULL", (split,)))
-    there = {rank for rank, in db.execute("SELECT rank FROM rows WHERE split = ?", (split,))}
-    wanted = {name: json.loads(entry, object_hook=shared) for name, rank, entry in db.execute("SELECT name, rank, entry FROM entries WHERE split = ? AND rank NOT NULL", (split,)) if rank not in there}
-    known = {name for name, in db.execute("SELECT name FROM entries WHERE split = ?", (split,))}
-    pack = lambda row: pa.RecordBatch.from_pylist([row], schema=schema).serialize().to_pybytes()
-    jobs = ((name, job if isinstance(job, str) else lambda job=job: pack(job())) for name, job in source.read(split, wanted, known))
-    read = 0   # counted here: a bar that is switched off does not count
+    there = {rank for (rank,) in db.execute("SELECT rank FROM rows WHERE split = ?", (split,))}
+    wanted = {
+        name: json.loads(entry, object_hook=shared)
+        for name, rank, entry in db.execute(
+            "SELECT name, rank, entry FROM entries WHERE split = ? AND rank NOT NULL", (split,)
+        )
+        if rank not in there
+    }
+    known = {name for (name,) in db.execute("SELECT name FROM entries WHERE split = ?", (split,))}
+
+    def pack(row):
+        return pa.RecordBatch.from_pylist([row], schema=schema).serialize().to_pybytes()
+
+    jobs = (
+        (name, job if isinstance(job, str) else lambda job=job: pack(job()))
+        for name, job in source.read(split, wanted, known)
+    )
+    read = 0  # counted here: a bar that is switched off does not count
     with tqdm(total=len(ranks), initial=len(there), desc=f"prepare {split}", unit="note", delay=2) as bar:
         for name, row in in_order(jobs, workers):
-            if isinstance(row, str): skip(db, split, name, row)
-            else: db.execute("INSERT INTO rows VALUES (?, ?, ?)", (split, ranks[name], row))
-            if name in ranks: bar.update()
+            if isinstance(row, str):
+                skip(db, split, name, row)
+            else:
+                db.execute("INSERT INTO rows VALUES (?, ?, ?)", (split, ranks[name], row))
+            if name in ranks:
+                bar.update()
             read += 1
             if read % COMMIT == 0:
                 db.commit()
     made = db.execute("SELECT count(*) FROM rows WHERE split = ?", (split,)).fetchone()[0]
-    if made < n: raise InputError(f"{split}: {n:,} notes asked for, but of {len(ranks):,} chosen (with spares) only {made:,} can be used{most(db, split)}; ask for fewer with --{split} N")
+    if made < n:
+        raise InputError(
+            f"{split}: {n:,} notes asked for, but of {len(ranks):,} chosen (with spares) only {made:,} can be"
+            f" used{most(db, split)}; ask for fewer with --{split} N"
+        )
     db.execute("INSERT INTO done VALUES (?, '')", (f"fill {split}",))
     db.commit()
 
 # %% ../../nbs/data/prepare.ipynb #prepare-shards
 ROWS, BATCH = 500, 100  # rows of a shard, and of what is written and read of it at once
 
+
 def sha256(path) -> str:
-    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 def write_split(db, source: Source, split: str, n: int, folder: Path) -> dict[str, dict]:
     "Write the shards of a split; returns rows, bytes and SHA-256 by file name."
-    schema, count, made = source.features.arrow_schema, -(-n//ROWS), {}
-    with closing(db.execute("SELECT row FROM rows WHERE split = ? ORDER BY rank LIMIT ?", (split, n))) as stored:
+    schema, count, made = source.features.arrow_schema, -(-n // ROWS), {}
+    with closing(
+        db.execute("SELECT row FROM rows WHERE split = ? ORDER BY rank LIMIT ?", (split, n))
+    ) as stored:
         for k in range(count):
-            path, rows = folder/f"{split}-{k:05d}-of-{count:05d}.arrow", min(ROWS, n - k*ROWS)
-            read = ([pa.ipc.read_record_batch(pa.py_buffer(row), schema) for row, in stored.fetchmany(BATCH)] for _ in range(0, rows, BATCH))
+            path, rows = folder / f"{split}-{k:05d}-of-{count:05d}.arrow", min(ROWS, n - k * ROWS)
+            read = (
+                [pa.ipc.read_record_batch(pa.py_buffer(row), schema) for (row,) in stored.fetchmany(BATCH)]
+                for _ in range(0, rows, BATCH)
+            )
             write_shard(path, schema, (pa.Table.from_batches(batches, schema) for batches in read))
             made[path.name] = dict(rows=rows, bytes=path.stat().st_size, sha256=sha256(path))
     return made
 
+
 def make_report(db, kind: str, source: Source, config: DataConfig, files: dict) -> dict:
-    query = lambda sql: db.execute(sql).fetchall()
-    by_split = lambda pairs: {split: dict(pairs).get(split, 0) for split in SPLITS}
-    return dict(source=dict(kind=kind, names=source.names(), licence=source.licence, tags=source.tags), config=asdict(config),
+    def query(sql):
+        return db.execute(sql).fetchall()
+
+    def by_split(pairs):
+        return {split: dict(pairs).get(split, 0) for split in SPLITS}
+
+    return dict(
+        source=dict(kind=kind, names=source.names(), licence=source.licence, tags=source.tags),
+        config=asdict(config),
         read={split: query(f"SELECT value FROM done WHERE key = 'index {split}'")[0][0] for split in SPLITS},
-        filtered={split: dict(query(f"SELECT rule, count(*) FROM entries WHERE split = '{split}' AND rule != '' GROUP BY rule ORDER BY rule")) for split in SPLITS},
+        filtered={
+            split: dict(
+                query(
+                    f"SELECT rule, count(*) FROM entries WHERE split = '{split}' AND rule != '' GROUP BY rule"
+                    " ORDER BY rule"
+                )
+            )
+            for split in SPLITS
+        },
         kept=by_split(query("SELECT split, count(*) FROM entries WHERE rule = '' GROUP BY split")),
-        skipped={split: dict(query(f"SELECT reason, count(*) FROM skipped WHERE split = '{split}' GROUP BY reason ORDER BY reason")) for split in SPLITS},
-        chosen={split: getattr(config, split) for split in SPLITS}, files=files,
-        skipped_items=query("SELECT split, reason, name FROM skipped ORDER BY split, reason, name"))
+        skipped={
+            split: dict(
+                query(
+                    f"SELECT reason, count(*) FROM skipped WHERE split = '{split}' GROUP BY reason ORDER BY"
+                    " reason"
+                )
+            )
+            for split in SPLITS
+        },
+        chosen={split: getattr(config, split) for split in SPLITS},
+        files=files,
+        skipped_items=query("SELECT split, reason, name FROM skipped ORDER BY split, reason, name"),
+    )
+
 
 def card(report: dict, name: str) -> str:
-    "The dataset card of a prepared folder: front matter for the Hub, then source, filters, counts and checksums."
+    """The dataset card of a prepared folder: front matter for the Hub, then source, filters, counts and
+    checksums.
+    """
     source, config, files = report["source"], report["config"], report["files"]
     total = sum(report["chosen"].values())
-    size = next(text for text, top in (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e9)) if total < top)
-    lines = ["---", f"license: {source['licence']}", f"size_categories: [\"{size}\"]", "task_categories: [audio-to-audio]", "configs:", "- config_name: default", "  data_files:",
-             *(line for split in SPLITS for line in (f"  - split: {'validation' if split == 'valid' else split}", f"    path: data/{split}-*.arrow")), "---", "", f"# {name}", "",
-             f"Prepared by mambamuse from `{', '.join(source['names'])}` ({source['kind']}): {source['tags']}. Licence: {source['licence']}.", "",
-             f"Filters: velocity above {config['velocity_over']}, not {' or '.join(config['drop_sources'])}. Seed {config['seed']}; crops of {config['clip']:,} samples"
-             f" at {SAMPLE_RATE:,} Hz that start before sample {config['latest_start']:,} (column `start`). {sum(f['bytes'] for f in files.values())/1e6:,.1f} MB.", "",
-             "| split | read | filtered | skipped | kept | rows |", "|---|---:|---:|---:|---:|---:|",
-             *(f"| {s} | {report['read'][s]:,} | {sum(report['filtered'][s].values()):,} | {sum(report['skipped'][s].values()):,} | {report['kept'][s]:,} | {report['chosen'][s]:,} |" for s in SPLITS), "",
-             "| file | rows | bytes | SHA-256 |", "|---|---:|---:|---|", *(f"| {f} | {a['rows']:,} | {a['bytes']:,} | `{a['sha256']}` |" for f, a in files.items()), ""]
+    size = next(
+        text
+        for text, top in (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e9))
+        if total < top
+    )
+    lines = [
+        "---",
+        f"license: {source['licence']}",
+        f'size_categories: ["{size}"]',
+        "task_categories: [audio-to-audio]",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        *(
+            line
+            for split in SPLITS
+            for line in (
+                f"  - split: {'validation' if split == 'valid' else split}",
+                f"    path: data/{split}-*.arrow",
+            )
+        ),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        (
+            f"Prepared by mambamuse from `{', '.join(source['names'])}` ({source['kind']}): {source['tags']}."
+            f" Licence: {source['licence']}."
+        ),
+        "",
+        (
+            f"Filters: velocity above {config['velocity_over']}, not {' or '.join(config['drop_sources'])}."
+            f" Seed {config['seed']}; crops of {config['clip']:,} samples at {SAMPLE_RATE:,} Hz that start"
+            f" before sample {config['latest_start']:,} (column `start`)."
+            f" {sum(f['bytes'] for f in files.values()) / 1e6:,.1f} MB."
+        ),
+        "",
+        "| split | read | filtered | skipped | kept | rows |",
+        "|---|---:|---:|---:|---:|---:|",
+        *(
+            f"| {s} | {report['read'][s]:,} | {sum(report['filtered'][s].values()):,} |"
+            f" {sum(report['skipped'][s].values()):,} | {report['kept'][s]:,} | {report['chosen'][s]:,} |"
+            for s in SPLITS
+        ),
+        "",
+        "| file | rows | bytes | SHA-256 |",
+        "|---|---:|---:|---|",
+        *(f"| {f} | {a['rows']:,} | {a['bytes']:,} | `{a['sha256']}` |" for f, a in files.items()),
+        "",
+    ]
     return "\n".join(lines)
 
 # %% ../../nbs/data/prepare.ipynb #prepare-prepare
-def prepare(path, out, config: DataConfig = DataConfig(), source: str = "nsynth", workers: int | None = None) -> dict:
-    """Filter, choose and crop what the source at `path` (or paths) has into the dataset folder `out`; returns the report, also in `out/report.json`.
+def prepare(
+    path, out, config: DataConfig = DataConfig(), source: str = "nsynth", workers: int | None = None
+) -> dict:
+    """Filter, choose and crop what the source at `path` (or paths) has into the dataset folder `out`; returns
+    the report, also in `out/report.json`.
 
-    Raises `InputError` if the source cannot be read or has too few usable notes, another process prepares `out`, it exists and is not
+    Raises `InputError` if the source cannot be read or has too few usable notes, another process prepares
+    `out`, it exists and is not
     such a dataset, or the disk is full. What is finished is kept, and the same call goes on with it.
     """
     out, origin, workers = Path(out), open_source(source, path, config), workers or os.cpu_count()
-    if out.exists() and not (out/"report.json").is_file(): raise InputError(f"{out}: exists and is not a prepared dataset, so it is not replaced")
+    if out.exists() and not (out / "report.json").is_file():
+        raise InputError(f"{out}: exists and is not a prepared dataset, so it is not replaced")
     with workbench(out, json.dumps([source, origin.identity(), asdict(config)])) as db:
-        for split in SPLITS: index(db, origin, split, config)
-        for split in SPLITS: fill(db, origin, split, config, workers)
-        made = out.with_name(f".{out.name}.work")/"made"
+        for split in SPLITS:
+            index(db, origin, split, config)
+        for split in SPLITS:
+            fill(db, origin, split, config, workers)
+        made = out.with_name(f".{out.name}.work") / "made"
         shutil.rmtree(made, ignore_errors=True)
-        (made/"data").mkdir(parents=True)
-        files = {name: about for split in SPLITS for name, about in write_split(db, origin, split, getattr(config, split), made/"data").items()}
+        (made / "data").mkdir(parents=True)
+        files = {
+            name: about
+            for split in SPLITS
+            for name, about in write_split(db, origin, split, getattr(config, split), made / "data").items()
+        }
         report = make_report(db, source, origin, config, files)
-        (made/"README.md").write_text(card(report, out.name))
-        (made/"report.json").write_text(json.dumps(report, indent=1))
-        if out.exists(): out.rename(made.with_name("old"))
+        (made / "README.md").write_text(card(report, out.name))
+        (made / "report.json").write_text(json.dumps(report, indent=1))
+        if out.exists():
+            out.rename(made.with_name("old"))
         made.rename(out)
     return report
 
@@ -201,87 +351,188 @@ def check_enough(path, config: DataConfig, source: str = "nsynth"):
     "The first pass alone, in memory. Raises `InputError` as `prepare` would."
     db, origin = sqlite3.connect(":memory:"), open_source(source, path, config)
     db.executescript(TABLES)
-    for split in SPLITS: index(db, origin, split, config)
+    for split in SPLITS:
+        index(db, origin, split, config)
 
 # %% ../../nbs/data/prepare.ipynb #prepare-info
 def levels(rows, n: int = 500) -> np.ndarray:
     "RMS level in dB of full scale of up to `n` rows, spread evenly."
     which = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))
-    return np.array([10*np.log10(np.mean(from_wav(rows[int(i)]["audio"])**2) + 1e-12) for i in which])
+    return np.array([10 * np.log10(np.mean(from_wav(rows[int(i)]["audio"]) ** 2) + 1e-12) for i in which])
+
 
 def describe(folder) -> str:
-    "A few lines on a prepared dataset. Raises `InputError` if `folder` is not one, or a shard is not what the report says."
+    """A few lines on a prepared dataset. Raises `InputError` if `folder` is not one, or a shard is not what
+    the report says.
+    """
     parts = {split: read_split(folder, split) for split in SPLITS}
-    report = read_json(Path(folder)/"report.json", "report of a prepared dataset", "source", "config", "files", "filtered", "skipped")
+    report = read_json(
+        Path(folder) / "report.json",
+        "report of a prepared dataset",
+        "source",
+        "config",
+        "files",
+        "filtered",
+        "skipped",
+    )
     for name, about in report["files"].items():
-        if sha256(Path(folder)/"data"/name) != about["sha256"]: raise InputError(f"{folder}: {name} is damaged, its checksum is not the one in report.json; prepare it again")
-    who = lambda rows: len(set(rows["instrument_str" if "instrument_str" in rows.column_names else "style_instrument"]))
-    lines = [f"{', '.join(report['source']['names'])} ({report['source']['kind']}): {report['source']['tags']}, licence {report['source']['licence']}, seed {report['config']['seed']}"]
+        if sha256(Path(folder) / "data" / name) != about["sha256"]:
+            raise InputError(
+                f"{folder}: {name} is damaged, its checksum is not the one in report.json; prepare it again"
+            )
+
+    def who(rows):
+        return len(
+            set(rows["instrument_str" if "instrument_str" in rows.column_names else "style_instrument"])
+        )
+
+    lines = [
+        f"{', '.join(report['source']['names'])} ({report['source']['kind']}): {report['source']['tags']},"
+        f" licence {report['source']['licence']}, seed {report['config']['seed']}"
+    ]
     for split, rows in parts.items():
         loud = levels(rows)
-        lines.append(f"{split}: {len(rows):,} rows, {who(rows):,} instruments, {len(from_wav(rows[0]['audio']))/SAMPLE_RATE:.2f} s, level {np.median(loud):.0f} dB (from {loud.min():.0f} to {loud.max():.0f})")
-        lines += [f"  filtered by {rule}: {n:,}" for rule, n in report["filtered"][split].items()] + [f"  skipped, {reason}: {n:,}" for reason, n in report["skipped"][split].items()]
-    return "\n".join([*lines, f"{len(report['files'])} shards, {sum(a['bytes'] for a in report['files'].values())/1e6:,.1f} MB, checksums agree"])
+        lines.append(
+            f"{split}: {len(rows):,} rows, {who(rows):,} instruments,"
+            f" {len(from_wav(rows[0]['audio'])) / SAMPLE_RATE:.2f} s, level {np.median(loud):.0f} dB (from"
+            f" {loud.min():.0f} to {loud.max():.0f})"
+        )
+        lines += [f"  filtered by {rule}: {n:,}" for rule, n in report["filtered"][split].items()] + [
+            f"  skipped, {reason}: {n:,}" for reason, n in report["skipped"][split].items()
+        ]
+    return "\n".join(
+        [
+            *lines,
+            (
+                f"{len(report['files'])} shards, {sum(a['bytes'] for a in report['files'].values()) / 1e6:,.1f}"  # noqa: E501
+                " MB, checksums agree"
+            ),
+        ]
+    )
+
 
 def plot_set(folder, split: str = "train"):
-    "Instruments, pitches, velocities, durations and loudness of a split, and a contact sheet of mel spectrograms; returns the figure."
+    """Instruments, pitches, velocities, durations and loudness of a split, and a contact sheet of mel
+    spectrograms; returns the figure.
+    """
     import matplotlib.pyplot as plt
-    from torchaudio.transforms import MelSpectrogram
     import torch
+    from torchaudio.transforms import MelSpectrogram
+
     rows = read_split(folder, split)
-    frame = rows.select_columns([c for c in ("instrument_family_str", "instrument_str", "style_instrument", "pitch", "velocity") if c in rows.column_names]).to_pandas()
-    lengths = [len(from_wav(rows[i]["audio"]))/SAMPLE_RATE for i in range(0, len(rows), max(1, len(rows)//200))]
+    frame = rows.select_columns(
+        [
+            c
+            for c in ("instrument_family_str", "instrument_str", "style_instrument", "pitch", "velocity")
+            if c in rows.column_names
+        ]
+    ).to_pandas()
+    lengths = [
+        len(from_wav(rows[i]["audio"])) / SAMPLE_RATE for i in range(0, len(rows), max(1, len(rows) // 200))
+    ]
     figure = plt.figure(figsize=(10, 6), layout="constrained")
     grid = figure.add_gridspec(4, 10)
-    who = next(c for c in ("instrument_family_str", "instrument_str", "style_instrument") if c in frame and frame[c].notna().any())
-    panels = [("rows by instrument", frame[who].value_counts()[:12]), ("pitch", frame.get("pitch")), ("velocity", frame.get("velocity")), ("seconds", lengths), ("level, dB", levels(rows))]
+    who = next(
+        c
+        for c in ("instrument_family_str", "instrument_str", "style_instrument")
+        if c in frame and frame[c].notna().any()
+    )
+    panels = [
+        ("rows by instrument", frame[who].value_counts()[:12]),
+        ("pitch", frame.get("pitch")),
+        ("velocity", frame.get("velocity")),
+        ("seconds", lengths),
+        ("level, dB", levels(rows)),
+    ]
     for k, (title, values) in enumerate(panels):
-        ax = figure.add_subplot(grid[:2, 2*k:2*k + 2])
-        ax.set_title(title, fontsize=9); ax.tick_params(labelsize=7)
-        if not k: ax.barh(values.index[::-1], values[::-1])
-        elif values is not None and np.isfinite(np.asarray(values, float)).any(): ax.hist(np.asarray(values, float), bins=24)
+        ax = figure.add_subplot(grid[:2, 2 * k : 2 * k + 2])
+        ax.set_title(title, fontsize=9)
+        ax.tick_params(labelsize=7)
+        if not k:
+            ax.barh(values.index[::-1], values[::-1])
+        elif values is not None and np.isfinite(np.asarray(values, float)).any():
+            ax.hist(np.asarray(values, float), bins=24)
     mel = MelSpectrogram(SAMPLE_RATE, 1_024, hop_length=512, n_mels=64)
     for k, i in enumerate(np.linspace(0, len(rows) - 1, 20).astype(int)):
         power = mel(torch.from_numpy(from_wav(rows[int(i)]["audio"])))
-        ax = figure.add_subplot(grid[2 + k//10, k % 10])
-        ax.imshow(10*(power/power.max().clamp(min=1e-9) + 1e-5).log10(), aspect="auto", origin="lower", cmap="magma", interpolation="nearest"); ax.set_axis_off()
+        ax = figure.add_subplot(grid[2 + k // 10, k % 10])
+        ax.imshow(
+            10 * (power / power.max().clamp(min=1e-9) + 1e-5).log10(),
+            aspect="auto",
+            origin="lower",
+            cmap="magma",
+            interpolation="nearest",
+        )
+        ax.set_axis_off()
     return figure
 
 # %% ../../nbs/data/prepare.ipynb #prepare-triplets
 class Triplets:
-    """One split as tensors `(3, time)` float32, content, style and target, each with peak 0.9, or lower by the levels that its row has: its own triplets, or `n` (default: as many as there are notes) seeded ones from a grid of notes.
+    """One split as tensors `(3, time)` float32, content, style and target, each with peak 0.9, or lower by
+    the levels that its row has: its own triplets, or `n` (default: as many as there are notes) seeded ones
+    from a grid of notes.
 
-    Raises `InputError` if `folder` is not a prepared dataset, its notes are crops, or no two instruments share a pitch.
+    Raises `InputError` if `folder` is not a prepared dataset, its notes are crops, or no two instruments
+    share a pitch.
     """
+
     def __init__(self, folder, split: str, n: int | None = None, clip: int = CLIP, seed: int = 42):
         self.rows, self.clip, self.seed = read_split(folder, split), clip, seed
         self.phrases = "target" in self.rows.column_names
-        self.levels_of = list(zip(self.rows["content_level"], self.rows["style_level"])) if "content_level" in self.rows.column_names else []
-        if self.phrases: self.picked = [(i, i, i) for i in range(len(self.rows))]; return
-        if any(self.rows["start"]): raise InputError(f"{folder}: its notes are crops that start anywhere; prepare them from their beginning, with data.latest_start=1")
-        self.picked = grid_triplets(self.rows["instrument_str"], self.rows["pitch"], self.rows["velocity"], n or len(self.rows), np.random.default_rng(seed))
-        if not self.picked: raise InputError(f"{folder}: no two instruments share a pitch and a velocity")
+        self.levels_of = (
+            list(zip(self.rows["content_level"], self.rows["style_level"]))
+            if "content_level" in self.rows.column_names
+            else []
+        )
+        if self.phrases:
+            self.picked = [(i, i, i) for i in range(len(self.rows))]
+            return
+        if any(self.rows["start"]):
+            raise InputError(
+                f"{folder}: its notes are crops that start anywhere; prepare them from their beginning, with"
+                " data.latest_start=1"
+            )
+        self.picked = grid_triplets(
+            self.rows["instrument_str"],
+            self.rows["pitch"],
+            self.rows["velocity"],
+            n or len(self.rows),
+            np.random.default_rng(seed),
+        )
+        if not self.picked:
+            raise InputError(f"{folder}: no two instruments share a pitch and a velocity")
 
-    def __len__(self): return len(self.picked)
+    def __len__(self):
+        return len(self.picked)
 
     def __getitem__(self, i):
-        import torch   # here, because preparing data needs none, and it takes 400 MB
-        columns = ("audio", "style", "target") if self.phrases else ("audio",)*3
-        read = {row: self.rows[row] for row in set(self.picked[i])}   # a row is decoded whole, so once
+        import torch  # here, because preparing data needs none, and it takes 400 MB
+
+        columns = ("audio", "style", "target") if self.phrases else ("audio",) * 3
+        read = {row: self.rows[row] for row in set(self.picked[i])}  # a row is decoded whole, so once
         content, style, target = (from_wav(read[row][column]) for row, column in zip(self.picked[i], columns))
         clip = len(content) if self.phrases else min(self.clip, len(content))
         start = int(np.random.default_rng((self.seed, i)).integers(min(SAMPLE_RATE, len(content) - clip + 1)))
-        clips = torch.stack([torch.from_numpy(normalise(audio[start:start + clip])[0]) for audio in (content, style, target)])
-        return clips*10**(torch.tensor(self.levels(self.picked[i][0]))[:, None]/20)
+        clips = torch.stack(
+            [
+                torch.from_numpy(normalise(audio[start : start + clip])[0])
+                for audio in (content, style, target)
+            ]
+        )
+        return clips * 10 ** (torch.tensor(self.levels(self.picked[i][0]))[:, None] / 20)
 
     def levels(self, row: int) -> list[float]:
         "Levels in dB of content, style and target, under a peak of 0.9: what a row of melodies says, else 0."
-        if not self.levels_of: return [0., 0., 0.]
+        if not self.levels_of:
+            return [0.0, 0.0, 0.0]
         content, style = self.levels_of[row]
         return [content, style, content]
 
+
 def grid_triplets(instruments, pitches, velocities, n: int, rng) -> list[tuple[int, int, int]]:
-    "Up to `n` row numbers `(content, style, target)`: target and content share pitch and velocity, target and style the instrument and not the pitch."
+    """Up to `n` row numbers `(content, style, target)`: target and content share pitch and velocity, target
+    and style the instrument and not the pitch.
+    """
     notes = list(zip(instruments, pitches, velocities))
     played, of = {}, {}
     for row, (instrument, pitch, velocity) in enumerate(notes):
@@ -292,5 +543,6 @@ def grid_triplets(instruments, pitches, velocities, n: int, rng) -> list[tuple[i
         instrument, pitch, velocity = notes[target]
         contents = [row for row in played[pitch, velocity] if notes[row][0] != instrument]
         styles = [row for row in of[instrument] if notes[row][1] != pitch]
-        if contents and styles: picked.append((int(rng.choice(contents)), int(rng.choice(styles)), target))
+        if contents and styles:
+            picked.append((int(rng.choice(contents)), int(rng.choice(styles)), target))
     return picked

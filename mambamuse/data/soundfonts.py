@@ -8,6 +8,9 @@ __all__ = ['BLOCK', 'OPTIONS', 'PROGRAMS', 'FAMILIES', 'VELOCITIES', 'TEST_PROGR
            'part_notes', 'voices', 'phrase', 'Phrases']
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-imports
+import io
+import json
+import tarfile
 from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from itertools import islice
@@ -15,57 +18,88 @@ from pathlib import Path
 from threading import Lock
 from xml.etree import ElementTree
 from zipfile import ZipFile
-import io
-import json
-import tarfile
 
+import numpy as np
 from datasets import Features, Sequence, Value
 from isal import igzip
-import numpy as np
 from tqdm import tqdm
 
-from ..sound.audio import SAMPLE_RATE, written_beside
-from ..errors import InputError
-from .notes import AUDIO, FEATURES, SPLITS, choose, from_wav, note_row, to_wav
 from .config import DataConfig
+from .notes import AUDIO, FEATURES, SPLITS, choose, from_wav, note_row, to_wav
 from .sources import Source, check_loud, in_order
+from ..errors import InputError
+from ..sound.audio import SAMPLE_RATE, written_beside
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-fluid
-BLOCK = 64   # samples between two moments at which FluidSynth listens
-OPTIONS = {"synth.reverb.active": 0, "synth.chorus.active": 0, "synth.cpu-cores": 1, "synth.dynamic-sample-loading": 1, "synth.polyphony": 64}
+BLOCK = 64  # samples between two moments at which FluidSynth listens
+OPTIONS = {
+    "synth.reverb.active": 0,
+    "synth.chorus.active": 0,
+    "synth.cpu-cores": 1,
+    "synth.dynamic-sample-loading": 1,
+    "synth.polyphony": 64,
+}
+
 
 @cache
 def fluid():
-    "pyfluidsynth, with the functions it does not bind in its `more`. Raises `InputError` if it or the library is missing."
-    try: import fluidsynth
-    except ImportError: raise InputError("rendering needs pip install 'mambamuse[synth]' and FluidSynth (Debian: apt-get install libfluidsynth3; macOS: brew install fluid-synth; Windows: choco install fluidsynth)") from None
+    """pyfluidsynth, with the functions it does not bind in its `more`. Raises `InputError` if it or the
+    library is missing.
+    """
+    try:
+        import fluidsynth
+    except ImportError:
+        raise InputError(
+            "rendering needs pip install 'mambamuse[synth]' and FluidSynth (Debian: apt-get install"
+            " libfluidsynth3; macOS: brew install fluid-synth; Windows: choco install fluidsynth)"
+        ) from None
     pointer, whole = fluidsynth.c_void_p, fluidsynth.c_int
-    bind = lambda name, result, *kinds: fluidsynth.cfunc(f"{name}", result, *((f"x{i}", kind, 1) for i, kind in enumerate(kinds)))
+
+    def bind(name, result, *kinds):
+        return fluidsynth.cfunc(f"{name}", result, *((f"x{i}", kind, 1) for i, kind in enumerate(kinds)))
+
     fluidsynth.more = dict(
-        new=bind("new_fluid_synth", pointer, pointer), delete=bind("delete_fluid_synth", None, pointer),
-        font=bind("fluid_synth_get_sfont_by_id", pointer, pointer, whole), add=bind("fluid_synth_add_sfont", whole, pointer, pointer),
-        remove=bind("fluid_synth_remove_sfont", whole, pointer, pointer), select=bind("fluid_synth_program_select", whole, pointer, whole, whole, whole, whole),
-        on=bind("fluid_synth_noteon", whole, pointer, whole, whole, whole), off=bind("fluid_synth_noteoff", whole, pointer, whole, whole),
-        write=bind("fluid_synth_write_float", whole, pointer, whole, pointer, whole, whole, pointer, whole, whole))
+        new=bind("new_fluid_synth", pointer, pointer),
+        delete=bind("delete_fluid_synth", None, pointer),
+        font=bind("fluid_synth_get_sfont_by_id", pointer, pointer, whole),
+        add=bind("fluid_synth_add_sfont", whole, pointer, pointer),
+        remove=bind("fluid_synth_remove_sfont", whole, pointer, pointer),
+        select=bind("fluid_synth_program_select", whole, pointer, whole, whole, whole, whole),
+        on=bind("fluid_synth_noteon", whole, pointer, whole, whole, whole),
+        off=bind("fluid_synth_noteoff", whole, pointer, whole, whole),
+        write=bind(
+            "fluid_synth_write_float", whole, pointer, whole, pointer, whole, whole, pointer, whole, whole
+        ),
+    )
     log = bind("fluid_set_log_function", pointer, whole, pointer, pointer)
-    for level in range(5): log(level, None, None)
+    for level in range(5):
+        log(level, None, None)
     return fluidsynth
 
+
 class Soundfont:
-    "A loaded .sf2 or .sf3. Raises `InputError` if it is none. One thread renders at a time, at more than a thousand notes a second."
-    def __init__(self, path, gain: float = .9):
-        if not Path(path).is_file(): raise InputError(f"{path}: no such soundfont")
+    """A loaded .sf2 or .sf3. Raises `InputError` if it is none. One thread renders at a time, at more than a
+    thousand notes a second.
+    """
+
+    def __init__(self, path, gain: float = 0.9):
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such soundfont")
         self.path, self.lock = Path(path), Lock()
-        self.keeper = fluid().Synth(gain=gain, samplerate=SAMPLE_RATE, channels=256, **OPTIONS)   # holds the font, and the samples of the programs in use
-        self.keeper.setting("synth.midi-channels", 16)                                            # of those that play
+        self.keeper = fluid().Synth(
+            gain=gain, samplerate=SAMPLE_RATE, channels=256, **OPTIONS
+        )  # holds the font, and the samples of the programs in use
+        self.keeper.setting("synth.midi-channels", 16)  # of those that play
         self.id = self.keeper.sfload(str(path), update_midi_preset=1)
-        if self.id < 0: raise InputError(f"{path}: not a soundfont that FluidSynth can load")
+        if self.id < 0:
+            raise InputError(f"{path}: not a soundfont that FluidSynth can load")
         self.font = fluid().more["font"](self.keeper.synth, self.id)
-        self.kept = {}   # program -> channel of the keeper
+        self.kept = {}  # program -> channel of the keeper
 
     def keep(self, program: int):
         "Load the samples of `program` for good. Raises `InputError` if the soundfont has no such program."
-        if program in self.kept: return
+        if program in self.kept:
+            return
         channel = len(self.kept)
         if fluid().more["select"](self.keeper.synth, channel, self.id, 0, program):
             raise InputError(f"{self.path.name} has no program {program}")
@@ -83,45 +117,115 @@ class Soundfont:
             more["select"](synth, 0, more["add"](synth, self.font), 0, program)
             for sample, pitch, velocity in [*events, (frames, 0, 0)]:
                 sample = min(sample, frames)
-                if sample > at: more["write"](synth, sample - at, out[at:].ctypes.data, 0, 2, out[at:].ctypes.data, 1, 2)
-                if sample < frames: more["on"](synth, 0, pitch, velocity) if velocity else more["off"](synth, 0, pitch)
+                if sample > at:
+                    more["write"](synth, sample - at, out[at:].ctypes.data, 0, 2, out[at:].ctypes.data, 1, 2)
+                if sample < frames:
+                    more["on"](synth, 0, pitch, velocity) if velocity else more["off"](synth, 0, pitch)
                 at = sample
             more["remove"](synth, self.font)
             more["delete"](synth)
-        return (out[:, 0] + out[:, 1])/2
+        return (out[:, 0] + out[:, 1]) / 2
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-programs
 PROGRAMS = {  # family: program name lowest highest
     "bass": "32 Acoustic Bass 28 60",
-    "brass": "56 Trumpet 54 84, 57 Trombone 40 72, 58 Tuba 28 58, 59 Muted Trumpet 54 82, 60 French Horn 41 77, 61 Brass Section 40 84",
-    "flute": "72 Piccolo 74 102, 73 Flute 60 96, 74 Recorder 60 92, 75 Pan Flute 60 90, 76 Blown Bottle 60 84, 77 Shakuhachi 55 84, 78 Whistle 62 90, 79 Ocarina 60 84",
-    "guitar": "24 Nylon Guitar 40 84, 25 Steel Guitar 40 84, 15 Dulcimer 48 84, 104 Sitar 48 77, 105 Banjo 48 84, 106 Shamisen 50 79, 107 Koto 48 84",
-    "keyboard": "0 Grand Piano 28 100, 1 Bright Piano 28 100, 3 Honky-tonk Piano 36 96, 6 Harpsichord 36 89, 8 Celesta 60 100",
-    "mallet": "9 Glockenspiel 72 104, 10 Music Box 60 96, 11 Vibraphone 53 89, 12 Marimba 48 89, 13 Xylophone 65 100, 14 Tubular Bells 60 79, 47 Timpani 40 57, 108 Kalimba 52 84, 112 Tinkle Bell 60 90, 114 Steel Drums 52 84",
-    "organ": "19 Church Organ 36 96, 20 Reed Organ 36 96, 21 Accordion 53 89, 22 Harmonica 60 84, 23 Bandoneon 48 89",
-    "reed": "64 Soprano Sax 56 88, 65 Alto Sax 49 81, 66 Tenor Sax 44 76, 67 Baritone Sax 36 68, 68 Oboe 58 91, 69 English Horn 52 81, 70 Bassoon 34 72, 71 Clarinet 50 91, 109 Bagpipe 58 81, 111 Shanai 60 84",
-    "string": "40 Violin 55 100, 41 Viola 48 88, 42 Cello 36 76, 43 Contrabass 28 60, 44 Tremolo Strings 40 88, 45 Pizzicato Strings 40 88, 46 Harp 36 100, 48 Strings 36 96, 49 Slow Strings 36 96, 110 Fiddle 55 96",
-    "vocal": "52 Choir Aahs 43 84, 53 Voice Oohs 48 84"}
-FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal")  # NSynth's numbering
+    "brass": (
+        "56 Trumpet 54 84, 57 Trombone 40 72, 58 Tuba 28 58, 59 Muted Trumpet 54 82, 60 French Horn 41 77, 61"
+        " Brass Section 40 84"
+    ),
+    "flute": (
+        "72 Piccolo 74 102, 73 Flute 60 96, 74 Recorder 60 92, 75 Pan Flute 60 90, 76 Blown Bottle 60 84, 77"
+        " Shakuhachi 55 84, 78 Whistle 62 90, 79 Ocarina 60 84"
+    ),
+    "guitar": (
+        "24 Nylon Guitar 40 84, 25 Steel Guitar 40 84, 15 Dulcimer 48 84, 104 Sitar 48 77, 105 Banjo 48 84,"
+        " 106 Shamisen 50 79, 107 Koto 48 84"
+    ),
+    "keyboard": (
+        "0 Grand Piano 28 100, 1 Bright Piano 28 100, 3 Honky-tonk Piano 36 96, 6 Harpsichord 36 89, 8"
+        " Celesta 60 100"
+    ),
+    "mallet": (
+        "9 Glockenspiel 72 104, 10 Music Box 60 96, 11 Vibraphone 53 89, 12 Marimba 48 89, 13 Xylophone 65"
+        " 100, 14 Tubular Bells 60 79, 47 Timpani 40 57, 108 Kalimba 52 84, 112 Tinkle Bell 60 90, 114 Steel"
+        " Drums 52 84"
+    ),
+    "organ": (
+        "19 Church Organ 36 96, 20 Reed Organ 36 96, 21 Accordion 53 89, 22 Harmonica 60 84, 23 Bandoneon"
+        " 48 89"
+    ),
+    "reed": (
+        "64 Soprano Sax 56 88, 65 Alto Sax 49 81, 66 Tenor Sax 44 76, 67 Baritone Sax 36 68, 68 Oboe 58 91,"
+        " 69 English Horn 52 81, 70 Bassoon 34 72, 71 Clarinet 50 91, 109 Bagpipe 58 81, 111 Shanai 60 84"
+    ),
+    "string": (
+        "40 Violin 55 100, 41 Viola 48 88, 42 Cello 36 76, 43 Contrabass 28 60, 44 Tremolo Strings 40 88, 45"
+        " Pizzicato Strings 40 88, 46 Harp 36 100, 48 Strings 36 96, 49 Slow Strings 36 96, 110 Fiddle 55 96"
+    ),
+    "vocal": "52 Choir Aahs 43 84, 53 Voice Oohs 48 84",
+}
+FAMILIES = (
+    "bass",
+    "brass",
+    "flute",
+    "guitar",
+    "keyboard",
+    "mallet",
+    "organ",
+    "reed",
+    "string",
+    "synth_lead",
+    "vocal",
+)  # NSynth's numbering
 VELOCITIES = (25, 50, 75, 100, 127)  # NSynth's
+
 
 def instruments(fonts: list[Path]) -> list[dict]:
     "Every program of every soundfont with NSynth's instrument keys, a program's fonts side by side."
-    rows = [(family, *entry.split(" ", 1)) for family, entries in PROGRAMS.items() for entry in entries.split(", ")]
+    rows = [
+        (family, *entry.split(" ", 1))
+        for family, entries in PROGRAMS.items()
+        for entry in entries.split(", ")
+    ]
     made, count = [], dict.fromkeys(FAMILIES, 0)
     for family, program, rest in rows:
         name, low, high = rest.rsplit(" ", 2)
         for font in fonts:
-            made.append(dict(instrument=len(made), instrument_str=f"{family}_acoustic_{count[family]:03d}", instrument_family=FAMILIES.index(family), instrument_family_str=family,
-                             instrument_source=0, instrument_source_str="acoustic", program=int(program), program_name=name, soundfont=font.name, low=int(low), high=int(high)))
+            made.append(
+                dict(
+                    instrument=len(made),
+                    instrument_str=f"{family}_acoustic_{count[family]:03d}",
+                    instrument_family=FAMILIES.index(family),
+                    instrument_family_str=family,
+                    instrument_source=0,
+                    instrument_source_str="acoustic",
+                    program=int(program),
+                    program_name=name,
+                    soundfont=font.name,
+                    low=int(low),
+                    high=int(high),
+                )
+            )
             count[family] += 1
     return made
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-held-out
-TEST_PROGRAMS = (11, 21, 42, 53, 56, 71, 75, 105)  # Vibraphone, Accordion, Cello, Voice Oohs, Trumpet, Clarinet, Pan Flute, Banjo
+TEST_PROGRAMS = (
+    11,
+    21,
+    42,
+    53,
+    56,
+    71,
+    75,
+    105,
+)  # Vibraphone, Accordion, Cello, Voice Oohs, Trumpet, Clarinet, Pan Flute, Banjo
+
 
 def of_split(fonts: list[Path], split: str, config: DataConfig) -> list[dict]:
-    "The instruments of a split: `TEST_PROGRAMS` for the test, eight seeded others for valid; and the last of several soundfonts for these two only."
+    """The instruments of a split: `TEST_PROGRAMS` for the test, eight seeded others for valid; and the last
+    of several soundfonts for these two only.
+    """
     all_ = instruments(fonts)
     others = sorted({i["program"] for i in all_} - set(TEST_PROGRAMS))
     valid = choose(others, len(TEST_PROGRAMS), config)
@@ -129,40 +233,64 @@ def of_split(fonts: list[Path], split: str, config: DataConfig) -> list[dict]:
     theirs = [f.name for f in (fonts if len(fonts) == 1 else fonts[:-1] if split == "train" else fonts[-1:])]
     return [i for i in all_ if i["program"] in mine and i["soundfont"] in theirs]
 
+
 class Rendered(Source):
     "What soundfonts have in common."
+
     licence, tags = "other", "rendered from soundfonts (their licences apply)"
 
     @cached_property
-    def fonts(self) -> dict[str, Soundfont]: return {p.name: Soundfont(p) for p in self.paths}
+    def fonts(self) -> dict[str, Soundfont]:
+        return {p.name: Soundfont(p) for p in self.paths}
 
-    def of_split(self, split): return of_split([f.path for f in self.fonts.values()], split, self.config)
+    def of_split(self, split):
+        return of_split([f.path for f in self.fonts.values()], split, self.config)
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-notes
-HELD, WHOLE = 3*SAMPLE_RATE, 4*SAMPLE_RATE  # samples, as in NSynth
+HELD, WHOLE = 3 * SAMPLE_RATE, 4 * SAMPLE_RATE  # samples, as in NSynth
+
 
 class Notes(Rendered):
     "NSynth-style notes from soundfonts."
-    spare = .25
-    features = Features({**FEATURES, "program": Value("int64"), "program_name": Value("string"), "soundfont": Value("string")})
+
+    spare = 0.25
+    features = Features(
+        {**FEATURES, "program": Value("int64"), "program_name": Value("string"), "soundfont": Value("string")}
+    )
 
     def index(self, split):
         for i in self.of_split(split):
             for pitch in range(i["low"], i["high"] + 1):
                 for velocity in VELOCITIES:
                     name = f"{i['instrument_str']}-{pitch:03d}-{velocity:03d}"
-                    yield name, dict(note=(i["instrument"]*128 + pitch)*128 + velocity, note_str=name, pitch=pitch, velocity=velocity, sample_rate=SAMPLE_RATE,
-                                     qualities=[0]*10, qualities_str=[], **{k: v for k, v in i.items() if k not in ("low", "high")}), ""
+                    yield (
+                        name,
+                        dict(
+                            note=(i["instrument"] * 128 + pitch) * 128 + velocity,
+                            note_str=name,
+                            pitch=pitch,
+                            velocity=velocity,
+                            sample_rate=SAMPLE_RATE,
+                            qualities=[0] * 10,
+                            qualities_str=[],
+                            **{k: v for k, v in i.items() if k not in ("low", "high")},
+                        ),
+                        "",
+                    )
 
     def read(self, split, wanted, known):
-        for name, entry in sorted(wanted.items(), key=lambda item: (item[1]["soundfont"], item[0])): yield name, partial(self.row, entry, split)
+        for name, entry in sorted(wanted.items(), key=lambda item: (item[1]["soundfont"], item[0])):
+            yield name, partial(self.row, entry, split)
 
     def render(self, entry) -> np.ndarray:
         "`(64000,)` int16. Raises `InputError` if it is silent or clips."
-        audio = self.fonts[entry["soundfont"]].play(entry["program"], [(0, entry["pitch"], entry["velocity"]), (HELD, entry["pitch"], 0)], WHOLE)
+        audio = self.fonts[entry["soundfont"]].play(
+            entry["program"], [(0, entry["pitch"], entry["velocity"]), (HELD, entry["pitch"], 0)], WHOLE
+        )
         check_loud(audio, self.config)
-        if np.abs(audio).max() > 1: raise InputError("clips")
-        return np.round(audio*32_767).astype(np.int16)
+        if np.abs(audio).max() > 1:
+            raise InputError("clips")
+        return np.round(audio * 32_767).astype(np.int16)
 
     def row(self, entry, split):
         row = note_row(entry, self.render(entry), split, self.config)
@@ -171,151 +299,270 @@ class Notes(Rendered):
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-archives
 def render_archives(paths: list, out, config: DataConfig = DataConfig(), workers: int = 2) -> dict[str, int]:
-    """Write `nsynth-train.jsonwav.tar.gz` and its siblings into the folder `out`: a seeded choice of notes from soundfonts; returns the counts.
+    """Write `nsynth-train.jsonwav.tar.gz` and its siblings into the folder `out`: a seeded choice of notes
+    from soundfonts; returns the counts.
 
-    Notes that are silent or clip are left out, and named with the reason in `out/left-out.json`. Raises `InputError` if a soundfont
+    Notes that are silent or clip are left out, and named with the reason in `out/left-out.json`. Raises
+    `InputError` if a soundfont
     cannot be used or has too few notes.
     """
     source, out = Notes(paths, config), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    made = {split: render_archive(source, split, out/f"nsynth-{split}.jsonwav.tar.gz", workers) for split in SPLITS}
-    (out/"README.md").write_text(f"Notes in NSynth's layout, rendered from {', '.join(p.name for p in source.paths)}, whose licences apply.\n")
-    with written_beside(out/"left-out.json") as part: part.write_text(json.dumps({split: left for split, (_, left) in made.items()}, indent=1))
+    made = {
+        split: render_archive(source, split, out / f"nsynth-{split}.jsonwav.tar.gz", workers)
+        for split in SPLITS
+    }
+    (out / "README.md").write_text(
+        f"Notes in NSynth's layout, rendered from {', '.join(p.name for p in source.paths)}, whose licences"
+        " apply.\n"
+    )
+    with written_beside(out / "left-out.json") as part:
+        part.write_text(json.dumps({split: left for split, (_, left) in made.items()}, indent=1))
     return {split: count for split, (count, _) in made.items()}
+
 
 def render_archive(source: Notes, split: str, path: Path, workers: int) -> tuple[int, dict[str, str]]:
     "Write one archive; returns how many notes are in it, and why others are not, by name."
     entries = {name: entry for name, entry, _ in source.index(split)}
-    wanted = {name: entries[name] for name in choose(sorted(entries), getattr(source.config, split), source.config)}
-    jobs = ((name, lambda entry=wanted[name]: to_wav(source.render(entry), "")["bytes"]) for name, _ in source.read(split, wanted, set()))
+    wanted = {
+        name: entries[name] for name in choose(sorted(entries), getattr(source.config, split), source.config)
+    }
+    jobs = (
+        (name, lambda entry=wanted[name]: to_wav(source.render(entry), "")["bytes"])
+        for name, _ in source.read(split, wanted, set())
+    )
     made, left = {}, {}
-    with written_beside(path) as part, igzip.open(part, "wb", compresslevel=1) as file, tarfile.open(fileobj=file, mode="w|") as tar:
+    with (
+        written_beside(path) as part,
+        igzip.open(part, "wb", compresslevel=1) as file,
+        tarfile.open(fileobj=file, mode="w|") as tar,
+    ):
+
         def add(name, data):
             info = tarfile.TarInfo(f"nsynth-{split}/{name}")
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-        for name, wav in tqdm(in_order(jobs, workers), total=len(wanted), desc=f"render {split}", unit="note", delay=2):
-            if isinstance(wav, str): left[name] = wav
-            else: made[name] = wanted[name]; add(f"audio/{name}.wav", wav)
+
+        for name, wav in tqdm(
+            in_order(jobs, workers), total=len(wanted), desc=f"render {split}", unit="note", delay=2
+        ):
+            if isinstance(wav, str):
+                left[name] = wav
+            else:
+                made[name] = wanted[name]
+                add(f"audio/{name}.wav", wav)
         add("examples.json", json.dumps(made).encode())
     return len(made), left
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-scores
-STEPS = dict(C=0, D=2, E=4, F=5, G=7, A=9, B=11)   # semitones above C
+STEPS = dict(C=0, D=2, E=4, F=5, G=7, A=9, B=11)  # semitones above C
+
 
 @cache
 def corpus() -> list[Path]:
     "The chorales of music21's corpus. Raises `InputError` without music21."
     package = find_spec("music21")
-    if package is None: raise InputError("phrases need pip install 'mambamuse[synth]'")
+    if package is None:
+        raise InputError("phrases need pip install 'mambamuse[synth]'")
     return sorted(Path(package.origin).parent.glob("corpus/bach/*.mxl"))
 
+
 def part_notes(part) -> list[list[float]]:
-    "The notes of a MusicXML part, each `[onset, length, MIDI pitch]` in quarters; tied notes are one. Repeats are not played, and a measure is as long as what is in it."
-    divisions, bar, begins = 1., 4., 0.
+    """The notes of a MusicXML part, each `[onset, length, MIDI pitch]` in quarters; tied notes are one.
+    Repeats are not played, and a measure is as long as what is in it.
+    """
+    divisions, bar, begins = 1.0, 4.0, 0.0
     notes, tied = [], {}
     for measure in part.iter("measure"):
-        now = start = highest = 0.
+        now = start = highest = 0.0
         for item in measure:
             if item.tag == "attributes":
                 divisions = float(item.findtext("divisions", divisions))
                 beats = item.findtext("time/beats")
-                if beats: bar = 4*sum(map(float, beats.split("+")))/float(item.findtext("time/beat-type"))
+                if beats:
+                    bar = 4 * sum(map(float, beats.split("+"))) / float(item.findtext("time/beat-type"))
                 continue
-            length = float(item.findtext("duration", 0))/divisions
-            if item.tag == "backup": now -= length
-            if item.tag == "forward": now += length
-            if item.tag != "note": continue
-            if item.find("chord") is None:   # else it sounds with the note before
+            length = float(item.findtext("duration", 0)) / divisions
+            if item.tag == "backup":
+                now -= length
+            if item.tag == "forward":
+                now += length
+            if item.tag != "note":
+                continue
+            if item.find("chord") is None:  # else it sounds with the note before
                 start, now = now, now + length
             highest = max(highest, now)
             pitch = item.find("pitch")
-            if pitch is None or not length: continue   # a rest, or an ornament
-            midi = 12.*(int(pitch.findtext("octave")) + 1) + STEPS[pitch.findtext("step")] + float(pitch.findtext("alter", 0))
+            if pitch is None or not length:
+                continue  # a rest, or an ornament
+            midi = (
+                12.0 * (int(pitch.findtext("octave")) + 1)
+                + STEPS[pitch.findtext("step")]
+                + float(pitch.findtext("alter", 0))
+            )
             ties = {tie.get("type") for tie in item.findall("tie")}
             before = tied.pop(midi, None)
-            if "stop" in ties and before and abs(before[0] + before[1] - begins - start) < 1e-6: before[1] += length
+            if "stop" in ties and before and abs(before[0] + before[1] - begins - start) < 1e-6:
+                before[1] += length
             else:
                 before = [begins + start, length, midi]
                 notes.append(before)
-            if "start" in ties: tied[midi] = before
+            if "start" in ties:
+                tied[midi] = before
         begins += highest or bar
     return notes
 
+
 @cache
 def voices(path: Path) -> list[np.ndarray]:
-    "The voices of a compressed MusicXML score, each `(notes, 3)`: onset and length in quarters, MIDI pitch; the last holds all of them. Nothing if it has none."
+    """The voices of a compressed MusicXML score, each `(notes, 3)`: onset and length in quarters, MIDI pitch;
+    the last holds all of them. Nothing if it has none.
+    """
     with ZipFile(path) as archive:
-        first = ElementTree.fromstring(archive.read("META-INF/container.xml")).find(".//{*}rootfile").get("full-path")
+        first = (
+            ElementTree.fromstring(archive.read("META-INF/container.xml"))
+            .find(".//{*}rootfile")
+            .get("full-path")
+        )
         score = ElementTree.fromstring(archive.read(first))
     single = [sorted(set(map(tuple, part_notes(part)))) for part in score.iter("part")]
     single = [voice for voice in single if len(voice) > 8]
-    return single and [np.array(voice, np.float64).reshape(-1, 3) for voice in [*single, sorted(set(sum(single, [])))]]
+    return single and [
+        np.array(voice, np.float64).reshape(-1, 3) for voice in [*single, sorted(set(sum(single, [])))]
+    ]
 
-def phrase(voice: np.ndarray, start: float, quarter: float, low: int, high: int, velocity: int, frames: int) -> list[tuple]:
-    "The notes of `voice` from `start`, `quarter` s each, as events for `Soundfont.play`, folded by octaves into `low` to `high`."
-    inside = voice[(voice[:, 0] >= start) & ((voice[:, 0] - start)*quarter*SAMPLE_RATE < frames - BLOCK)]
-    block = lambda quarters: int(round(quarters*quarter*SAMPLE_RATE/BLOCK))*BLOCK
-    centre, events = 12*round(((low + high)/2 - inside[:, 2].mean())/12), set()
+
+def phrase(
+    voice: np.ndarray, start: float, quarter: float, low: int, high: int, velocity: int, frames: int
+) -> list[tuple]:
+    """The notes of `voice` from `start`, `quarter` s each, as events for `Soundfont.play`, folded by octaves
+    into `low` to `high`.
+    """
+    inside = voice[(voice[:, 0] >= start) & ((voice[:, 0] - start) * quarter * SAMPLE_RATE < frames - BLOCK)]
+
+    def block(quarters):
+        return int(round(quarters * quarter * SAMPLE_RATE / BLOCK)) * BLOCK
+
+    centre, events = 12 * round(((low + high) / 2 - inside[:, 2].mean()) / 12), set()
     for onset, length, pitch in inside:
         pitch = int(pitch + centre)
-        pitch += 12*max(0, -(-(low - pitch)//12)) - 12*max(0, -(-(pitch - high)//12))
-        events |= {(block(onset - start), 1, pitch, velocity), (block(onset - start) + max(BLOCK, block(.95*length)), 0, pitch, 0)}
-    return [(sample, pitch, velocity) for sample, _, pitch, velocity in sorted(events) if sample < frames]  # letting go comes before striking
+        pitch += 12 * max(0, -(-(low - pitch) // 12)) - 12 * max(0, -(-(pitch - high) // 12))
+        events |= {
+            (block(onset - start), 1, pitch, velocity),
+            (block(onset - start) + max(BLOCK, block(0.95 * length)), 0, pitch, 0),
+        }
+    return [
+        (sample, pitch, velocity) for sample, _, pitch, velocity in sorted(events) if sample < frames
+    ]  # letting go comes before striking
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-phrases
 class Phrases(Rendered):
-    "Triplets of phrases: content by A, style (another phrase) by B, target: the content by B; aligned to the sample."
+    """Triplets of phrases: content by A, style (another phrase) by B, target: the content by B; aligned to
+    the sample.
+    """
+
     tags = "triplets: content, style and target, rendered from soundfonts (their licences apply)"
-    features = Features(dict(note_str=Value("string"), sample_rate=Value("int64"), content_instrument=Value("string"), style_instrument=Value("string"),
-        content_soundfont=Value("string"), style_soundfont=Value("string"), content_score=Value("string"), style_score=Value("string"), chords=Value("bool"),
-        quarter=Value("float64"), velocity=Value("int64"), onsets=Sequence(Value("int64")), pitches=Sequence(Value("int64")), audio=AUDIO, style=AUDIO, target=AUDIO))
+    features = Features(
+        dict(
+            note_str=Value("string"),
+            sample_rate=Value("int64"),
+            content_instrument=Value("string"),
+            style_instrument=Value("string"),
+            content_soundfont=Value("string"),
+            style_soundfont=Value("string"),
+            content_score=Value("string"),
+            style_score=Value("string"),
+            chords=Value("bool"),
+            quarter=Value("float64"),
+            velocity=Value("int64"),
+            onsets=Sequence(Value("int64")),
+            pitches=Sequence(Value("int64")),
+            audio=AUDIO,
+            style=AUDIO,
+            target=AUDIO,
+        )
+    )
 
     def index(self, split):
         n = getattr(self.config, split)
-        for i in range(n + n//10 + 32): yield f"phrase-{split}-{i:06d}", dict(number=i), ""
+        for i in range(n + n // 10 + 32):
+            yield f"phrase-{split}-{i:06d}", dict(number=i), ""
 
     def scores(self, split) -> list[Path]:
         paths = choose(corpus(), len(corpus()), self.config)
-        n = len(paths)//10
-        return dict(test=paths[:n], valid=paths[n:2*n], train=paths[2*n:])[split]
+        n = len(paths) // 10
+        return dict(test=paths[:n], valid=paths[n : 2 * n], train=paths[2 * n :])[split]
 
     def read(self, split, wanted, known):
         band, scores = self.of_split(split), self.scores(split)
-        for name, entry in sorted(wanted.items()): yield name, lambda plan=partial(self.plan, entry["number"], split, band, scores), name=name: self.row(name, **plan())
+        for name, entry in sorted(wanted.items()):
+            yield (
+                name,
+                lambda plan=partial(self.plan, entry["number"], split, band, scores), name=name: self.row(
+                    name, **plan()
+                ),
+            )
 
     def plan(self, number, split, band, scores) -> dict:
-        "Instruments and events of triplet `number` of a split, all drawn from a generator seeded by it. Soundfonts take turns."
+        """Instruments and events of triplet `number` of a split, all drawn from a generator seeded by it.
+        Soundfonts take turns.
+        """
         rng, frames = np.random.default_rng((self.config.seed, SPLITS.index(split), number)), self.config.clip
         fonts = sorted({i["soundfont"] for i in band})
-        turn = lambda k: [i for i in band if i["soundfont"] == fonts[k % len(fonts)]]
+
+        def turn(k):
+            return [i for i in band if i["soundfont"] == fonts[k % len(fonts)]]
+
         a = rng.choice(turn(number))
-        others = [i for i in turn(number//len(fonts)) if i["program"] != a["program"] and min(a["high"], i["high"]) - max(a["low"], i["low"]) >= 12]
-        if not others: raise InputError("no other instrument in this register")
-        b, chords = rng.choice(others), bool(rng.random() < .3)
-        quarter, velocity = float(rng.uniform(.3, .6)), int(rng.integers(70, 115))
+        others = [
+            i
+            for i in turn(number // len(fonts))
+            if i["program"] != a["program"] and min(a["high"], i["high"]) - max(a["low"], i["low"]) >= 12
+        ]
+        if not others:
+            raise InputError("no other instrument in this register")
+        b, chords = rng.choice(others), bool(rng.random() < 0.3)
+        quarter, velocity = float(rng.uniform(0.3, 0.6)), int(rng.integers(70, 115))
+
         def drawn(score):
             score = voices(score)
             voice = score[-1] if chords else score[rng.integers(len(score) - 1)]
-            starts = voice[voice[:, 0] <= max(voice[0, 0], voice[-1, 0] - frames/SAMPLE_RATE/quarter), 0]
+            starts = voice[voice[:, 0] <= max(voice[0, 0], voice[-1, 0] - frames / SAMPLE_RATE / quarter), 0]
             return phrase(voice, float(rng.choice(starts)), quarter, low, high, velocity, frames)
+
         low, high = max(a["low"], b["low"]), min(a["high"], b["high"])
         if self.config.held and rng.random() < self.config.held:
             about = dict(content_score="", style_score="", chords=False)
-            content, style = ([(0, pitch, velocity), (HELD, pitch, 0)] for pitch in rng.choice(np.arange(low, high + 1), 2, replace=False).tolist())
+            content, style = (
+                [(0, pitch, velocity), (HELD, pitch, 0)]
+                for pitch in rng.choice(np.arange(low, high + 1), 2, replace=False).tolist()
+            )
         else:
             scored = list(islice((scores[i] for i in rng.permutation(len(scores)) if voices(scores[i])), 2))
-            about = dict(zip(("content_score", "style_score"), (score.name for score in scored)), chords=chords)
+            about = dict(
+                zip(("content_score", "style_score"), (score.name for score in scored)), chords=chords
+            )
             content, style = map(drawn, scored)
         return dict(a=a, b=b, content=content, style=style, **about, quarter=quarter, velocity=velocity)
 
-    def sound(self, instrument, events): return self.fonts[instrument["soundfont"]].play(instrument["program"], events, self.config.clip)
+    def sound(self, instrument, events):
+        return self.fonts[instrument["soundfont"]].play(instrument["program"], events, self.config.clip)
 
     def row(self, name, a, b, content, style, **about):
         "The three phrases, rendered. Raises `InputError` if one is silent."
         sounds = dict(audio=self.sound(a, content), style=self.sound(b, style), target=self.sound(b, content))
-        for audio in sounds.values(): check_loud(audio, self.config)
+        for audio in sounds.values():
+            check_loud(audio, self.config)
         peak = max(1, *(np.abs(audio).max() for audio in sounds.values()))  # chords may exceed full scale
-        return dict(note_str=name, sample_rate=SAMPLE_RATE, content_instrument=a["program_name"], style_instrument=b["program_name"], content_soundfont=a["soundfont"],
-                    style_soundfont=b["soundfont"], onsets=[s for s, _, v in content if v], pitches=[p for _, p, v in content if v], **about,
-                    **{k: to_wav(audio/peak, f"{name}-{k}") for k, audio in sounds.items()})
+        return dict(
+            note_str=name,
+            sample_rate=SAMPLE_RATE,
+            content_instrument=a["program_name"],
+            style_instrument=b["program_name"],
+            content_soundfont=a["soundfont"],
+            style_soundfont=b["soundfont"],
+            onsets=[s for s, _, v in content if v],
+            pitches=[p for _, p, v in content if v],
+            **about,
+            **{k: to_wav(audio / peak, f"{name}-{k}") for k, audio in sounds.items()},
+        )

@@ -7,181 +7,264 @@ __all__ = ['REQUIRED', 'NO_AUDIO', 'NO_ENTRY', 'Source', 'in_order', 'intact', '
            'Hub', 'length', 'cut', 'check_loud', 'Folder']
 
 # %% ../../nbs/data/sources.ipynb #sources-imports
-from collections.abc import Iterator
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cached_property, partial
-from pathlib import Path
 import hashlib
 import os
 import re
 import tarfile
 import zlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
 
 import datasets
-from datasets import Audio, Value, load_dataset
 import fsspec
-from isal import igzip, isal_zlib
 import numpy as np
 import soundfile as sf
+from datasets import Audio, Value, load_dataset
+from isal import igzip, isal_zlib
 from tqdm import tqdm
 
-from ..sound.audio import SAMPLE_RATE, SUFFIXES, native, quiet, resample, visible_files
-from ..errors import InputError
-from .notes import FEATURES, SPLITS, audio_file, entries, examples_file, note_row, read_note, to_wav
 from .config import DataConfig
+from mambamuse.data.notes import (
+    FEATURES,
+    SPLITS,
+    audio_file,
+    entries,
+    examples_file,
+    note_row,
+    read_note,
+    to_wav,
+)
+from ..errors import InputError
+from ..sound.audio import SAMPLE_RATE, SUFFIXES, native, quiet, resample, visible_files
 
 # %% ../../nbs/data/sources.ipynb #sources-interface
 class Source:
     "Where notes come from. `paths` are what the user names, `config` is a `DataConfig`."
-    features, licence, tags = FEATURES, "other", "NSynth-like notes"
-    spare = .02  # chosen beyond what is asked for, in place of what turns out to be unusable
 
-    def __init__(self, paths: list[str], config: DataConfig): self.paths, self.config = [Path(p) for p in paths], config
+    features, licence, tags = FEATURES, "other", "NSynth-like notes"
+    spare = 0.02  # chosen beyond what is asked for, in place of what turns out to be unusable
+
+    def __init__(self, paths: list[str], config: DataConfig):
+        self.paths, self.config = [Path(p) for p in paths], config
 
     def names(self) -> list[str]:
         "What a report calls the paths: their last parts, since a machine's folders are nobody's business."
         return [path.name for path in self.paths]
 
     def identity(self) -> list:
-        "What a half-finished preparation must share with the next try: `[name, bytes, time of change]` of every file."
+        """What a half-finished preparation must share with the next try: `[name, bytes, time of change]` of
+        every file.
+        """
         found = [f for p in self.paths for f in (visible_files(p) if p.is_dir() else [p])]
         return [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in found if f.is_file()]
 
     def index(self, split: str) -> Iterator[tuple]:
-        "`(name, entry, reason to skip it or nothing)` of everything in `split`. Raises `InputError` if there is no such split."
+        """`(name, entry, reason to skip it or nothing)` of everything in `split`. Raises `InputError` if
+        there is no such split.
+        """
         raise NotImplementedError
 
     def read(self, split: str, wanted: dict[str, dict], known: set[str]) -> Iterator[tuple]:
-        """`(name, function that makes its row, or reason to skip it)` for each of `wanted`, entries by name; `known` are the names of all entries.
+        """`(name, function that makes its row, or reason to skip it)` for each of `wanted`, entries by name;
+        `known` are the names of all entries.
 
-        The function raises `InputError` if the note cannot be used. Raises `InputError` if the source is too broken to go on.
+        The function raises `InputError` if the note cannot be used. Raises `InputError` if the source is too
+        broken to go on.
         """
         raise NotImplementedError
 
     def only_path(self) -> Path:
         "The one path of a source that takes one. Raises `InputError` otherwise."
-        if len(self.paths) != 1: raise InputError(f"expected one --path, got {len(self.paths)}")
+        if len(self.paths) != 1:
+            raise InputError(f"expected one --path, got {len(self.paths)}")
         return self.paths[0]
 
 # %% ../../nbs/data/sources.ipynb #sources-in-order
 def in_order(jobs: Iterator[tuple], workers: int) -> Iterator[tuple]:
-    "`(name, result)` for each `(name, function or text)`, in order; functions run in `workers` threads, a few ahead. What is no function, and an `InputError`'s message, comes as text."
+    """`(name, result)` for each `(name, function or text)`, in order; functions run in `workers` threads, a
+    few ahead. What is no function, and an `InputError`'s message, comes as text.
+    """
+
     def result(job):
-        try: return job if isinstance(job, str) else job()
-        except InputError as error: return str(error)
+        try:
+            return job if isinstance(job, str) else job()
+        except InputError as error:
+            return str(error)
 
     with ThreadPoolExecutor(workers) as pool:
         ahead = deque()
         for name, job in jobs:
             ahead.append((name, pool.submit(result, job)))
-            if len(ahead) > 4*workers:
+            if len(ahead) > 4 * workers:
                 name, future = ahead.popleft()
                 yield name, future.result()
-        for name, future in ahead: yield name, future.result()
+        for name, future in ahead:
+            yield name, future.result()
 
 # %% ../../nbs/data/sources.ipynb #sources-members
 @contextmanager
 def intact(path):
     "Raise `InputError` where what is read from the archive `path` is damaged or cut short."
-    try: yield
+    try:
+        yield
     except (EOFError, OSError, tarfile.TarError, zlib.error, isal_zlib.error) as error:
         raise InputError(f"{path}: damaged or cut short ({error}); fetch it again") from None
 
+
 def members(path) -> Iterator[tuple]:
     "`(member, the open tar)` of a .tar.gz, in its order."
-    with intact(path), igzip.open(path) as file, tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as tar:
-        for member in tar: yield member, tar
-        while rest := file.read(1 << 20):  # to the end, where gzip's checksum is; tarfile takes a damaged header for the end
-            if any(rest): raise tarfile.ReadError("a member's header is damaged")
+    with (
+        intact(path),
+        igzip.open(path) as file,
+        tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as tar,
+    ):
+        for member in tar:
+            yield member, tar
+        while rest := file.read(
+            1 << 20
+        ):  # to the end, where gzip's checksum is; tarfile takes a damaged header for the end
+            if any(rest):
+                raise tarfile.ReadError("a member's header is damaged")
 
-REQUIRED = dict(note=int, pitch=int, velocity=int, instrument_str=str, instrument_source_str=str, note_str=str)
+
+REQUIRED = dict(
+    note=int, pitch=int, velocity=int, instrument_str=str, instrument_source_str=str, note_str=str
+)
+
 
 def entry_fault(name: str, entry) -> str:
     "Why an entry of examples.json cannot be used, or nothing."
-    if not isinstance(entry, dict): return "entry is not an object"
+    if not isinstance(entry, dict):
+        return "entry is not an object"
     wrong = [key for key, kind in REQUIRED.items() if not isinstance(entry.get(key), kind)]
-    if wrong: return f"entry lacks {', '.join(wrong)}"
-    return "" if entry["note_str"] == name and not re.search(r"[/\\\0]", name) else "entry's note_str is not its name"
+    if wrong:
+        return f"entry lacks {', '.join(wrong)}"
+    return (
+        ""
+        if entry["note_str"] == name and not re.search(r"[/\\\0]", name)
+        else "entry's note_str is not its name"
+    )
 
 # %% ../../nbs/data/sources.ipynb #sources-nsynth
 NO_AUDIO, NO_ENTRY = "entry without audio", "audio without an entry"
 
+
 def told_licence(folder) -> str:
-    "The `license` that the front matter of `folder/README.md` names, else `other`: what has NSynth's layout need not be NSynth."
-    readme = Path(folder)/"README.md"
+    """The `license` that the front matter of `folder/README.md` names, else `other`: what has NSynth's layout
+    need not be NSynth.
+    """
+    readme = Path(folder) / "README.md"
     text = readme.read_text(errors="replace") if readme.is_file() else ""
     front = re.match(r"---\n(.*?)\n---\n", text, re.S)
     told = re.search(r"^license: *([\w.-]+) *$", front[1], re.M) if front else None
     return told[1] if told else "other"
 
+
 class NSynth(Source):
     "A folder with NSynth's archives, or with their unpacked folders (or some of each)."
+
     def __init__(self, paths, config):
         super().__init__(paths, config)
         self.folder = self.only_path()
         self.licence = told_licence(self.folder)
         for split in SPLITS:
-            if not self.archive(split).is_file(): examples_file(self.folder, split)
+            if not self.archive(split).is_file():
+                examples_file(self.folder, split)
 
-    def archive(self, split) -> Path: return self.folder/f"nsynth-{split}.jsonwav.tar.gz"
+    def archive(self, split) -> Path:
+        return self.folder / f"nsynth-{split}.jsonwav.tar.gz"
 
     def index(self, split):
         source = self.index_archive(split) if self.archive(split).is_file() else self.index_folder(split)
-        for name, entry in source: yield name, entry, entry_fault(name, entry)
+        for name, entry in source:
+            yield name, entry, entry_fault(name, entry)
 
     def index_archive(self, split):
         for member, tar in members(self.archive(split)):
             if member.isreg() and re.fullmatch(rf"(\./)?nsynth-{split}/examples\.json", member.name):
-                with intact(self.archive(split)): return (yield from entries(tar.extractfile(member), f"{self.archive(split)}: {member.name}"))
+                with intact(self.archive(split)):
+                    return (
+                        yield from entries(tar.extractfile(member), f"{self.archive(split)}: {member.name}")
+                    )
         raise InputError(f"{self.archive(split)}: there is no nsynth-{split}/examples.json in it")
 
     def index_folder(self, split):
         path = examples_file(self.folder, split)
-        with open(path, "rb") as file: yield from entries(file, path)
+        with open(path, "rb") as file:
+            yield from entries(file, path)
 
     def read(self, split, wanted, known):
         reader = self.read_archive if self.archive(split).is_file() else self.read_folder
         seen = set()
         for name, audio in reader(split):
-            if name is None: yield audio, "not a file of NSynth's layout"
-            elif name in seen: yield name, "audio twice, the first is used"
-            elif name not in known: yield name, NO_ENTRY
-            elif name in wanted: yield name, partial(self.row, wanted[name], audio(), split)
+            if name is None:
+                yield audio, "not a file of NSynth's layout"
+            elif name in seen:
+                yield name, "audio twice, the first is used"
+            elif name not in known:
+                yield name, NO_ENTRY
+            elif name in wanted:
+                yield name, partial(self.row, wanted[name], audio(), split)
             seen.add(name)
-        for name in known - seen: yield name, NO_AUDIO
+        for name in known - seen:
+            yield name, NO_AUDIO
 
-    def row(self, entry, audio, split): return note_row(entry, read_note(audio), split, self.config)
+    def row(self, entry, audio, split):
+        return note_row(entry, read_note(audio), split, self.config)
 
     def read_archive(self, split):
         "`(name, function that gives its bytes)`, or `(None, member's name)` of what does not belong there."
+
         def content(tar, member):
-            with intact(self.archive(split)): return tar.extractfile(member).read()
+            with intact(self.archive(split)):
+                return tar.extractfile(member).read()
 
         for member, tar in members(self.archive(split)):
-            match = re.fullmatch(rf"(?:\./)?nsynth-{split}/(?:examples\.json|audio/([^/]+)\.(?:wav|flac))", member.name)
-            if member.isreg() and match and match[1]: yield match[1], partial(content, tar, member)
-            elif not member.isdir() and not (match and member.isreg()): yield None, member.name
+            match = re.fullmatch(
+                rf"(?:\./)?nsynth-{split}/(?:examples\.json|audio/([^/]+)\.(?:wav|flac))", member.name
+            )
+            if member.isreg() and match and match[1]:
+                yield match[1], partial(content, tar, member)
+            elif not member.isdir() and not (match and member.isreg()):
+                yield None, member.name
 
     def read_folder(self, split):
-        for file in sorted(os.scandir(self.folder/f"nsynth-{split}"/"audio"), key=lambda f: f.name):
+        for file in sorted(os.scandir(self.folder / f"nsynth-{split}" / "audio"), key=lambda f: f.name):
             stem, suffix = os.path.splitext(file.name)
-            yield (stem, lambda: file.path) if suffix in (".wav", ".flac") and file.is_file() else (None, file.name)
+            yield (
+                (stem, lambda: file.path)
+                if suffix in (".wav", ".flac") and file.is_file()
+                else (None, file.name)
+            )
 
 # %% ../../nbs/data/sources.ipynb #sources-hub
 class Hub(Source):
-    "A dataset with NSynth's columns that `datasets.load_dataset` can stream: a name on the Hub, or a local file or folder."
+    """A dataset with NSynth's columns that `datasets.load_dataset` can stream: a name on the Hub, or a local
+    file or folder.
+    """
+
     def __init__(self, paths, config):
         super().__init__(paths, config)
         name, _, revision = str(paths[0]).partition("@")
         local = self.only_path().exists()
-        if not local and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name): raise InputError(f"{name}: no such file or folder, and not a name on the Hub")
-        which = dict(path="parquet", data_files=dict(train=name, valid=name, test=name)) if local and Path(name).is_file() else dict(path=name, revision=None if local else revision or None)
+        if not local and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+            raise InputError(f"{name}: no such file or folder, and not a name on the Hub")
+        which = (
+            dict(path="parquet", data_files=dict(train=name, valid=name, test=name))
+            if local and Path(name).is_file()
+            else dict(path=name, revision=None if local else revision or None)
+        )
         datasets.disable_progress_bars()
-        try: self.splits = load_dataset(**which, streaming=True)
+        try:
+            self.splits = load_dataset(**which, streaming=True)
         except Exception as error:  # whatever its loaders and the network raise
-            raise InputError(f"{paths[0]}: datasets cannot load it ({' '.join(str(error).split())[:150]})") from None
+            raise InputError(
+                f"{paths[0]}: datasets cannot load it ({' '.join(str(error).split())[:150]})"
+            ) from None
 
     def names(self):
         "A name on the Hub with its owner and revision."
@@ -192,101 +275,183 @@ class Hub(Source):
         return super().identity() if self.paths[0].exists() else [[str(self.paths[0])]]
 
     def stream(self, split):
-        "The rows of a split, audio as bytes. Raises `InputError` if there is no such split, or a column is missing."
-        names = [name for name in self.splits if name == split or (split == "valid" and name.startswith("val"))]
-        if not names: raise InputError(f"{self.paths[0]}: there is no split {split}; it has {', '.join(self.splits)}")
+        """The rows of a split, audio as bytes. Raises `InputError` if there is no such split, or a column is
+        missing.
+        """
+        names = [
+            name for name in self.splits if name == split or (split == "valid" and name.startswith("val"))
+        ]
+        if not names:
+            raise InputError(f"{self.paths[0]}: there is no split {split}; it has {', '.join(self.splits)}")
         rows = self.splits[names[0]]
-        missing = [c for c in (*REQUIRED, "audio") if c not in (rows.column_names or next(iter(rows.decode(False)), ()))]
-        if missing: raise InputError(f"{self.paths[0]}: there is no column {', '.join(missing)}; for recordings without NSynth's columns use --source folder")
+        missing = [
+            c
+            for c in (*REQUIRED, "audio")
+            if c not in (rows.column_names or next(iter(rows.decode(False)), ()))
+        ]
+        if missing:
+            raise InputError(
+                f"{self.paths[0]}: there is no column {', '.join(missing)}; for recordings without NSynth's"
+                " columns use --source folder"
+            )
         stored = rows.cast_column("audio", Audio(decode=False))
-        try: next(iter(stored), None)
-        except ImportError: return rows.cast_column("audio", Value("string"))  # an audiofolder: paths, which datasets passes on only with TorchCodec
+        try:
+            next(iter(stored), None)
+        except ImportError:
+            return rows.cast_column(
+                "audio", Value("string")
+            )  # an audiofolder: paths, which datasets passes on only with TorchCodec
         return stored
 
     def rows(self, split, audio: bool):
-        "The rows of a split, with or without their audio. Raises `InputError` as `stream`, and if they cannot be read."
-        try: yield from self.stream(split) if audio else self.stream(split).remove_columns("audio")
-        except InputError: raise
-        except Exception as error: raise InputError(f"{self.paths[0]}: cannot be read ({' '.join(str(error).split())[:150]})") from None
+        """The rows of a split, with or without their audio. Raises `InputError` as `stream`, and if they
+        cannot be read.
+        """
+        try:
+            yield from self.stream(split) if audio else self.stream(split).remove_columns("audio")
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{self.paths[0]}: cannot be read ({' '.join(str(error).split())[:150]})"
+            ) from None
 
     def index(self, split):
-        for row in self.rows(split, audio=False): yield row["note_str"], row, entry_fault(row["note_str"], row)
+        for row in self.rows(split, audio=False):
+            yield row["note_str"], row, entry_fault(row["note_str"], row)
 
     def read(self, split, wanted, known):
         wanted = dict(wanted)
         for row in self.rows(split, audio=True):
             entry = wanted.pop(row["note_str"], None)
-            if entry: yield row["note_str"], partial(self.row, entry, row["audio"], split)
+            if entry:
+                yield row["note_str"], partial(self.row, entry, row["audio"], split)
 
     def row(self, entry, audio, split):
-        if isinstance(audio, str): audio = dict(path=audio)
-        if not audio or not (audio.get("bytes") or audio.get("path")): raise InputError(NO_AUDIO)
-        return note_row(entry, read_note(audio.get("bytes") or fsspec.open(audio["path"]).open().read()), split, self.config)
+        if isinstance(audio, str):
+            audio = dict(path=audio)
+        if not audio or not (audio.get("bytes") or audio.get("path")):
+            raise InputError(NO_AUDIO)
+        return note_row(
+            entry,
+            read_note(audio.get("bytes") or fsspec.open(audio["path"]).open().read()),
+            split,
+            self.config,
+        )
 
 # %% ../../nbs/data/sources.ipynb #sources-folder
 def length(path) -> int | str:
     "Samples of an audio file at 16 kHz, or why it cannot be used."
     try:
-        with quiet(): info = sf.info(native(path))
-    except (sf.LibsndfileError, OSError): return "not audio that can be read"
-    return info.frames*SAMPLE_RATE//info.samplerate
+        with quiet():
+            info = sf.info(native(path))
+    except (sf.LibsndfileError, OSError):
+        return "not audio that can be read"
+    return info.frames * SAMPLE_RATE // info.samplerate
+
 
 def cut(path, k: int, config: DataConfig) -> np.ndarray:
-    "Clip number `k` of a file as `(time,)` float32, mono, at 16 kHz. Raises `InputError` if it is silent or not finite."
+    """Clip number `k` of a file as `(time,)` float32, mono, at 16 kHz. Raises `InputError` if it is silent or
+    not finite.
+    """
     try:
         with quiet(), sf.SoundFile(native(path)) as file:
-            file.seek(round(k*config.clip*file.samplerate/SAMPLE_RATE))
-            audio, rate = file.read(-(-config.clip*file.samplerate//SAMPLE_RATE), dtype="float32", always_2d=True).mean(1), file.samplerate
-    except (sf.LibsndfileError, OSError): raise InputError("not audio that can be read") from None
-    if not np.isfinite(audio).all(): raise InputError("there are NaN or infinite samples in it")
+            file.seek(round(k * config.clip * file.samplerate / SAMPLE_RATE))
+            audio, rate = (
+                file.read(
+                    -(-config.clip * file.samplerate // SAMPLE_RATE), dtype="float32", always_2d=True
+                ).mean(1),
+                file.samplerate,
+            )
+    except (sf.LibsndfileError, OSError):
+        raise InputError("not audio that can be read") from None
+    if not np.isfinite(audio).all():
+        raise InputError("there are NaN or infinite samples in it")
     check_loud(audio, config)
-    audio = resample(audio[None], rate, SAMPLE_RATE)[0][:config.clip]
+    audio = resample(audio[None], rate, SAMPLE_RATE)[0][: config.clip]
     return np.pad(audio, (0, config.clip - len(audio)))
+
 
 def check_loud(audio: np.ndarray, config: DataConfig):
     "Raise `InputError` if `audio` peaks below the configured silence."
-    if np.abs(audio).max(initial=0) < 10**(config.silence/20): raise InputError(f"silent: peaks below {config.silence:g} dB")
+    if np.abs(audio).max(initial=0) < 10 ** (config.silence / 20):
+        raise InputError(f"silent: peaks below {config.silence:g} dB")
+
 
 class Folder(Source):
     "Audio files of your own."
+
     tags = "recordings"
 
     @cached_property
     def files(self) -> dict[str, int | str]:
         "Length, or why it cannot be used, of every file in the folder, by its path inside."
         folder = self.only_path()
-        if not folder.is_dir(): raise InputError(f"{folder}: no such folder")
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder")
         paths = sorted(p.relative_to(folder).as_posix() for p in visible_files(folder))
-        return {p: length(folder/p) if Path(p).suffix.lower() in SUFFIXES else "not an audio file" for p in tqdm(paths, desc="look at files", unit="file", delay=2)}
+        return {
+            p: length(folder / p) if Path(p).suffix.lower() in SUFFIXES else "not an audio file"
+            for p in tqdm(paths, desc="look at files", unit="file", delay=2)
+        }
 
     def clips(self, path) -> int:
         "How many clips file `path` gives."
         frames, clip = self.files[path], self.config.clip
-        return 0 if isinstance(frames, str) else max(frames//clip, int(self.config.short == "pad" and frames > 0))
+        return (
+            0
+            if isinstance(frames, str)
+            else max(frames // clip, int(self.config.short == "pad" and frames > 0))
+        )
 
     @cached_property
     def splits(self) -> dict[str, list[str]]:
         "The files of each split; those that give no clip are with train."
         tops = {path: path.split("/")[0] for path in self.files}
-        if set(SPLITS) <= set(tops.values()): return {split: [p for p, top in tops.items() if top == split] for split in SPLITS}
+        if set(SPLITS) <= set(tops.values()):
+            return {split: [p for p, top in tops.items() if top == split] for split in SPLITS}
         files, dealt = list(self.files), dict(train=[], valid=[], test=[])
         for i in np.random.default_rng(self.config.seed).permutation(len(files)):
-            need = [s for s in ("test", "valid") if self.clips(files[i]) and sum(map(self.clips, dealt[s])) < 1.1*getattr(self.config, s)]
+            need = [
+                s
+                for s in ("test", "valid")
+                if self.clips(files[i]) and sum(map(self.clips, dealt[s])) < 1.1 * getattr(self.config, s)
+            ]
             dealt[need[0] if need else "train"].append(files[i])
         return dealt
 
     def index(self, split):
         for path in self.splits[split]:
             frames, n = self.files[path], self.clips(path)
-            if not n: yield path, None, frames if isinstance(frames, str) else f"shorter than a clip of {self.config.clip:,} samples"
+            if not n:
+                yield (
+                    path,
+                    None,
+                    (
+                        frames
+                        if isinstance(frames, str)
+                        else f"shorter than a clip of {self.config.clip:,} samples"
+                    ),
+                )
             for k in range(n):
                 name = f"{path}-{k:05d}"
-                yield name, dict(note=int(hashlib.sha256(name.encode()).hexdigest()[:15], 16), note_str=name, sample_rate=SAMPLE_RATE,
-                                 instrument_str=Path(path).parent.name, start=k*self.config.clip, file=path), ""
+                yield (
+                    name,
+                    dict(
+                        note=int(hashlib.sha256(name.encode()).hexdigest()[:15], 16),
+                        note_str=name,
+                        sample_rate=SAMPLE_RATE,
+                        instrument_str=Path(path).parent.name,
+                        start=k * self.config.clip,
+                        file=path,
+                    ),
+                    "",
+                )
 
     def read(self, split, wanted, known):
-        for name, entry in sorted(wanted.items()): yield name, partial(self.row, name, entry)
+        for name, entry in sorted(wanted.items()):
+            yield name, partial(self.row, name, entry)
 
     def row(self, name, entry):
-        audio = cut(self.only_path()/entry["file"], entry["start"]//self.config.clip, self.config)
+        audio = cut(self.only_path() / entry["file"], entry["start"] // self.config.clip, self.config)
         return {**{k: entry[k] for k in FEATURES if k in entry}, "audio": to_wav(audio, name)}

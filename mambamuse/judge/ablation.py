@@ -7,26 +7,26 @@ __all__ = ['BASE', 'CHOICES', 'ARM', 'SIZE', 'SMALLER', 'MEASURES', 'COPY', 'und
            'scores', 'whole', 'judge_choice', 'judge_copy', 'summary', 'verdicts', 'plot_choices']
 
 # %% ../../nbs/judge/ablation.ipynb #ablation-imports
+import re
 from collections.abc import Callable
 from pathlib import Path
-import re
 
-from tqdm import tqdm
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
-from ..sound.audio import PEAK, normalise
+from ..data.prepare import Triplets
 from ..errors import InputError
 from .evaluate import interval
-from ..model.generator import MambaMuse
 from .metrics import abs_corr, corr, lsd_cifka, lsd_cifka_50, mfcc_distance
-from ..data.prepare import Triplets
-from ..learn.recipes import differences, recipe, train_recipe
 from .timbre import timbre_distance
+from ..learn.recipes import differences, recipe, train_recipe
+from ..model.generator import MambaMuse
 from ..model.places import check_alphas
 from ..model.weights import fit, load_model, pad
+from ..sound.audio import PEAK, normalise
 
 # %% ../../nbs/judge/ablation.ipynb #ablation-choices
 BASE = "the recipe"
@@ -56,25 +56,50 @@ CHOICES = {
 ARM, SIZE = "paired", "half"
 SMALLER = ("model.widths=[8,16,32,64]", "training.ema=0.99", "loss.lambda_adversarial=0")
 
+
 def undone(choice: str, smaller=SMALLER) -> list[str]:
-    "The overrides that train a `choice` (of `CHOICES`). Raises `InputError` if there is no such choice, or it leaves one of its fields as it was."
-    if choice not in CHOICES: raise InputError(f"there is no choice {choice!r}; there are {', '.join(CHOICES)}")
+    """The overrides that train a `choice` (of `CHOICES`). Raises `InputError` if there is no such choice, or
+    it leaves one of its fields as it was.
+    """
+    if choice not in CHOICES:
+        raise InputError(f"there is no choice {choice!r}; there are {', '.join(CHOICES)}")
     changes = [*smaller, *CHOICES[choice]]
     differ = differences(recipe(ARM, SIZE, smaller), recipe(ARM, SIZE, changes))
     for text in CHOICES[choice]:
-        if text.partition("=")[0] not in differ: raise InputError(f"{choice}: {text} is what the arm {ARM} does already, so nothing is undone; correct CHOICES in judge/ablation")
+        if text.partition("=")[0] not in differ:
+            raise InputError(
+                f"{choice}: {text} is what the arm {ARM} does already, so nothing is undone; correct CHOICES"
+                " in judge/ablation"
+            )
     return changes
 
 # %% ../../nbs/judge/ablation.ipynb #ablation-train
-def choice_folder(out, choice: str) -> Path: return Path(out)/re.sub(r"\W+", "-", choice.lower())
+def choice_folder(out, choice: str) -> Path:
+    return Path(out) / re.sub(r"\W+", "-", choice.lower())
+
 
 def train_choice(choice: str, out, data, steps: int, seed: int = 42, smaller=SMALLER):
-    "Train a `choice` for `steps` steps on the triplets in `data`, into its folder in `out`, as far as that is not done. Raises `InputError` as `undone` and `train_recipe`, or if it is stopped."
-    done = train_recipe(choice_folder(out, choice), ARM, SIZE, [*undone(choice, smaller), f"training.epoch_steps={steps}"], data, steps, seed, resume=True)
-    if done["stopped"]: raise InputError(f"{choice}: stopped after {done['steps']} of {steps} steps ({done['stopped']}); the same call goes on")
+    """Train a `choice` for `steps` steps on the triplets in `data`, into its folder in `out`, as far as that
+    is not done. Raises `InputError` as `undone` and `train_recipe`, or if it is stopped.
+    """
+    done = train_recipe(
+        choice_folder(out, choice),
+        ARM,
+        SIZE,
+        [*undone(choice, smaller), f"training.epoch_steps={steps}"],
+        data,
+        steps,
+        seed,
+        resume=True,
+    )
+    if done["stopped"]:
+        raise InputError(
+            f"{choice}: stopped after {done['steps']} of {steps} steps ({done['stopped']}); the same call"
+            " goes on"
+        )
 
 # %% ../../nbs/judge/ablation.ipynb #ablation-judge
-MEASURES = {   # name -> title, and which is better
+MEASURES = {  # name -> title, and which is better
     "lsd_cifka_50": ("LSD to the target, dB, 50 dB floor", "lower"),
     "lsd_cifka": ("LSD to the target, dB, 80 dB floor", "lower"),
     "mfcc_distance": ("MFCC distance to the target", "lower"),
@@ -83,42 +108,65 @@ MEASURES = {   # name -> title, and which is better
     "plain_corr": ("alpha 0: correlation with the content", "higher"),
     "plain_lsd": ("alpha 0: LSD to the content, dB, 50 dB floor", "lower"),
     "half_style": ("alpha ½: timbre distance to the style", ""),
-    "half_between": ("share of triplets with alpha ½ in between", "higher")}
+    "half_between": ("share of triplets with alpha ½ in between", "higher"),
+}
+
 
 def score(transfer: Callable, content, style, target) -> dict[str, float]:
-    "The `MEASURES` of `transfer(content, style, alpha)` on one triplet of `(time,)`; *in between*: strictly, in timbre distance to the style."
-    plain, half, full = (transfer(content, style, alpha) for alpha in (0., .5, 1.))
+    """The `MEASURES` of `transfer(content, style, alpha)` on one triplet of `(time,)`; *in between*:
+    strictly, in timbre distance to the style.
+    """
+    plain, half, full = (transfer(content, style, alpha) for alpha in (0.0, 0.5, 1.0))
     ends, middle = [timbre_distance(x, style) for x in (plain, full)], timbre_distance(half, style)
-    return dict(lsd_cifka_50=lsd_cifka_50(full, target), lsd_cifka=lsd_cifka(full, target), mfcc_distance=mfcc_distance(full, target),
-                timbre_distance=timbre_distance(full, target), abs_corr_content=abs_corr(full, content), plain_corr=corr(plain, content),
-                plain_lsd=lsd_cifka_50(plain, content), half_style=middle, half_between=float(min(ends) < middle < max(ends)))
+    return dict(
+        lsd_cifka_50=lsd_cifka_50(full, target),
+        lsd_cifka=lsd_cifka(full, target),
+        mfcc_distance=mfcc_distance(full, target),
+        timbre_distance=timbre_distance(full, target),
+        abs_corr_content=abs_corr(full, content),
+        plain_corr=corr(plain, content),
+        plain_lsd=lsd_cifka_50(plain, content),
+        half_style=middle,
+        half_between=float(min(ends) < middle < max(ends)),
+    )
+
 
 def scores(choice: str, transfer: Callable, data) -> pd.DataFrame:
     "A row for each validation triplet of the prepared `data`: `choice`, `triplet`, and the `MEASURES`."
     triplets = Triplets(data, "valid")
     numbers = tqdm(range(len(triplets)), desc=f"judge {choice}", unit="triplet", delay=2)
-    return pd.DataFrame([dict(choice=choice, triplet=i, **score(transfer, *triplets[i].numpy())) for i in numbers])
+    return pd.DataFrame(
+        [dict(choice=choice, triplet=i, **score(transfer, *triplets[i].numpy())) for i in numbers]
+    )
+
 
 def whole(model: MambaMuse) -> Callable:
-    "`(content, style, alpha) -> output`, each `(time,)`, by `model`'s own pass over the whole: with alpha 0 its reconstruction."
+    """`(content, style, alpha) -> output`, each `(time,)`, by `model`'s own pass over the whole: with alpha 0
+    its reconstruction.
+    """
+
     @torch.inference_mode()
     def transfer(content, style, alpha):
         (x, peak), (y, _) = normalise(content), normalise(style)
         x, y = (pad(torch.from_numpy(sound)[None, None]) for sound in (x, y))
         if model.axis == "frame":
             y = fit(y, x.shape[-1])
-        out = model(x, y, [alpha*a for a in check_alphas(model.alphas)])
-        return out[0, 0, :len(content)].numpy()*np.float32(peak/PEAK)
+        out = model(x, y, [alpha * a for a in check_alphas(model.alphas)])
+        return out[0, 0, : len(content)].numpy() * np.float32(peak / PEAK)
+
     return transfer
+
 
 def judge_choice(choice: str, out, data) -> pd.DataFrame:
     "`scores` of the last weights of a `choice` that is trained in `out`."
     weights = sorted(choice_folder(out, choice).glob("epoch-*"))
-    if not weights: raise InputError(f"{choice_folder(out, choice)}: no weights yet; train this choice first")
+    if not weights:
+        raise InputError(f"{choice_folder(out, choice)}: no weights yet; train this choice first")
     return scores(choice, whole(load_model(weights[-1])), data)
 
 # %% ../../nbs/judge/ablation.ipynb #ablation-copy
 COPY = "CP-CONTENT"
+
 
 def judge_copy(data) -> pd.DataFrame:
     "`scores` of the content, taken for an output."
@@ -126,29 +174,60 @@ def judge_copy(data) -> pd.DataFrame:
 
 # %% ../../nbs/judge/ablation.ipynb #ablation-summary
 def summary(scores: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
-    "A row for each choice and measure of `scores` put below each other: n, mean (|corr|: median), the change from the recipe, each with its 95 % interval. Raises `InputError` if the recipe is not among them."
-    by_choice, rows = {choice: group.set_index("triplet") for choice, group in scores.groupby("choice", sort=False)}, []
-    if BASE not in by_choice: raise InputError(f"no change can be told without {BASE!r}; judge it, too")
+    """A row for each choice and measure of `scores` put below each other: n, mean (|corr|: median), the
+    change from the recipe, each with its 95 % interval. Raises `InputError` if the recipe is not among
+    them.
+    """
+    by_choice, rows = (
+        {choice: group.set_index("triplet") for choice, group in scores.groupby("choice", sort=False)},
+        [],
+    )
+    if BASE not in by_choice:
+        raise InputError(f"no change can be told without {BASE!r}; judge it, too")
     for choice, group in by_choice.items():
         for measure in MEASURES:
             middle = np.median if measure == "abs_corr_content" else np.mean
-            both = np.stack([group[measure], by_choice[BASE][measure]], axis=1)                      # (triplets, 2)
-            change = lambda both, axis: np.diff(middle(both[..., ::-1], axis))[..., 0]
-            rows.append((choice, measure, len(both), *interval(both[:, 0], middle, seed), *interval(both, change, seed)))
-    return pd.DataFrame(rows, columns=["choice", "metric", "n", "value", "low", "high", "change", "change_low", "change_high"])
+            both = np.stack([group[measure], by_choice[BASE][measure]], axis=1)  # (triplets, 2)
+
+            def change(both, axis):
+                return np.diff(middle(both[..., ::-1], axis))[..., 0]
+
+            rows.append(
+                (
+                    choice,
+                    measure,
+                    len(both),
+                    *interval(both[:, 0], middle, seed),
+                    *interval(both, change, seed),
+                )
+            )
+    return pd.DataFrame(
+        rows, columns=["choice", "metric", "n", "value", "low", "high", "change", "change_low", "change_high"]
+    )
+
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    "A row for each choice of a `summary`, a column for each measure of which one end is better: better or worse than the recipe by more than the interval, or nothing."
-    sign = table.metric.map({measure: {"lower": 1, "higher": -1}.get(better) for measure, (_, better) in MEASURES.items()})
-    low, high = table[["change_low", "change_high"]].mul(sign, axis=0).agg(["min", "max"], axis=1).to_numpy().T
+    """A row for each choice of a `summary`, a column for each measure of which one end is better: better or
+    worse than the recipe by more than the interval, or nothing.
+    """
+    sign = table.metric.map(
+        {measure: {"lower": 1, "higher": -1}.get(better) for measure, (_, better) in MEASURES.items()}
+    )
+    low, high = (
+        table[["change_low", "change_high"]].mul(sign, axis=0).agg(["min", "max"], axis=1).to_numpy().T
+    )
     made = table.assign(verdict=np.select([low > 0, high < 0], ["worse", "better"], ""))[sign.notna()]
-    return made.pivot(index="choice", columns="metric", values="verdict").loc[table.choice.unique(), [m for m, (_, better) in MEASURES.items() if better]]
+    return made.pivot(index="choice", columns="metric", values="verdict").loc[
+        table.choice.unique(), [m for m, (_, better) in MEASURES.items() if better]
+    ]
 
 # %% ../../nbs/judge/ablation.ipynb #ablation-plot
 def plot_choices(table: pd.DataFrame):
-    "A figure of a `summary`: a panel for each measure, a dot for each choice, with the interval of its change from the recipe."
+    """A figure of a `summary`: a panel for each measure, a dot for each choice, with the interval of its
+    change from the recipe.
+    """
     choices = table.choice.unique()
-    figure, axes = plt.subplots(3, 3, figsize=(12, 2 + .5*len(choices)), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(3, 3, figsize=(12, 2 + 0.5 * len(choices)), sharey=True, layout="constrained")
     for ax, (measure, (title, better)) in zip(axes.flat, MEASURES.items()):
         of = table[table.metric == measure].set_index("choice").loc[choices]
         ax.axvline(of.value[BASE], color="grey", lw=1)

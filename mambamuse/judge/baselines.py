@@ -19,16 +19,19 @@ from ..sound.audio import FAINTEST, SAMPLE_RATE
 def rms(x) -> float:
     "The RMS level of `x`; 0 if it is fainter than float32 can scale."
     level = float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
-    return level if level >= FAINTEST else 0.
+    return level if level >= FAINTEST else 0.0
+
 
 def at_level_of(content, output):
     "`output (time,)`, scaled to the RMS level of `content`; silence stays silence."
     level = rms(output)
-    return (output*(rms(content)/level if level else 0)).astype(np.float32)
+    return (output * (rms(content) / level if level else 0)).astype(np.float32)
+
 
 def copy_content(content, style):
     "CP-CONTENT: `content (time,)` itself."
     return content.astype(np.float32)
+
 
 def copy_style(content, style):
     "CP-STYLE: `style (time',)`, repeated or cut to `content (time,)`, at its level."
@@ -39,55 +42,83 @@ def stft(x, n_fft, hop):
     "`(time,)` -> `(n_fft/2 + 1, frames)` complex; what is shorter than a window gets zeros at its end."
     return librosa.stft(np.pad(x, (0, max(0, n_fft - len(x)))), n_fft=n_fft, hop_length=hop)
 
+
 @cache
 def smoothing(n_fft: int, deviation: float) -> np.ndarray:
-    "Weights `(n_fft/2 + 1, n_fft/2 + 1)` that smooth a spectrum along the ERB-rate scale; each row sums to 1."
-    erb = 21.4*np.log10(1 + .00437*np.fft.rfftfreq(n_fft, 1/SAMPLE_RATE))
-    weights = np.exp(-((erb[:, None] - erb)/deviation)**2/2)
-    return weights/weights.sum(1, keepdims=True)
+    """Weights `(n_fft/2 + 1, n_fft/2 + 1)` that smooth a spectrum along the ERB-rate scale; each row sums to
+    1.
+    """
+    erb = 21.4 * np.log10(1 + 0.00437 * np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE))
+    weights = np.exp(-(((erb[:, None] - erb) / deviation) ** 2) / 2)
+    return weights / weights.sum(1, keepdims=True)
+
 
 def envelope(spectrum, n_fft, deviation):
-    "Smoothed long-term power `(n_fft/2 + 1,)` of a spectrum `(n_fft/2 + 1, frames)`, 1 in sum; at least 120 dB below that."
-    power = smoothing(n_fft, deviation) @ (np.abs(spectrum)**2).mean(1, dtype=np.float64)
-    return power/(power.sum() or 1) + 1e-12
+    """Smoothed long-term power `(n_fft/2 + 1,)` of a spectrum `(n_fft/2 + 1, frames)`, 1 in sum; at least 120
+    dB below that.
+    """
+    power = smoothing(n_fft, deviation) @ (np.abs(spectrum) ** 2).mean(1, dtype=np.float64)
+    return power / (power.sum() or 1) + 1e-12
 
-def spectral_envelope(content, style, n_fft=2_048, hop=512, deviation=1.5, limit=40.):
+
+def spectral_envelope(content, style, n_fft=2_048, hop=512, deviation=1.5, limit=40.0):
     """`content (time,)` with the smoothed long-term spectrum of `style (time',)`, at the content's level.
 
-    `deviation`: of the smoothing, in ERB; `limit`: of the gain, in dB. A silent style has no spectrum: the content comes back.
+    `deviation`: of the smoothing, in ERB; `limit`: of the gain, in dB. A silent style has no spectrum: the
+    content comes back.
     """
     x, y = stft(content, n_fft, hop), stft(style, n_fft, hop)
-    gain = 10*np.log10(envelope(y, n_fft, deviation)/envelope(x, n_fft, deviation)) if style.any() else np.zeros(len(x))
-    x *= 10**(gain.clip(-limit, limit)/20)[:, None]
+    gain = (
+        10 * np.log10(envelope(y, n_fft, deviation) / envelope(x, n_fft, deviation))
+        if style.any()
+        else np.zeros(len(x))
+    )
+    x *= 10 ** (gain.clip(-limit, limit) / 20)[:, None]
     return at_level_of(content, librosa.istft(x, n_fft=n_fft, hop_length=hop, length=len(content)))
 
 # %% ../../nbs/judge/baselines.ipynb #baselines-update
 EPS = 1e-9
 
+
 def update(H, V, W):
-    "One multiplicative update of `H (templates, frames)` towards `V (frequency, frames)` = `W (frequency, templates)` `H`."
-    return H*(W.T @ (V/(W @ H + EPS)))/(W.sum(0)[:, None] + EPS)
+    """One multiplicative update of `H (templates, frames)` towards `V (frequency, frames)` = `W (frequency,
+    templates)` `H`.
+    """
+    return H * (W.T @ (V / (W @ H + EPS))) / (W.sum(0)[:, None] + EPS)
 
 # %% ../../nbs/judge/baselines.ipynb #baselines-constrain
 def constrain(H, damping: float, repetition: int, polyphony: int, continuity: int):
-    "`H (templates, frames)`, damped where it repeats within `repetition` frames or is not among the `polyphony` strongest, then summed along diagonals."
-    H = np.where(H >= maximum_filter1d(H, 2*repetition + 1, axis=1, mode="constant"), H, damping*H)
-    if polyphony < len(H): H = np.where(H >= np.partition(H, -polyphony, axis=0)[-polyphony], H, damping*H)
+    """`H (templates, frames)`, damped where it repeats within `repetition` frames or is not among the
+    `polyphony` strongest, then summed along diagonals.
+    """
+    H = np.where(H >= maximum_filter1d(H, 2 * repetition + 1, axis=1, mode="constant"), H, damping * H)
+    if polyphony < len(H):
+        H = np.where(H >= np.partition(H, -polyphony, axis=0)[-polyphony], H, damping * H)
     padded, (templates, frames) = np.pad(H, continuity), H.shape
-    return sum(padded[i:i + templates, i:i + frames] for i in range(2*continuity + 1))
+    return sum(padded[i : i + templates, i : i + frames] for i in range(2 * continuity + 1))
 
 # %% ../../nbs/judge/baselines.ipynb #baselines-musaicing
-def musaicing(content, style, n_fft=2_048, hop=1_024, repetition=3, polyphony=10, continuity=3, iterations=20):
-    """`content (time,)` rebuilt from the spectra of `style (time',)`, at the content's level; silent if either is.
+def musaicing(
+    content, style, n_fft=2_048, hop=1_024, repetition=3, polyphony=10, continuity=3, iterations=20
+):
+    """`content (time,)` rebuilt from the spectra of `style (time',)`, at the content's level; silent if
+    either is.
 
-    `repetition`, `continuity`: in frames; `polyphony`: templates a frame. Source: Driedger, Prätzlich and Müller (ISMIR 2015), without
+    `repetition`, `continuity`: in frames; `polyphony`: templates a frame. Source: Driedger, Prätzlich and
+    Müller (ISMIR 2015), without
     transposed templates: a pitch that the style does not contain cannot be played.
     """
-    x, y = (stft(clip/(rms(clip) or 1), n_fft, hop) for clip in (content, style))
+    x, y = (stft(clip / (rms(clip) or 1), n_fft, hop) for clip in (content, style))
     V, W = np.abs(x), np.abs(y)
     H = np.ones((W.shape[1], V.shape[1]), np.float32)
-    for i in range(1, iterations + 1): H = update(constrain(H, 1 - i/iterations, repetition, polyphony, continuity), V, W)
+    for i in range(1, iterations + 1):
+        H = update(constrain(H, 1 - i / iterations, repetition, polyphony, continuity), V, W)
     return at_level_of(content, librosa.istft(y @ H, n_fft=n_fft, hop_length=hop, length=len(content)))
 
 # %% ../../nbs/judge/baselines.ipynb #baselines-methods
-METHODS = {"CP-CONTENT": copy_content, "CP-STYLE": copy_style, "envelope": spectral_envelope, "musaicing": musaicing}
+METHODS = {
+    "CP-CONTENT": copy_content,
+    "CP-STYLE": copy_style,
+    "envelope": spectral_envelope,
+    "musaicing": musaicing,
+}

@@ -10,43 +10,57 @@ __all__ = ['TEST_SETS', 'KINDS', 'LONGEST', 'NAMED', 'BASELINES', 'ANSWER', 'LOA
            'caption', 'page', 'check_sounds', 'evaluate', 'markdown', 'plane']
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-imports
-from dataclasses import asdict, dataclass
-from importlib.resources import files
-from pathlib import Path
 import hashlib
 import html
 import json
 import os
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
 
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
-from tqdm import tqdm
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
+from tqdm import tqdm
 
-from ..sound.audio import (SAMPLE_RATE, check_folder, decoded, load, normalise, recordings, resample, save, tell, written_beside)
+from ..data.prepare import sha256
 from ..errors import InputError
 from .baselines import METHODS
 from .metrics import METRICS, Metric, fad_infinity, frechet_distance, measure
 from .pitch import PITCH_METRICS
-from ..data.prepare import sha256
-from ..sound.records import file_names
 from .timbre import embeddings, family, timbre_distance
 from ..model.weights import check_weights, load_model
+from mambamuse.sound.audio import (
+    SAMPLE_RATE,
+    check_folder,
+    decoded,
+    load,
+    normalise,
+    recordings,
+    resample,
+    save,
+    tell,
+    written_beside,
+)
+from ..sound.records import file_names
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-pairs
-TEST_SETS = Path(files("mambamuse")/"test_sets")
+TEST_SETS = Path(files("mambamuse") / "test_sets")
 KINDS = ("content", "style", "target")
-LONGEST = 10*SAMPLE_RATE  # samples of each recording that are judged, from its start
+LONGEST = 10 * SAMPLE_RATE  # samples of each recording that are judged, from its start
 
 NAMED = (*KINDS, "output", "pair", "family")  # columns that hold text, whatever it looks like
 
-def read_pairs(path) -> pd.DataFrame:
-    """The list of pairs at `path`, with absolute paths and, in `attrs`, the `folder` that the list counts from.
 
-    Raises `InputError` if it is not such a list, names a file that does not exist, or a pair that has no name,
+def read_pairs(path) -> pd.DataFrame:
+    """The list of pairs at `path`, with absolute paths and, in `attrs`, the `folder` that the list counts
+    from.
+
+    Raises `InputError` if it is not such a list, names a file that does not exist, or a pair that has no
+    name,
     or that of another.
     """
     path = Path(path)
@@ -68,9 +82,9 @@ def read_pairs(path) -> pd.DataFrame:
         for line, name in zip(pairs.index + 2, pairs[kind]):
             if not isinstance(name, str):
                 raise InputError(f"{path}: line {line} has no {kind}")
-            if not (path.parent/name).is_file():
-                raise InputError(f"{path}: line {line}, {kind}: no such file {path.parent/name}")
-        pairs[kind] = [str((path.parent/name).resolve()) for name in pairs[kind]]
+            if not (path.parent / name).is_file():
+                raise InputError(f"{path}: line {line}, {kind}: no such file {path.parent / name}")
+        pairs[kind] = [str((path.parent / name).resolve()) for name in pairs[kind]]
     pairs.attrs["folder"] = str(path.parent.resolve())
     try:
         file_names(pairs.pair, "pair")
@@ -78,36 +92,53 @@ def read_pairs(path) -> pd.DataFrame:
         raise InputError(f"{path}: {error}") from None
     return pairs
 
+
 def shipped_pairs(name: str) -> pd.DataFrame:
-    "The pairs of a shipped test set, \"notes\" or \"phrases\". Raises `InputError` if there is no such set."
+    'The pairs of a shipped test set, "notes" or "phrases". Raises `InputError` if there is no such set.'
     known = sorted(p.parent.name for p in TEST_SETS.glob("*/pairs.csv"))
-    if name not in known: raise InputError(f"there is no test set {name!r}; there are {', '.join(known)}")
-    return read_pairs(TEST_SETS/name/"pairs.csv")
+    if name not in known:
+        raise InputError(f"there is no test set {name!r}; there are {', '.join(known)}")
+    return read_pairs(TEST_SETS / name / "pairs.csv")
+
 
 def pair_folders(contents, styles, seed: int = 42) -> pd.DataFrame:
-    "Each recording in the folder `contents` with one in `styles`, dealt out in seeded order. Raises `InputError` if there are none."
+    """Each recording in the folder `contents` with one in `styles`, dealt out in seeded order. Raises
+    `InputError` if there are none.
+    """
     contents, styles = (list(map(str, recordings(folder))) for folder in (contents, styles))
     order = np.random.default_rng(seed).permutation(len(styles))
-    return pd.DataFrame([dict(pair=str(i + 1), content=content, style=styles[order[i % len(order)]]) for i, content in enumerate(contents)])
+    return pd.DataFrame(
+        [
+            dict(pair=str(i + 1), content=content, style=styles[order[i % len(order)]])
+            for i, content in enumerate(contents)
+        ]
+    )
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-system
 @dataclass(frozen=True)
 class System:
-    "A method of `METHODS`, or a `weights` folder with `settings` of the model changed, or what the pairs name in the column `given`."
+    """A method of `METHODS`, or a `weights` folder with `settings` of the model changed, or what the pairs
+    name in the column `given`.
+    """
+
     name: str
     given: str = ""
     method: str = ""
     weights: str = ""
-    alpha: float = 1.
-    settings: tuple = ()   # such as (("axis", "clip"), ("bypass", False))
+    alpha: float = 1.0
+    settings: tuple = ()  # such as (("axis", "clip"), ("bypass", False))
 
     def check(self):
         "Raises `InputError` if there is no such method, or no weights."
-        if self.method and self.method not in METHODS: raise InputError(f"there is no method {self.method}; there are {', '.join(METHODS)}")
-        if self.weights: check_weights(self.weights)
+        if self.method and self.method not in METHODS:
+            raise InputError(f"there is no method {self.method}; there are {', '.join(METHODS)}")
+        if self.weights:
+            check_weights(self.weights)
 
     def load(self, device: str = "cpu"):
-        "The function `(content, style) -> output`, each `(time,)` at 16 kHz. Raises `InputError` if the weights cannot be read."
+        """The function `(content, style) -> output`, each `(time,)` at 16 kHz. Raises `InputError` if the
+        weights cannot be read.
+        """
         if self.method:
             return METHODS[self.method]
         model = load_model(self.weights, device)
@@ -115,22 +146,29 @@ class System:
             setattr(model, name, value)
         return lambda content, style: model.transfer(content, style, self.alpha)
 
+
 BASELINES = [System(name, method=name) for name in METHODS]
 ANSWER = System("the target", given="target")  # what a perfect transfer would score
+
 
 def named_weights(text: str) -> tuple[str, str]:
     """`NAME=FOLDER` or `FOLDER` -> name and folder; either may have `=` in it.
 
-    What is a folder as a whole has no name; else the name ends at the first `=` that a folder follows. If there is
+    What is a folder as a whole has no name; else the name ends at the first `=` that a folder follows. If
+    there is
     no such folder: at the first `=`, unless a `/` comes before it.
     """
     if Path(text).is_dir():
         return text, text
     cuts = [at for at, letter in enumerate(text) if letter == "="]
-    found = [at for at in cuts if Path(text[at + 1:]).is_dir()] or [at for at in cuts if "/" not in text[:at]]
-    return (text[:found[0]], text[found[0] + 1:]) if found else (text, text)
+    found = [at for at in cuts if Path(text[at + 1 :]).is_dir()] or [
+        at for at in cuts if "/" not in text[:at]
+    ]
+    return (text[: found[0]], text[found[0] + 1 :]) if found else (text, text)
+
 
 LOADED = {}
+
 
 def loaded(system: System, device: str):
     "`system.load(device)`, once in a process."
@@ -141,11 +179,24 @@ def loaded(system: System, device: str):
 # %% ../../nbs/12_evaluate.ipynb #evaluate-judge
 def mono(path) -> np.ndarray:
     "A recording as `(time,)` float32 at 16 kHz: channels averaged, at most `LONGEST`. Raises `InputError`."
-    audio, rate, _ = decoded(path)   # `evaluate` has told already if its end is missing
+    audio, rate, _ = decoded(path)  # `evaluate` has told already if its end is missing
     return resample(audio.mean(0, keepdims=True), rate, SAMPLE_RATE)[0, :LONGEST]
 
-JUDGES = [*METRICS, *PITCH_METRICS, Metric("timbre_distance", timbre_distance, ("target", "style"), "0 to 1", "lower", "Cífka et al. 2021, our weights")]
+
+JUDGES = [
+    *METRICS,
+    *PITCH_METRICS,
+    Metric(
+        "timbre_distance",
+        timbre_distance,
+        ("target", "style"),
+        "0 to 1",
+        "lower",
+        "Cífka et al. 2021, our weights",
+    ),
+]
 COLUMNS = [metric.name for metric in JUDGES]
+
 
 def judge(system: System, pair: dict, path, output: np.ndarray | None = None) -> dict:
     "The output of `system` on `pair`, given or made here, kept in the file `path`, and its scores."
@@ -160,37 +211,69 @@ def judge(system: System, pair: dict, path, output: np.ndarray | None = None) ->
         save(path, output, SAMPLE_RATE)
     known = isinstance(pair.get("family"), str)
     heard = {"family_accuracy": float(family(output) == pair["family"])} if known else {}
-    return dict(output=str(path), scores=measure(JUDGES, output, sounds) | heard, embeddings=embeddings(output).tolist())
+    return dict(
+        output=str(path),
+        scores=measure(JUDGES, output, sounds) | heard,
+        embeddings=embeddings(output).tolist(),
+    )
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-run
 def code_key() -> str:
     "What decides a score besides the sounds: the package's code and the judges' weights."
     package = Path(files("mambamuse"))
-    return "".join(sha256(p) for p in sorted([*package.rglob("*.py"), *package.glob("timbre_net/*.safetensors"), *package.glob("basic_pitch/*.onnx")]))
+    return "".join(
+        sha256(p)
+        for p in sorted(
+            [
+                *package.rglob("*.py"),
+                *package.glob("timbre_net/*.safetensors"),
+                *package.glob("basic_pitch/*.onnx"),
+            ]
+        )
+    )
+
 
 def job_key(system: System, pair: dict, code: str) -> str:
     "The name of one result: the same sounds, system and code give the same one."
-    weights = [sha256(Path(system.weights)/name) for name in ("config.json", "model.safetensors")] if system.weights else []
-    parts = [asdict(system) | dict(weights=weights), {kind: sha256(pair[kind]) for kind in (*KINDS, system.given) if kind in pair}, pair.get("family"), str(pair["pair"]), code]
+    weights = (
+        [sha256(Path(system.weights) / name) for name in ("config.json", "model.safetensors")]
+        if system.weights
+        else []
+    )
+    parts = [
+        asdict(system) | dict(weights=weights),
+        {kind: sha256(pair[kind]) for kind in (*KINDS, system.given) if kind in pair},
+        pair.get("family"),
+        str(pair["pair"]),
+        code,
+    ]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
 
 def read_results(path) -> dict[str, dict]:
     "The results in a `results.jsonl` by key; a line that was cut off is left out."
     done = {}
     for line in Path(path).read_text().splitlines() if Path(path).is_file() else ():
-        try: done |= {(result := json.loads(line))["key"]: result}
-        except (json.JSONDecodeError, KeyError, TypeError): continue
+        try:
+            done |= {(result := json.loads(line))["key"]: result}
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
     return done
+
 
 def check_device(device: str) -> str:
     "`device` itself, if PyTorch can use it here. Raises `InputError` otherwise."
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device}: PyTorch cannot use it here ({str(error).splitlines()[0][:80]})") from None
+        raise InputError(
+            f"device {device}: PyTorch cannot use it here ({str(error).splitlines()[0][:80]})"
+        ) from None
     return device
 
+
 GROUP = 64  # outputs that are made on a card before they are judged
+
 
 def in_groups(jobs: list, device: str):
     "Yield lists of `(key, system, row, output)`; the model's outputs are made here, if it runs on a card."
@@ -199,45 +282,59 @@ def in_groups(jobs: list, device: str):
         return
     for start in range(0, len(jobs), GROUP):
         group = []
-        for key, system, row in jobs[start:start + GROUP]:
-            output = loaded(system, device)(mono(row["content"]), mono(row["style"])) if system.weights else None
+        for key, system, row in jobs[start : start + GROUP]:
+            output = (
+                loaded(system, device)(mono(row["content"]), mono(row["style"])) if system.weights else None
+            )
             group.append((key, system, row, output))
         yield group
 
-def results(pairs: pd.DataFrame, systems: list[System], out, workers: int | None = None, device: str | None = None) -> pd.DataFrame:
-    """A row for each system and pair, with `scores` and `embeddings`; from `out/results.jsonl` where it is there already.
 
-    `workers`: processes that judge (default: one a core); `device`: where weights run (default: a card, if there is one).
+def results(
+    pairs: pd.DataFrame, systems: list[System], out, workers: int | None = None, device: str | None = None
+) -> pd.DataFrame:
+    """A row for each system and pair, with `scores` and `embeddings`; from `out/results.jsonl` where it is
+    there already.
+
+    `workers`: processes that judge (default: one a core); `device`: where weights run (default: a card, if
+    there is one).
     Raises `InputError` if names are not distinct, or a sound or the weights cannot be used.
     """
     out, code, rows = Path(out), code_key(), pairs.to_dict("records")
-    systems = list(dict.fromkeys(systems))   # a baseline that is asked for, too, is one system
-    folders, names = file_names((s.name for s in systems), "system"), file_names((row["pair"] for row in rows), "pair")
+    systems = list(dict.fromkeys(systems))  # a baseline that is asked for, too, is one system
+    folders, names = (
+        file_names((s.name for s in systems), "system"),
+        file_names((row["pair"] for row in rows), "pair"),
+    )
     device = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     out.mkdir(parents=True, exist_ok=True)
-    before = (out/"results.jsonl").read_bytes() if (out/"results.jsonl").is_file() else b""
+    before = (out / "results.jsonl").read_bytes() if (out / "results.jsonl").is_file() else b""
     cut_off = before and not before.endswith(b"\n")
     jobs = {job_key(system, row, code): (system, row) for row in rows for system in systems}
-    done = read_results(out/"results.jsonl")
+    done = read_results(out / "results.jsonl")
     todo = [(key, *job) for key, job in jobs.items() if key not in done]
 
     def work(key, system, row, output):
-        path = out/"outputs"/folders[system.name]/f"{names[row['pair']]}.flac"
+        path = out / "outputs" / folders[system.name] / f"{names[row['pair']]}.flac"
         return dict(key=key) | judge(system, row, path, output)
 
     made_by = min(workers or os.cpu_count(), len(todo) or 1)
-    with parallel_config(backend="loky", inner_max_num_threads=1), open(out/"results.jsonl", "a") as file:
+    with parallel_config(backend="loky", inner_max_num_threads=1), open(out / "results.jsonl", "a") as file:
         if cut_off:
             file.write("\n")
         with tqdm(total=len(todo), desc="evaluate", unit="pair", delay=2) as bar:
             for group in in_groups(todo, device):
-                for result in Parallel(n_jobs=made_by, return_as="generator_unordered")(delayed(work)(*job) for job in group):
+                for result in Parallel(n_jobs=made_by, return_as="generator_unordered")(
+                    delayed(work)(*job) for job in group
+                ):
                     file.write(json.dumps(result) + "\n")
                     file.flush()
                     done[result["key"]] = result
                     bar.update()
         if todo and made_by > 1:
-            get_reusable_executor().shutdown(wait=True)  # workers left idle would keep a process that was forked from ending
+            get_reusable_executor().shutdown(
+                wait=True
+            )  # workers left idle would keep a process that was forked from ending
     about, kept = [column for column in pairs if column != "output"], ("output", "scores", "embeddings")
     made = []
     for key, (system, row) in jobs.items():
@@ -246,33 +343,48 @@ def results(pairs: pd.DataFrame, systems: list[System], out, workers: int | None
     return pd.DataFrame(sorted(made, key=lambda row: order.index(row["system"])))
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-summary
-FEWEST = 6       # pairs, below which there is no interval: 1 - 2**(1 - 6) is the first above .95
+FEWEST = 6  # pairs, below which there is no interval: 1 - 2**(1 - 6) is the first above .95
 DIMENSIONS = 64  # of an embedding
-WINDOWS = {"fad": DIMENSIONS + 1, "fad_infinity": 2*(DIMENSIONS + 1)}  # below which there is none
+WINDOWS = {"fad": DIMENSIONS + 1, "fad_infinity": 2 * (DIMENSIONS + 1)}  # below which there is none
 
-def interval(values: np.ndarray, statistic, seed: int = 42, resamples: int = 2_000) -> tuple[float, float, float]:
-    "`statistic(values, axis)` of `values (pairs, ...)` and its 95 % interval over resampled pairs; NaN below `FEWEST`."
+
+def interval(
+    values: np.ndarray, statistic, seed: int = 42, resamples: int = 2_000
+) -> tuple[float, float, float]:
+    """`statistic(values, axis)` of `values (pairs, ...)` and its 95 % interval over resampled pairs; NaN
+    below `FEWEST`.
+    """
     if len(values) < FEWEST:
         return float(statistic(values, 0)), np.nan, np.nan
     drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
     low, high = np.percentile(statistic(values[drawn], 1), [2.5, 97.5])
     return float(statistic(values, 0)), float(low), float(high)
 
+
 def joint_score(scores: np.ndarray, axis: int) -> np.ndarray:
-    "The joint score of means over `axis` of `(..., 4)`: timbre and pitch distance of the system, timbre distance of CP-CONTENT, pitch distance of CP-STYLE."
+    """The joint score of means over `axis` of `(..., 4)`: timbre and pitch distance of the system, timbre
+    distance of CP-CONTENT, pitch distance of CP-STYLE.
+    """
     timbre, pitch, timbre_content, pitch_style = np.moveaxis(scores.mean(axis), -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t, p = 1 - timbre/timbre_content, 1 - pitch/pitch_style
-        return np.where((t > 0) & (p > 0), 2*t*p/(t + p), 0.)
+        t, p = 1 - timbre / timbre_content, 1 - pitch / pitch_style
+        return np.where((t > 0) & (p > 0), 2 * t * p / (t + p), 0.0)
+
 
 def score_columns(rows: pd.DataFrame) -> pd.DataFrame:
     "The rows of `results` with a column for each score; empty where a reference is missing."
-    scores = pd.DataFrame(rows.scores.tolist(), index=rows.index).reindex(columns=[*COLUMNS, "family_accuracy"])
+    scores = pd.DataFrame(rows.scores.tolist(), index=rows.index).reindex(
+        columns=[*COLUMNS, "family_accuracy"]
+    )
     return rows.drop(columns=["scores", "embeddings"]).join(scores)
+
 
 def references(pairs: pd.DataFrame) -> np.ndarray:
     "Embeddings `(n, 64)` of what the outputs should sound like: the targets, or else the styles."
-    return np.concatenate([embeddings(mono(path)) for path in pairs["target" if "target" in pairs else "style"]])
+    return np.concatenate(
+        [embeddings(mono(path)) for path in pairs["target" if "target" in pairs else "style"]]
+    )
+
 
 def distances(heard: np.ndarray, right: np.ndarray, seed: int) -> dict[str, float]:
     "The FADs that embeddings `(n, 64)` of the outputs and of what they should sound like support, by name."
@@ -280,10 +392,14 @@ def distances(heard: np.ndarray, right: np.ndarray, seed: int) -> dict[str, floa
     made = {"fad": frechet_distance, "fad_infinity": lambda a, b: fad_infinity(a, b, seed)}
     return {metric: made[metric](heard, right) for metric in WINDOWS if windows >= WINDOWS[metric]}
 
+
 def summary(rows: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
     "A line for each system and metric: n, value, and the 95 % interval."
     scores, right, lines = score_columns(rows), references(pairs), []
-    per = {name: group.set_index("pair").reindex(pairs.pair) for name, group in scores.groupby("system", sort=False)}
+    per = {
+        name: group.set_index("pair").reindex(pairs.pair)
+        for name, group in scores.groupby("system", sort=False)
+    }
     ends = np.stack([per["CP-CONTENT"].timbre_distance, per["CP-STYLE"].pitch_distance], axis=1)
     for name, group in per.items():
         for metric in (c for c in (*COLUMNS, "family_accuracy") if c in group and group[c].notna().any()):
@@ -297,42 +413,83 @@ def summary(rows: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42) -> pd.DataF
             lines.append((name, metric, len(group), distance, np.nan, np.nan))
     return pd.DataFrame(lines, columns=["system", "metric", "n", "value", "low", "high"])
 
+
 def limits(table: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
     "What a `summary` of `pairs` leaves out since there are too few, a line each."
     said, n = [], len(pairs)
     if n < FEWEST:
-        said.append(f"{n} pair{'s'*(n > 1)}: no intervals, they need {FEWEST}")
+        said.append(f"{n} pair{'s' * (n > 1)}: no intervals, they need {FEWEST}")
     for metric in (m for m in WINDOWS if m not in set(table.metric)):
         need = f"it needs {WINDOWS[metric]} windows of a second, of outputs and of references"
-        said.append(f"{n} pair{'s'*(n > 1)}: no {metric}, {need}")
+        said.append(f"{n} pair{'s' * (n > 1)}: no {metric}, {need}")
     return said
+
 
 def wide(table: pd.DataFrame, metrics=None) -> pd.DataFrame:
     "A row for each system, a column for each metric: the value, and its interval in brackets."
-    text = lambda r: f"{r.value:.3g}" + ("" if np.isnan(r.low) else f" [{r.low:.3g}, {r.high:.3g}]")
-    made = table.assign(text=[text(r) for r in table.itertuples()]).pivot(index="system", columns="metric", values="text")
-    return made.loc[table.system.unique(), [m for m in metrics or table.metric.unique() if m in made]].fillna("")
+
+    def text(r):
+        return f"{r.value:.3g}" + ("" if np.isnan(r.low) else f" [{r.low:.3g}, {r.high:.3g}]")
+
+    made = table.assign(text=[text(r) for r in table.itertuples()]).pivot(
+        index="system", columns="metric", values="text"
+    )
+    return made.loc[table.system.unique(), [m for m in metrics or table.metric.unique() if m in made]].fillna(
+        ""
+    )
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-evaluate
-MAIN = ("lsd_cifka", "lsd_cifka_50", "timbre_distance", "pitch_distance", "rpa", "family_accuracy", "abs_corr_content", "joint", "fad_infinity")
+MAIN = (
+    "lsd_cifka",
+    "lsd_cifka_50",
+    "timbre_distance",
+    "pitch_distance",
+    "rpa",
+    "family_accuracy",
+    "abs_corr_content",
+    "joint",
+    "fad_infinity",
+)
+
 
 def caption(name: str, pairs: pd.DataFrame, seed: int, left_out: list[str]) -> str:
     "What a table holds, in one line."
     targets = "" if "target" in pairs else ", no targets"
     how = f"and 95 % intervals over resampled pairs, seed {seed}" if len(pairs) >= FEWEST else "alone"
-    return "; ".join([f"{name}: n = {len(pairs)} pairs{targets}", f"means (abs_corr_content: median) {how}", *left_out])
+    return "; ".join(
+        [f"{name}: n = {len(pairs)} pairs{targets}", f"means (abs_corr_content: median) {how}", *left_out]
+    )
+
 
 def page(title: str, table: pd.DataFrame, rows: pd.DataFrame, out: Path, first: int = 12) -> str:
     "A page with the table, and players for the `first` pairs."
-    player = lambda path: f'<td><audio controls preload="none" src="{html.escape(os.path.relpath(path, out))}"></audio></td>'
+
+    def player(path):
+        return (
+            '<td><audio controls preload="none"'
+            f' src="{html.escape(os.path.relpath(path, out))}"></audio></td>'
+        )
+
     kinds = [k for k in KINDS if k in rows]
     sounds = []
     for pair, group in list(rows.groupby("pair", sort=False))[:first]:
-        sounds.append(f"<tr><th>{html.escape(str(pair))}</th>" + "".join(map(player, [*group.iloc[0][kinds], *group.output])) + "</tr>")
+        sounds.append(
+            f"<tr><th>{html.escape(str(pair))}</th>"
+            + "".join(map(player, [*group.iloc[0][kinds], *group.output]))
+            + "</tr>"
+        )
     heads = "".join(f"<th>{html.escape(str(h))}</th>" for h in ("pair", *kinds, *rows.system.unique()))
-    style = "body{font-family:sans-serif} table{border-collapse:collapse;font-size:small} td,th{padding:.2em .5em;text-align:right} audio{width:11em}"
-    return (f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style><h1>{html.escape(title)}</h1>"
-            f"{wide(table).to_html(border=0)}<h2>The first {min(first, rows.pair.nunique())} pairs</h2><table><tr>{heads}</tr>{''.join(sounds)}</table>\n")
+    style = (
+        "body{font-family:sans-serif} table{border-collapse:collapse;font-size:small} td,th{padding:.2em"
+        " .5em;text-align:right} audio{width:11em}"
+    )
+    return (
+        "<!doctype html><meta"
+        f" charset=utf-8><title>{html.escape(title)}</title><style>{style}</style><h1>{html.escape(title)}</h1>{wide(table).to_html(border=0)}<h2>The"  # noqa: E501
+        f" first {min(first, rows.pair.nunique())}"
+        f" pairs</h2><table><tr>{heads}</tr>{''.join(sounds)}</table>\n"
+    )
+
 
 def check_sounds(pairs: pd.DataFrame, systems: list[System]):
     """Read all that `pairs` name; tells if an end is missing.
@@ -346,14 +503,27 @@ def check_sounds(pairs: pd.DataFrame, systems: list[System]):
         if path in styles and not normalise(mono(path))[1]:
             raise InputError(f"{path}: the style is silent, there is no timbre in it")
 
-def evaluate(pairs: pd.DataFrame, out, systems: list[System], name: str = "pairs", workers: int | None = None, seed: int = 42,
-             device: str | None = None) -> pd.DataFrame:
-    """Judge `systems` and the baselines on `pairs` (from `read_pairs`, `shipped_pairs` or `pair_folders`); returns the `summary`.
 
-    Writes into the folder `out`: `scores.csv`, a row for each pair and system; `baselines.csv` likewise; `table.csv` (the summary), `table.md`
-    and `index.html`, with players; `outputs/`. Paths in the scores count from the list of pairs, those of outputs made here from `out`.
-    What `out/results.jsonl` holds already is not computed again. `workers` and `device` as for `results`. Tells what too few pairs leave out.
-    Raises `InputError`, before anything is written, if a name is blank or there twice, or a sound or the weights cannot be used.
+def evaluate(
+    pairs: pd.DataFrame,
+    out,
+    systems: list[System],
+    name: str = "pairs",
+    workers: int | None = None,
+    seed: int = 42,
+    device: str | None = None,
+) -> pd.DataFrame:
+    """Judge `systems` and the baselines on `pairs` (from `read_pairs`, `shipped_pairs` or `pair_folders`);
+    returns the `summary`.
+
+    Writes into the folder `out`: `scores.csv`, a row for each pair and system; `baselines.csv` likewise;
+    `table.csv` (the summary), `table.md`
+    and `index.html`, with players; `outputs/`. Paths in the scores count from the list of pairs, those of
+    outputs made here from `out`.
+    What `out/results.jsonl` holds already is not computed again. `workers` and `device` as for `results`.
+    Tells what too few pairs leave out.
+    Raises `InputError`, before anything is written, if a name is blank or there twice, or a sound or the
+    weights cannot be used.
     """
     out, beside = check_folder(out), [*([ANSWER] if "target" in pairs else []), *BASELINES]
     file_names((system.name for system in dict.fromkeys([*beside, *systems])), "system")
@@ -379,19 +549,35 @@ def evaluate(pairs: pd.DataFrame, out, systems: list[System], name: str = "pairs
     for kind in {*(kind for kind in KINDS if kind in pairs), "output"}:
         scores[kind] = scores[kind].map(shown)
     ours, others = ([s.name for s in group] for group in (systems, beside))
-    texts = {"table.csv": table.to_csv(index=False), "table.md": f"{title}\n\n{markdown(wide(table))}",
-             "index.html": page(title, table, rows, out),
-             "scores.csv": scores[scores.system.isin(ours)].to_csv(index=False),
-             "baselines.csv": scores[scores.system.isin(others)].to_csv(index=False)}
+    texts = {
+        "table.csv": table.to_csv(index=False),
+        "table.md": f"{title}\n\n{markdown(wide(table))}",
+        "index.html": page(title, table, rows, out),
+        "scores.csv": scores[scores.system.isin(ours)].to_csv(index=False),
+        "baselines.csv": scores[scores.system.isin(others)].to_csv(index=False),
+    }
     for file, text in texts.items():
-        with written_beside(out/file) as part:
+        with written_beside(out / file) as part:
             part.write_text(text)
     return table
 
+
 def markdown(frame: pd.DataFrame) -> str:
     "A table of text as Markdown."
-    line = lambda cells: "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
-    return "\n".join([line(["", *frame.columns]), "|---" + "|---:"*len(frame.columns) + "|", *(line([name, *row]) for name, row in zip(frame.index, frame.to_numpy()))]) + "\n"
+
+    def line(cells):
+        return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
+
+    return (
+        "\n".join(
+            [
+                line(["", *frame.columns]),
+                "|---" + "|---:" * len(frame.columns) + "|",
+                *(line([name, *row]) for name, row in zip(frame.index, frame.to_numpy())),
+            ]
+        )
+        + "\n"
+    )
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-plane
 def plane(table: pd.DataFrame, title: str, ax):
@@ -399,6 +585,15 @@ def plane(table: pd.DataFrame, title: str, ax):
     at = table.set_index(["system", "metric"])
     for name, colour in zip(table.system.unique(), sns.color_palette("tab10", table.system.nunique())):
         x, y = (at.loc[(name, metric)] for metric in ("timbre_distance", "pitch_distance"))
-        ax.errorbar(x.value, y.value, [[y.value - y.low], [y.high - y.value]], [[x.value - x.low], [x.high - x.value]], fmt="o", color=colour, label=name, capsize=2)
+        ax.errorbar(
+            x.value,
+            y.value,
+            [[y.value - y.low], [y.high - y.value]],
+            [[x.value - x.low], [x.high - x.value]],
+            fmt="o",
+            color=colour,
+            label=name,
+            capsize=2,
+        )
     ax.set(title=title, xlabel="timbre distance (lower is better)", ylabel="pitch distance (lower is better)")
     ax.legend(fontsize=8)

@@ -10,17 +10,17 @@ __all__ = ['FIRST', 'PEAK', 'LOUD', 'SHOWN', 'GIVEN', 'PAGE', 'mp3', 'mel_pictur
 import base64
 import io
 
-from jinja2 import Environment, StrictUndefined
-from matplotlib import colormaps
-from PIL import Image
 import numpy as np
 import pandas as pd
 import soundfile as sf
 import torch
+from jinja2 import Environment, StrictUndefined
+from matplotlib import colormaps
+from PIL import Image
 
-from ..sound.audio import SAMPLE_RATE
 from .evaluate import mono
 from ..learn.losses import mel_spectrogram
+from ..sound.audio import SAMPLE_RATE
 from ..sound.loudness import Loudness
 
 # %% ../../nbs/judge/listening.ipynb #listening-sound
@@ -30,33 +30,54 @@ def mp3(audio) -> bytes:
     sf.write(file, np.asarray(audio).clip(-1, 1), SAMPLE_RATE, format="MP3")
     return file.getvalue()
 
+
 def mel_picture(audio, bands=64) -> Image.Image:
     "The mel spectrogram of `audio (time,)`, 80 dB deep."
-    decibels = 10*mel_spectrogram(bands, 1_024, 512)(torch.as_tensor(np.asarray(audio, np.float32))).clamp(min=1e-10).log10()
-    shade = ((decibels - decibels.max())/80 + 1).clamp(0, 1).flip(0).numpy()
-    return Image.fromarray((255*colormaps["magma"](shade)[..., :3]).astype(np.uint8)).quantize(32)
+    decibels = (
+        10
+        * mel_spectrogram(bands, 1_024, 512)(torch.as_tensor(np.asarray(audio, np.float32)))
+        .clamp(min=1e-10)
+        .log10()
+    )
+    shade = ((decibels - decibels.max()) / 80 + 1).clamp(0, 1).flip(0).numpy()
+    return Image.fromarray((255 * colormaps["magma"](shade)[..., :3]).astype(np.uint8)).quantize(32)
+
 
 FIRST = 12  # pairs of each test set to listen to
 
 # %% ../../nbs/judge/listening.ipynb #listening-equal
-PEAK = .9     # of full scale
-LOUD = -20.   # LUFS, where the peaks allow it
+PEAK = 0.9  # of full scale
+LOUD = -20.0  # LUFS, where the peaks allow it
+
 
 def equally_loud(sounds: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
-    "The `sounds`, each `(time,)` at 16 kHz, at one loudness, and that loudness: `LOUD`, or as much as leaves no sample above `PEAK`. Silence stays silent."
+    """The `sounds`, each `(time,)` at 16 kHz, at one loudness, and that loudness: `LOUD`, or as much as
+    leaves no sample above `PEAK`. Silence stays silent.
+    """
     heard, allowed = [], [LOUD]
     for sound in sounds:
         meter = Loudness(SAMPLE_RATE, 1)
         meter.push(sound[None])
         heard.append(meter.value())
         if np.isfinite(heard[-1]):
-            allowed.append(heard[-1] + 20*np.log10(PEAK/np.abs(sound).max()))
+            allowed.append(heard[-1] + 20 * np.log10(PEAK / np.abs(sound).max()))
     level = min(allowed)
-    return [sound*10**((level - value)/20) if np.isfinite(value) else sound for sound, value in zip(sounds, heard)], level
+    return [
+        sound * 10 ** ((level - value) / 20) if np.isfinite(value) else sound
+        for sound, value in zip(sounds, heard)
+    ], level
 
 # %% ../../nbs/judge/listening.ipynb #listening-page
-SHOWN = {"timbre_distance": "timbre", "pitch_distance": "pitch", "lsd_cifka_50": "LSD"}  # scores beside a player: the lower, the closer to the target
-GIVEN = ("CP-CONTENT", "CP-STYLE", "the target")  # what a pair consists of: these take no part in what is best
+SHOWN = {
+    "timbre_distance": "timbre",
+    "pitch_distance": "pitch",
+    "lsd_cifka_50": "LSD",
+}  # scores beside a player: the lower, the closer to the target
+GIVEN = (
+    "CP-CONTENT",
+    "CP-STYLE",
+    "the target",
+)  # what a pair consists of: these take no part in what is best
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title>
@@ -117,16 +138,24 @@ for (const cell of document.querySelectorAll("td")) {
 </script></body></html>
 """
 
-def text64(data: bytes) -> str: return base64.b64encode(data).decode()
+
+def text64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
 
 def png(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()
 
+
 def score_texts(row, best: pd.Series) -> list[dict]:
     "The `SHOWN` scores of a row of `score_columns`, and whether each is as low as the `best`."
-    return [dict(label=label, text=f"{row[metric]:.2f}", best=round(row[metric], 2) <= best[metric]) for metric, label in SHOWN.items()]
+    return [
+        dict(label=label, text=f"{row[metric]:.2f}", best=round(row[metric], 2) <= best[metric])
+        for metric, label in SHOWN.items()
+    ]
+
 
 def page_rows(scores: pd.DataFrame, systems: dict[str, tuple[str, str]]) -> list[dict]:
     "What `PAGE` wants to know of each pair of one test set, and its loudness in LUFS."
@@ -139,15 +168,27 @@ def page_rows(scores: pd.DataFrame, systems: dict[str, tuple[str, str]]) -> list
         cells = []
         for sound, (system, row) in zip(sounds, group.iterrows()):
             heading = systems[system][0]
-            cells.append(dict(heading=heading, name=f"{content} as {style}, {heading}", seconds=len(sound)/SAMPLE_RATE, sound=text64(mp3(sound)),
-                              picture=text64(png(mel_picture(sound))), scores=score_texts(row, best if system not in GIVEN else best - np.inf)))
+            cells.append(
+                dict(
+                    heading=heading,
+                    name=f"{content} as {style}, {heading}",
+                    seconds=len(sound) / SAMPLE_RATE,
+                    sound=text64(mp3(sound)),
+                    picture=text64(png(mel_picture(sound))),
+                    scores=score_texts(row, best if system not in GIVEN else best - np.inf),
+                )
+            )
         rows.append(dict(pair=pair, content=content, style=style, level=level, cells=cells))
     return rows
 
-def listening(sets: dict[str, pd.DataFrame], title: str, about: str, systems: dict[str, tuple[str, str]]) -> str:
+
+def listening(
+    sets: dict[str, pd.DataFrame], title: str, about: str, systems: dict[str, tuple[str, str]]
+) -> str:
     """A page that needs nothing beside it: players, mel spectrograms and scores of every pair.
 
-    `sets`: rows of `score_columns` with the instruments of each pair, by heading. `systems`: heading and words for each system, in the order of the columns.
+    `sets`: rows of `score_columns` with the instruments of each pair, by heading. `systems`: heading and
+    words for each system, in the order of the columns.
     """
     rows = {name: page_rows(scores, systems) for name, scores in sets.items()}
     levels = [row["level"] for those in rows.values() for row in those]

@@ -19,23 +19,29 @@ import numpy as np
 import pyloudnorm
 import torch
 
-from ..sound.audio import SAMPLE_RATE, check
 from ..errors import InputError
 from ..learn.losses import MultiResolutionSTFT
+from ..sound.audio import SAMPLE_RATE, check
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-fit
-SHORTEST = SAMPLE_RATE//2   # samples
+SHORTEST = SAMPLE_RATE // 2  # samples
+
 
 def fit(output, reference) -> tuple[np.ndarray, np.ndarray]:
     """Both as float32 `(time,)` of the reference's length, at least half a second: cut, or padded with zeros.
 
     Raises `InputError` if one of them is not 1-D, is empty, or holds NaN or infinite samples.
     """
-    pair = [check(np.atleast_1d(np.asarray(x, np.float32)), name) for x, name in ((output, "output"), (reference, "reference"))]
+    pair = [
+        check(np.atleast_1d(np.asarray(x, np.float32)), name)
+        for x, name in ((output, "output"), (reference, "reference"))
+    ]
     for x, name in zip(pair, ("output", "reference")):
-        if x.ndim != 1: raise InputError(f"{name}: has shape {x.shape}, expected one channel (time,)")
+        if x.ndim != 1:
+            raise InputError(f"{name}: has shape {x.shape}, expected one channel (time,)")
     n = len(pair[1])
     return tuple(np.pad(x[:n], (0, max(n, SHORTEST) - min(len(x), n))) for x in pair)
+
 
 def fitted(metric):
     "A decorator: `metric` of two clips of one length becomes a metric of any two clips."
@@ -43,158 +49,221 @@ def fitted(metric):
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-mel
 @cache
-def mel_bands() -> np.ndarray: return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=2_048, n_mels=128)  # (128, 1025)
+def mel_bands() -> np.ndarray:
+    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=2_048, n_mels=128)  # (128, 1025)
 
-def mel_decibels(audio, floor=80., hop=512) -> np.ndarray:
-    "`(time,)` -> `(128, frames)` in dB: librosa's mel power spectrogram with its defaults, raised to `floor` dB under its loudest point."
-    return librosa.power_to_db(mel_bands() @ abs(librosa.stft(audio, hop_length=hop))**2, top_db=floor)
+
+def mel_decibels(audio, floor=80.0, hop=512) -> np.ndarray:
+    """`(time,)` -> `(128, frames)` in dB: librosa's mel power spectrogram with its defaults, raised to
+    `floor` dB under its loudest point.
+    """
+    return librosa.power_to_db(mel_bands() @ abs(librosa.stft(audio, hop_length=hop)) ** 2, top_db=floor)
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-lsd
-def unit_power(audio): return audio/(np.sqrt(np.mean(audio**2)) + np.finfo(audio.dtype).eps)
+def unit_power(audio):
+    return audio / (np.sqrt(np.mean(audio**2)) + np.finfo(audio.dtype).eps)
+
 
 def level_difference(output, reference, floor) -> np.ndarray:
     "Difference `(128, frames)` in dB of two clips of one length, each divided by its RMS."
     return mel_decibels(unit_power(output), floor) - mel_decibels(unit_power(reference), floor)
 
+
 @fitted
 def lsd_cifka(output, reference) -> float:
-    "Log-spectral distance in dB, lower is better, to the target; mean over bands of the RMS over time, 80 dB floor (Cífka et al. 2021)."
-    return float(np.sqrt((level_difference(output, reference, 80)**2).mean(1)).mean())
+    """Log-spectral distance in dB, lower is better, to the target; mean over bands of the RMS over time, 80
+    dB floor (Cífka et al. 2021).
+    """
+    return float(np.sqrt((level_difference(output, reference, 80) ** 2).mean(1)).mean())
+
 
 @fitted
 def lsd_cifka_50(output, reference) -> float:
-    "Log-spectral distance in dB, lower is better, to the target; as `lsd_cifka` with a 50 dB floor, so that faint noise in silences counts less."
-    return float(np.sqrt((level_difference(output, reference, 50)**2).mean(1)).mean())
+    """Log-spectral distance in dB, lower is better, to the target; as `lsd_cifka` with a 50 dB floor, so that
+    faint noise in silences counts less.
+    """
+    return float(np.sqrt((level_difference(output, reference, 50) ** 2).mean(1)).mean())
+
 
 @fitted
 def lsd(output, reference) -> float:
-    "Log-spectral distance in dB, lower is better, to the target; mean over time of the RMS over bands, 80 dB floor (the usual order)."
-    return float(np.sqrt((level_difference(output, reference, 80)**2).mean(0)).mean())
+    """Log-spectral distance in dB, lower is better, to the target; mean over time of the RMS over bands, 80
+    dB floor (the usual order).
+    """
+    return float(np.sqrt((level_difference(output, reference, 80) ** 2).mean(0)).mean())
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-spectral
 @cache
-def mr_stft_distance(): return MultiResolutionSTFT(reference="real", reduction="mean")
+def mr_stft_distance():
+    return MultiResolutionSTFT(reference="real", reduction="mean")
+
 
 @fitted
 def mr_stft(output, reference) -> float:
-    "Spectral convergence + L1 of log magnitudes, no unit, lower is better, to the target; mean over FFTs of 1,024, 2,048, 8,192 (Yamamoto et al. 2020)."
-    with torch.inference_mode(): return mr_stft_distance()(*(torch.from_numpy(x)[None, None] for x in (output, reference))).item()
+    """Spectral convergence + L1 of log magnitudes, no unit, lower is better, to the target; mean over FFTs of
+    1,024, 2,048, 8,192 (Yamamoto et al. 2020).
+    """
+    with torch.inference_mode():
+        return mr_stft_distance()(*(torch.from_numpy(x)[None, None] for x in (output, reference))).item()
+
 
 @fitted
 def log_mel(output, reference) -> float:
-    "Mean absolute difference of 128 mel bands in dB, lower is better, to the target; level counts, floor 80 dB under each clip's loudest point."
+    """Mean absolute difference of 128 mel bands in dB, lower is better, to the target; level counts, floor 80
+    dB under each clip's loudest point.
+    """
     return float(np.abs(mel_decibels(output) - mel_decibels(reference)).mean())
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-mfcc
-def mean_mfcc(audio) -> np.ndarray: return librosa.feature.mfcc(S=mel_decibels(audio, hop=500), n_mfcc=13)[1:].mean(1)  # (12,)
+def mean_mfcc(audio) -> np.ndarray:
+    return librosa.feature.mfcc(S=mel_decibels(audio, hop=500), n_mfcc=13)[1:].mean(1)  # (12,)
+
 
 @fitted
 def mfcc_distance(output, reference) -> float:
-    "Euclidean distance of time-averaged MFCCs 1 to 12 (hop 500), no unit, lower is better, to the target or else the style."
+    """Euclidean distance of time-averaged MFCCs 1 to 12 (hop 500), no unit, lower is better, to the target or
+    else the style.
+    """
     return float(np.linalg.norm(mean_mfcc(output) - mean_mfcc(reference)))
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-onsets
-def onsets(audio, hop=256, lead=SAMPLE_RATE//5) -> np.ndarray:
-    "Times in s at which notes of `audio (time,)` begin (librosa's spectral flux and peak picking), 0 for a clip that begins with one."
-    rises = librosa.onset.onset_strength(S=mel_decibels(np.pad(audio, (lead, 0)), hop=hop), sr=SAMPLE_RATE, hop_length=hop)
+def onsets(audio, hop=256, lead=SAMPLE_RATE // 5) -> np.ndarray:
+    """Times in s at which notes of `audio (time,)` begin (librosa's spectral flux and peak picking), 0 for a
+    clip that begins with one.
+    """
+    rises = librosa.onset.onset_strength(
+        S=mel_decibels(np.pad(audio, (lead, 0)), hop=hop), sr=SAMPLE_RATE, hop_length=hop
+    )
     times = librosa.onset.onset_detect(onset_envelope=rises, sr=SAMPLE_RATE, hop_length=hop, units="time")
-    return np.maximum(times - lead/SAMPLE_RATE, 0)
+    return np.maximum(times - lead / SAMPLE_RATE, 0)
+
 
 @fitted
 def onset_f1(output, reference) -> float:
     "F1 of onsets within 50 ms, 0 to 1, higher is better, of the content (librosa, mir_eval)."
     output, reference = onsets(output), onsets(reference)
-    if not len(output) or not len(reference): return float(len(output) == len(reference))
-    return mir_eval.onset.f_measure(reference, output, window=.05)[0]
+    if not len(output) or not len(reference):
+        return float(len(output) == len(reference))
+    return mir_eval.onset.f_measure(reference, output, window=0.05)[0]
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-chroma
 @cache
-def chroma_bands() -> np.ndarray: return librosa.filters.chroma(sr=SAMPLE_RATE, n_fft=4_096, tuning=0.)  # (12, 2049)
+def chroma_bands() -> np.ndarray:
+    return librosa.filters.chroma(sr=SAMPLE_RATE, n_fft=4_096, tuning=0.0)  # (12, 2049)
+
 
 def chroma(audio) -> np.ndarray:
     "`(time,)` -> `(12, frames)`, of unit length, or zeros in frames 60 dB under the loudest."
-    energy = chroma_bands() @ abs(librosa.stft(audio, n_fft=4_096, hop_length=512))**2
+    energy = chroma_bands() @ abs(librosa.stft(audio, n_fft=4_096, hop_length=512)) ** 2
     length = np.linalg.norm(energy, axis=0)
-    heard = length > 1e-6*length.max()
-    return np.where(heard, energy/np.where(heard, length, 1), 0)
+    heard = length > 1e-6 * length.max()
+    return np.where(heard, energy / np.where(heard, length, 1), 0)
+
 
 @fitted
 def chroma_cosine(output, reference) -> float:
-    "Mean over frames of the cosine of 12-bin chromas, 0 to 1, higher is better, with the content (librosa, STFT of 4,096)."
+    """Mean over frames of the cosine of 12-bin chromas, 0 to 1, higher is better, with the content (librosa,
+    STFT of 4,096).
+    """
     output, reference = chroma(output), chroma(reference)
     silent = ~output.any(0) & ~reference.any(0)
-    return float(np.where(silent, 1, (output*reference).sum(0)).mean())
+    return float(np.where(silent, 1, (output * reference).sum(0)).mean())
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-loudness
 @cache
-def meter(): return pyloudnorm.Meter(SAMPLE_RATE)
+def meter():
+    return pyloudnorm.Meter(SAMPLE_RATE)
+
 
 @fitted
 def loudness_difference(output, reference) -> float:
-    "Absolute difference of loudness in LU, lower is better, to the target (ITU-R BS.1770-4, pyloudnorm; nothing is below -70 LUFS)."
-    a, b = (max(meter().integrated_loudness(x.astype(np.float64)), -70.) for x in (output, reference))
+    """Absolute difference of loudness in LU, lower is better, to the target (ITU-R BS.1770-4, pyloudnorm;
+    nothing is below -70 LUFS).
+    """
+    a, b = (max(meter().integrated_loudness(x.astype(np.float64)), -70.0) for x in (output, reference))
     return float(abs(a - b))
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-waveform
 @fitted
 def corr(output, reference) -> float:
-    "Pearson correlation at lag 0, -1 to 1, with the content: 1 is a copy, -1 a flipped one. 0 where either clip is constant."
-    if not np.ptp(output) or not np.ptp(reference): return 0.
+    """Pearson correlation at lag 0, -1 to 1, with the content: 1 is a copy, -1 a flipped one. 0 where either
+    clip is constant.
+    """
+    if not np.ptp(output) or not np.ptp(reference):
+        return 0.0
     a, b = (x - x.mean() for x in (output.astype(np.float64), reference.astype(np.float64)))
-    return float(np.clip(a @ b/np.sqrt((a @ a)*(b @ b)), -1, 1))
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
+
 
 def abs_corr(output, reference) -> float:
-    "|Pearson correlation| at lag 0, 0 to 1, lower is better, with the content: 1 is a copy, upright or flipped. 0 where either clip is constant."
+    """|Pearson correlation| at lag 0, 0 to 1, lower is better, with the content: 1 is a copy, upright or
+    flipped. 0 where either clip is constant.
+    """
     return abs(corr(output, reference))
+
 
 @fitted
 def si_sdr(output, reference) -> float:
-    "Scale- and sign-invariant signal-to-distortion ratio in dB within ±100, higher is better, to the target (Le Roux et al. 2019, means removed)."
-    along = np.clip(abs_corr(output, reference)**2, 1e-10, 1 - 1e-10)   # share of the output's energy
-    return float(10*np.log10(along/(1 - along)))
+    """Scale- and sign-invariant signal-to-distortion ratio in dB within ±100, higher is better, to the target
+    (Le Roux et al. 2019, means removed).
+    """
+    along = np.clip(abs_corr(output, reference) ** 2, 1e-10, 1 - 1e-10)  # share of the output's energy
+    return float(10 * np.log10(along / (1 - along)))
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-frechet
 def embeddings(x, name) -> np.ndarray:
     "`x` as float64 `(n, d)`. Raises `InputError` if it is not at least two rows of finite numbers."
     x = np.asarray(x, np.float64)
-    if x.ndim != 2 or len(x) < 2 or not np.isfinite(x).all(): raise InputError(f"{name}: expected at least two rows (n, d) of finite numbers, got {x.shape}")
+    if x.ndim != 2 or len(x) < 2 or not np.isfinite(x).all():
+        raise InputError(f"{name}: expected at least two rows (n, d) of finite numbers, got {x.shape}")
     return x
 
+
 def frechet_distance(generated, reference) -> float:
-    """Squared Fréchet distance of Gaussians fitted to two sets of embeddings `(n, d)`; the embedding's unit squared, lower is better (Kilgour et al. 2019).
+    """Squared Fréchet distance of Gaussians fitted to two sets of embeddings `(n, d)`; the embedding's unit
+    squared, lower is better (Kilgour et al. 2019).
 
     Raises `InputError` if a set has fewer than two rows, or another dimension than the other.
     """
     a, b = embeddings(generated, "generated"), embeddings(reference, "reference")
-    if a.shape[1] != b.shape[1]: raise InputError(f"generated has {a.shape[1]} dimensions, reference {b.shape[1]}")
+    if a.shape[1] != b.shape[1]:
+        raise InputError(f"generated has {a.shape[1]} dimensions, reference {b.shape[1]}")
     s_a, s_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     values, vectors = np.linalg.eigh(s_a)
-    root = vectors*np.sqrt(values.clip(0)) @ vectors.T
+    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root @ s_b @ root).clip(0)).sum()
-    return float(max(0, ((a.mean(0) - b.mean(0))**2).sum() + np.trace(s_a) + np.trace(s_b) - 2*cross))
+    return float(max(0, ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s_a) + np.trace(s_b) - 2 * cross))
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-fad-infinity
 def fad_infinity(generated, reference, seed: int) -> float:
-    """`frechet_distance` extrapolated to infinitely many `generated`: the intercept of a line over 1/n (Chong and Forsyth 2020; Gui et al. 2024).
+    """`frechet_distance` extrapolated to infinitely many `generated`: the intercept of a line over 1/n (Chong
+    and Forsyth 2020; Gui et al. 2024).
 
     Raises `InputError` as `frechet_distance`, and for fewer than 8 generated.
     """
     generated, rng = embeddings(generated, "generated"), np.random.default_rng(seed)
-    if len(generated) < 8: raise InputError(f"generated: {len(generated)} rows are too few to extrapolate from, expected at least 8")
-    sizes = np.linspace(len(generated)/2, len(generated), 15).astype(int).repeat(4)
+    if len(generated) < 8:
+        raise InputError(
+            f"generated: {len(generated)} rows are too few to extrapolate from, expected at least 8"
+        )
+    sizes = np.linspace(len(generated) / 2, len(generated), 15).astype(int).repeat(4)
     distances = [frechet_distance(generated[rng.permutation(len(generated))[:n]], reference) for n in sizes]
-    return float(np.polyfit(1/sizes, distances, 1)[1])
+    return float(np.polyfit(1 / sizes, distances, 1)[1])
 
 # %% ../../nbs/judge/metrics.ipynb #metrics-list
 @dataclass(frozen=True)
 class Metric:
     "How to judge an output: `function(output, reference)` gives a float, or a dict with this `name` in it."
+
     name: str
     function: Callable
-    against: tuple[str, ...]   # the clips that `reference` may be, of content, style and target: the first that there is
+    against: tuple[
+        str, ...
+    ]  # the clips that `reference` may be, of content, style and target: the first that there is
     unit: str
-    better: str                # lower or higher
+    better: str  # lower or higher
     source: str
+
 
 METRICS = [
     Metric("lsd_cifka", lsd_cifka, ("target",), "dB", "lower", "Cífka et al. 2021"),
@@ -205,13 +274,30 @@ METRICS = [
     Metric("mfcc_distance", mfcc_distance, ("target", "style"), "", "lower", "librosa"),
     Metric("onset_f1", onset_f1, ("content",), "0 to 1", "higher", "librosa, mir_eval"),
     Metric("chroma_cosine", chroma_cosine, ("content",), "0 to 1", "higher", "librosa"),
-    Metric("loudness_difference", loudness_difference, ("target", "content"), "LU", "lower", "ITU-R BS.1770-4, pyloudnorm"),
+    Metric(
+        "loudness_difference",
+        loudness_difference,
+        ("target", "content"),
+        "LU",
+        "lower",
+        "ITU-R BS.1770-4, pyloudnorm",
+    ),
     Metric("si_sdr", si_sdr, ("target",), "dB", "higher", "Le Roux et al. 2019"),
-    Metric("abs_corr_content", abs_corr, ("content",), "0 to 1", "lower", "copy detector")]
+    Metric("abs_corr_content", abs_corr, ("content",), "0 to 1", "lower", "copy detector"),
+]
+
 
 def measure(metrics: list[Metric], output, clips: dict) -> dict[str, float]:
-    "Name -> value for one `output (time,)`; `clips` has the content, style and target `(time,)` that there are. Raises as `fit`."
+    """Name -> value for one `output (time,)`; `clips` has the content, style and target `(time,)` that there
+    are. Raises as `fit`.
+    """
     against = {m.name: next((clip for clip in m.against if clip in clips), None) for m in metrics}
     metrics = [m for m in metrics if against[m.name]]
-    results = {call: call[0](output, clips[call[1]]) for call in dict.fromkeys((m.function, against[m.name]) for m in metrics)}
-    return {m.name: result[m.name] if isinstance(result := results[m.function, against[m.name]], dict) else result for m in metrics}
+    results = {
+        call: call[0](output, clips[call[1]])
+        for call in dict.fromkeys((m.function, against[m.name]) for m in metrics)
+    }
+    return {
+        m.name: result[m.name] if isinstance(result := results[m.function, against[m.name]], dict) else result
+        for m in metrics
+    }

@@ -10,84 +10,127 @@ __all__ = ['RANGE', 'RATE', 'WINDOW', 'HOP', 'SHARED', 'THRESHOLD', 'PITCH_METRI
 from functools import cache, lru_cache, wraps
 from importlib.resources import files
 
-from mir_eval.melody import hz2cents, raw_chroma_accuracy, raw_pitch_accuracy, voicing_measures
 import numpy as np
 import onnxruntime
+from mir_eval.melody import hz2cents, raw_chroma_accuracy, raw_pitch_accuracy, voicing_measures
 from swift_f0 import SwiftF0
 from swift_f0.core import FMAX, FMIN
 
-from ..sound.audio import SAMPLE_RATE, normalise, resample
 from .metrics import Metric, fitted
+from ..sound.audio import SAMPLE_RATE, normalise, resample
 
 # %% ../../nbs/judge/pitch.ipynb #pitch-track
 def remembered(tracker):
-    "A decorator: the read-only arrays that `tracker(audio)` gave for the last 64 clips are not computed again."
+    """A decorator: the read-only arrays that `tracker(audio)` gave for the last 64 clips are not computed
+    again.
+    """
+
     @lru_cache(64)
     def of(samples):
         result = tracker(np.frombuffer(samples, np.float32))
-        for array in result if isinstance(result, tuple) else (result,): array.flags.writeable = False
+        for array in result if isinstance(result, tuple) else (result,):
+            array.flags.writeable = False
         return result
+
     return wraps(tracker)(lambda audio: of(np.asarray(audio, np.float32).tobytes()))
 
+
 @cache
-def melody_tracker(): return SwiftF0(threads=1, spin=False)
+def melody_tracker():
+    return SwiftF0(threads=1, spin=False)
+
 
 @remembered
 def track(audio) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "The pitch of one voice `(time,)` every 16 ms: times in s, f0 in Hz, and whether there is any, each `(frames,)` (SwiftF0)."
+    """The pitch of one voice `(time,)` every 16 ms: times in s, f0 in Hz, and whether there is any, each
+    `(frames,)` (SwiftF0).
+    """
     found = melody_tracker().detect(normalise(audio)[0], SAMPLE_RATE)
-    return found.timestamps, found.pitch_hz, found.confidence >= .5
+    return found.timestamps, found.pitch_hz, found.confidence >= 0.5
 
 # %% ../../nbs/judge/pitch.ipynb #pitch-melody
-RANGE = 1200*float(np.log2(FMAX/FMIN))   # cents
+RANGE = 1200 * float(np.log2(FMAX / FMIN))  # cents
+
 
 @fitted
 def melody(output, reference) -> dict[str, float]:
     """How the output's melody follows the content's (SwiftF0, mir_eval, 50 cents).
 
-    `rpa`, `rca`, `voicing_recall`: 0 to 1, higher is better. `voicing_false_alarm`: 0 to 1, lower. `f0_difference`: median cents, lower.
+    `rpa`, `rca`, `voicing_recall`: 0 to 1, higher is better. `voicing_false_alarm`: 0 to 1, lower.
+    `f0_difference`: median cents, lower.
     """
     (_, f0, voiced), (_, true_f0, true_voiced) = track(output), track(reference)
-    cents, true_cents = hz2cents(f0*voiced), hz2cents(true_f0*true_voiced)
+    cents, true_cents = hz2cents(f0 * voiced), hz2cents(true_f0 * true_voiced)
     tracks = true_voiced.astype(float), true_cents, voiced.astype(float), cents
     if voiced.any() and true_voiced.any():
-        rpa, rca, (recall, false_alarm) = raw_pitch_accuracy(*tracks), raw_chroma_accuracy(*tracks), voicing_measures(*tracks[::2])
-    else: rpa = rca = recall = not (voiced.any() or true_voiced.any()); false_alarm = voiced.mean()
+        rpa, rca, (recall, false_alarm) = (
+            raw_pitch_accuracy(*tracks),
+            raw_chroma_accuracy(*tracks),
+            voicing_measures(*tracks[::2]),
+        )
+    else:
+        rpa = rca = recall = not (voiced.any() or true_voiced.any())
+        false_alarm = voiced.mean()
     both = voiced & true_voiced
-    difference = np.median(abs(cents - true_cents)[both]) if both.any() else RANGE*(voiced.any() or true_voiced.any())
-    return dict(rpa=float(rpa), rca=float(rca), voicing_recall=float(recall), voicing_false_alarm=float(false_alarm), f0_difference=float(difference))
+    difference = (
+        np.median(abs(cents - true_cents)[both])
+        if both.any()
+        else RANGE * (voiced.any() or true_voiced.any())
+    )
+    return dict(
+        rpa=float(rpa),
+        rca=float(rca),
+        voicing_recall=float(recall),
+        voicing_false_alarm=float(false_alarm),
+        f0_difference=float(difference),
+    )
 
 # %% ../../nbs/judge/pitch.ipynb #pitch-notes
-RATE, WINDOW, HOP, SHARED = 22_050, 43_844, 256, 30   # Hz, samples, samples, frames
+RATE, WINDOW, HOP, SHARED = 22_050, 43_844, 256, 30  # Hz, samples, samples, frames
+
 
 @cache
 def note_network():
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession((files("mambamuse")/"basic_pitch"/"nmp.onnx").read_bytes(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        (files("mambamuse") / "basic_pitch" / "nmp.onnx").read_bytes(),
+        options,
+        providers=["CPUExecutionProvider"],
+    )
+
 
 @remembered
 def notes(audio) -> np.ndarray:
-    "How sure it is, 0 to 1, that each of the piano's keys (MIDI 21 to 108) sounds in `audio (time,)`: `(frames, 88)`, 86 frames a second (basic-pitch)."
+    """How sure it is, 0 to 1, that each of the piano's keys (MIDI 21 to 108) sounds in `audio (time,)`:
+    `(frames, 88)`, 86 frames a second (basic-pitch).
+    """
     audio = normalise(resample(audio[None], SAMPLE_RATE, RATE)[0])[0]
-    padded = np.pad(audio, (SHARED//2*HOP, WINDOW))
-    starts = range(0, SHARED//2*HOP + len(audio), WINDOW - SHARED*HOP)
-    windows = np.stack([padded[start:start + WINDOW, None] for start in starts])                                      # (windows, 43844, 1)
-    sure = note_network().run(["StatefulPartitionedCall:1"], {"serving_default_input_2:0": windows})[0]               # (windows, 172, 88)
-    return sure[:, SHARED//2:-SHARED//2].reshape(-1, 88)[:len(audio)*(RATE//HOP)//RATE]
+    padded = np.pad(audio, (SHARED // 2 * HOP, WINDOW))
+    starts = range(0, SHARED // 2 * HOP + len(audio), WINDOW - SHARED * HOP)
+    windows = np.stack([padded[start : start + WINDOW, None] for start in starts])  # (windows, 43844, 1)
+    sure = note_network().run(["StatefulPartitionedCall:1"], {"serving_default_input_2:0": windows})[
+        0
+    ]  # (windows, 172, 88)
+    return sure[:, SHARED // 2 : -SHARED // 2].reshape(-1, 88)[: len(audio) * (RATE // HOP) // RATE]
 
 # %% ../../nbs/judge/pitch.ipynb #pitch-jaccard
 def jaccard_distance(a, b) -> float:
-    "Mean over frames of 1 - |A and B| / |A or B| for sets given as booleans `(frames, pitches)`; 0 where both are empty (Cífka et al. 2021)."
+    """Mean over frames of 1 - |A and B| / |A or B| for sets given as booleans `(frames, pitches)`; 0 where
+    both are empty (Cífka et al. 2021).
+    """
     either = (a | b).sum(1)
-    return float(np.where(either, 1 - (a & b).sum(1)/np.maximum(either, 1), 0).mean())
+    return float(np.where(either, 1 - (a & b).sum(1) / np.maximum(either, 1), 0).mean())
 
 # %% ../../nbs/judge/pitch.ipynb #pitch-distance
-THRESHOLD = .3   # of `notes`, basic-pitch's own
+THRESHOLD = 0.3  # of `notes`, basic-pitch's own
+
 
 @fitted
 def pitch_distance(output, reference) -> float:
-    "Jaccard distance of the sets of sounding notes, 0 to 1, lower is better, to the target or else the content (Cífka et al. 2021, with basic-pitch)."
+    """Jaccard distance of the sets of sounding notes, 0 to 1, lower is better, to the target or else the
+    content (Cífka et al. 2021, with basic-pitch).
+    """
     return jaccard_distance(notes(output) > THRESHOLD, notes(reference) > THRESHOLD)
 
 # %% ../../nbs/judge/pitch.ipynb #pitch-list
@@ -97,4 +140,12 @@ PITCH_METRICS = [
     Metric("voicing_recall", melody, ("content",), "0 to 1", "higher", "SwiftF0, mir_eval"),
     Metric("voicing_false_alarm", melody, ("content",), "0 to 1", "lower", "SwiftF0, mir_eval"),
     Metric("f0_difference", melody, ("content",), "cents", "lower", "SwiftF0"),
-    Metric("pitch_distance", pitch_distance, ("target", "content"), "0 to 1", "lower", "Cífka et al. 2021, basic-pitch")]
+    Metric(
+        "pitch_distance",
+        pitch_distance,
+        ("target", "content"),
+        "0 to 1",
+        "lower",
+        "Cífka et al. 2021, basic-pitch",
+    ),
+]

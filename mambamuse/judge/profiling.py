@@ -8,90 +8,131 @@ __all__ = ['PAPER_SHAPE', 'KINDS', 'torchinfo_figures', 'conv_macs', 'mamba_macs
            'plot_roofline', 'profile', 'step_parts']
 
 # %% ../../nbs/judge/profiling.ipynb #profiling-imports
+import ctypes
+import os
+import platform
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-import ctypes
-import os
-import platform
 
 import torch
+import torchinfo
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
-import torchinfo
 
-from ..sound.audio import CLIP, SAMPLE_RATE
 from ..errors import InputError
 from ..model.generator import MambaMuse
 from ..model.mamba import Mamba
 from ..model.scan import backend_for
+from ..sound.audio import CLIP, SAMPLE_RATE
 
 # %% ../../nbs/judge/profiling.ipynb #profiling-torchinfo
 PAPER_SHAPE = (2, 1, 25_600)  # what the released analysis script really used
 
+
 def torchinfo_figures(model, shape=PAPER_SHAPE) -> dict[str, float]:
-    "torchinfo's summary of one pass, in its own units (millions, MB): what the paper reports in section IV.C."
+    """torchinfo's summary of one pass, in its own units (millions, MB): what the paper reports in section
+    IV.C.
+    """
     summary = torchinfo.summary(model, shape, verbose=0)
-    return dict(parameters=summary.total_params, mult_adds_M=summary.total_mult_adds/1e6, input_MB=summary.total_input/1e6,
-                forward_backward_MB=summary.total_output_bytes/1e6, params_MB=summary.total_param_bytes/1e6)
+    return dict(
+        parameters=summary.total_params,
+        mult_adds_M=summary.total_mult_adds / 1e6,
+        input_MB=summary.total_input / 1e6,
+        forward_backward_MB=summary.total_output_bytes / 1e6,
+        params_MB=summary.total_param_bytes / 1e6,
+    )
 
 # %% ../../nbs/judge/profiling.ipynb #profiling-macs
 def conv_macs(module, x, y) -> int:
     "Multiply-adds of a (transposed) convolution with input `x` and output `y`."
-    per_site = module.kernel_size[0]//module.groups
-    return y.numel()*module.in_channels*per_site if isinstance(module, nn.Conv1d) else x.numel()*module.out_channels*per_site
+    per_site = module.kernel_size[0] // module.groups
+    return (
+        y.numel() * module.in_channels * per_site
+        if isinstance(module, nn.Conv1d)
+        else x.numel() * module.out_channels * per_site
+    )
+
 
 def mamba_macs(module, x) -> dict[str, int]:
     "Multiply-adds of a Mamba with input `x (batch, time, d_model)`, by kind."
-    samples = x.shape[0]*x.shape[1]
+    samples = x.shape[0] * x.shape[1]
     matrices = sum(w.weight.numel() for w in (module.in_proj, module.x_proj, module.dt_proj, module.out_proj))
-    return dict(projection=samples*matrices, depthwise=samples*module.conv1d.weight.numel(), scan=samples*3*module.A_log.numel())
+    return dict(
+        projection=samples * matrices,
+        depthwise=samples * module.conv1d.weight.numel(),
+        scan=samples * 3 * module.A_log.numel(),
+    )
+
 
 @contextmanager
 def hooks(model, kinds, hook):
     "Call `hook(name, module, input, output)` after every module of `model` that is one of `kinds` has run."
-    handles = [m.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i[0], o)) for name, m in model.named_modules() if isinstance(m, kinds)]
-    try: yield
+    handles = [
+        m.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i[0], o))
+        for name, m in model.named_modules()
+        if isinstance(m, kinds)
+    ]
+    try:
+        yield
     finally:
-        for handle in handles: handle.remove()
+        for handle in handles:
+            handle.remove()
+
 
 def macs(model, shape=(1, 1, CLIP)) -> list[dict]:
     "One row for each layer and kind of work in one reconstruction of `shape`: `layer`, `kind`, `macs`."
     rows = []
+
     def count(name, module, x, y):
-        if isinstance(module, Mamba): rows.extend(dict(layer=name, kind=kind, macs=n) for kind, n in mamba_macs(module, x).items())
-        else: rows.append(dict(layer=name, kind="convolution", macs=conv_macs(module, x, y)))
-    with hooks(model, (Mamba, nn.Conv1d, nn.ConvTranspose1d), count), torch.no_grad(): model(torch.zeros(shape, device=next(model.parameters()).device))
+        if isinstance(module, Mamba):
+            rows.extend(dict(layer=name, kind=kind, macs=n) for kind, n in mamba_macs(module, x).items())
+        else:
+            rows.append(dict(layer=name, kind="convolution", macs=conv_macs(module, x, y)))
+
+    with hooks(model, (Mamba, nn.Conv1d, nn.ConvTranspose1d), count), torch.no_grad():
+        model(torch.zeros(shape, device=next(model.parameters()).device))
     return rows
 
 # %% ../../nbs/judge/profiling.ipynb #profiling-saved-bytes
 def saved_bytes(model, shape) -> int:
     "Bytes that autograd keeps for the backward pass of `model` on an input of `shape`, parameters left out."
     parameters, pieces = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
+
     def pack(t):
         storage = t.untyped_storage()
-        if storage.data_ptr() not in parameters: pieces[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in parameters:
+            pieces[storage.data_ptr()] = storage.nbytes()
         return t
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t): output = model(torch.zeros(shape, device=next(model.parameters()).device))
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        output = model(torch.zeros(shape, device=next(model.parameters()).device))  # noqa: F841
     return sum(pieces.values())
 
 # %% ../../nbs/judge/profiling.ipynb #profiling-time
 def timed(run, device: str, repeats: int) -> tuple[float, list[float]]:
-    "Seconds of the first `run()`, which may compile, and of `repeats` more; three if a run takes over a second."
+    """Seconds of the first `run()`, which may compile, and of `repeats` more; three if a run takes over a
+    second.
+    """
+
     def once():
         began = perf_counter()
         run()
-        if device == "cuda": torch.cuda.synchronize()
+        if device == "cuda":
+            torch.cuda.synchronize()
         return perf_counter() - began
+
     first, second = once(), once()
     return first, [once() for _ in range(repeats if second < 1 else min(3, repeats))]
 
+
 def resident(what: str) -> int:
-    "Bytes of this process: `what` is \"VmRSS\" (now) or \"VmHWM\" (at the peak). Linux."
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what))*1_024
+    'Bytes of this process: `what` is "VmRSS" (now) or "VmHWM" (at the peak). Linux.'
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what)) * 1_024
+
 
 def peak_memory(run, device: str) -> int | None:
     "Bytes that `run()` needs at its peak beyond those there before; None on a CPU without Linux's /proc."
@@ -101,12 +142,14 @@ def peak_memory(run, device: str) -> int | None:
         run()
         return torch.cuda.max_memory_allocated() - before
     try:
-        ctypes.CDLL(None).malloc_trim(0)                       # hand back what was freed, or it would not be counted
-        Path("/proc/self/clear_refs").write_text("5")          # the peak begins anew
-    except (AttributeError, OSError, TypeError): return None
+        ctypes.CDLL(None).malloc_trim(0)  # hand back what was freed, or it would not be counted
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    except (AttributeError, OSError, TypeError):
+        return None
     before = resident("VmRSS")
     run()
     return max(0, resident("VmHWM") - before)
+
 
 @contextmanager
 def setting(backend, threads):
@@ -114,151 +157,317 @@ def setting(backend, threads):
     was, had = os.environ.pop("MAMBAMUSE_SCAN", None), torch.get_num_threads()
     wish = backend or was
     try:
-        if wish: os.environ["MAMBAMUSE_SCAN"] = wish
+        if wish:
+            os.environ["MAMBAMUSE_SCAN"] = wish
         torch.set_num_threads(threads)
         yield
     finally:
         os.environ.pop("MAMBAMUSE_SCAN", None)
-        if was: os.environ["MAMBAMUSE_SCAN"] = was
+        if was:
+            os.environ["MAMBAMUSE_SCAN"] = was
         torch.set_num_threads(had)
 
+
 @torch.inference_mode()
-def timing(model, seconds=CLIP/SAMPLE_RATE, batch=1, backend=None, threads=None, repeats=7) -> dict:
-    "One row: real-time factor and peak memory of a reconstruction of `batch` clips of `seconds` on the device where `model` is."
+def timing(model, seconds=CLIP / SAMPLE_RATE, batch=1, backend=None, threads=None, repeats=7) -> dict:
+    """One row: real-time factor and peak memory of a reconstruction of `batch` clips of `seconds` on the
+    device where `model` is.
+    """
     device, threads = next(model.parameters()).device.type, threads or torch.get_num_threads()
-    x = torch.rand(batch, 1, round(seconds*SAMPLE_RATE/16)*16, device=device) - .5
+    x = torch.rand(batch, 1, round(seconds * SAMPLE_RATE / 16) * 16, device=device) - 0.5
     with setting(backend, threads):
         first, times = timed(lambda: model(x), device, repeats)
         peak = peak_memory(lambda: model(x), device)
-        return dict(device=device, backend=backend_for(x), threads=threads, seconds=seconds, batch=batch, ms=1e3*median(times), n=len(times),
-                    rtf=median(times)/(seconds*batch), first_ms=1e3*first, peak_MB=None if peak is None else peak/1e6)
+        return dict(
+            device=device,
+            backend=backend_for(x),
+            threads=threads,
+            seconds=seconds,
+            batch=batch,
+            ms=1e3 * median(times),
+            n=len(times),
+            rtf=median(times) / (seconds * batch),
+            first_ms=1e3 * first,
+            peak_MB=None if peak is None else peak / 1e6,
+        )
 
-def timings(model, lengths=(2.1, 8.4), batches=(1, 4), backends=(None, "torch"), threads=None, repeats=7) -> list[dict]:
-    "Rows of `timing`: the first of each, then one thing changed at a time. `lengths` in seconds; `threads` None: all, then one."
+
+def timings(
+    model, lengths=(2.1, 8.4), batches=(1, 4), backends=(None, "torch"), threads=None, repeats=7
+) -> list[dict]:
+    """Rows of `timing`: the first of each, then one thing changed at a time. `lengths` in seconds; `threads`
+    None: all, then one.
+    """
     threads = threads or sorted({torch.get_num_threads(), 1}, reverse=True)
     base = dict(seconds=lengths[0], batch=batches[0], backend=backends[0], threads=threads[0])
-    changes = [dict(), *(dict(seconds=s) for s in lengths[1:]), *(dict(batch=b) for b in batches[1:]), *(dict(threads=t) for t in threads[1:]),
-               *(dict(backend=b) for b in backends[1:])]
+    changes = [
+        dict(),
+        *(dict(seconds=s) for s in lengths[1:]),
+        *(dict(batch=b) for b in batches[1:]),
+        *(dict(threads=t) for t in threads[1:]),
+        *(dict(backend=b) for b in backends[1:]),
+    ]
     return [timing(model, **{**base, **change}, repeats=repeats) for change in changes]
+
 
 def machine() -> dict:
     "What the figures were measured on."
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else [platform.processor()]
-    return dict(device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", cpu=names[0] if names else platform.machine(),
-                threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version(), system=platform.system())
+    names = (
+        [
+            line.split(":")[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if info.exists()
+        else [platform.processor()]
+    )
+    return dict(
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        cpu=names[0] if names else platform.machine(),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        python=platform.python_version(),
+        system=platform.system(),
+    )
 
 # %% ../../nbs/judge/profiling.ipynb #profiling-roofline
-KINDS = {"mm": "matrix product", "addmm": "matrix product", "convolution": "convolution", "scan_numba": "scan", "scan_triton": "scan"}
+KINDS = {
+    "mm": "matrix product",
+    "addmm": "matrix product",
+    "convolution": "convolution",
+    "scan_numba": "scan",
+    "scan_triton": "scan",
+}
+
 
 class Ledger(TorchDispatchMode):
     "While it is on, `rows` gets `kind, seconds, macs, bytes` of every operator that runs and is not a view."
-    def __init__(self): super().__init__(); self.rows = []
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
 
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
         began = perf_counter()
         out = op(*args, **(kwargs or {}))
         tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
-        if any(x.is_cuda for x in tensors): torch.cuda.synchronize()
+        if any(x.is_cuda for x in tensors):
+            torch.cuda.synchronize()
         seconds, name = perf_counter() - began, op.overloadpacket.__name__
-        if op.is_view or name == "_unsafe_view": return out
-        if name.startswith("scan_"): macs = 3*args[0].numel()*args[2].shape[1]
-        else: macs = flop_registry[op.overloadpacket](*args, **(kwargs or {}), out_val=out)//2 if op.overloadpacket in flop_registry else 0
-        self.rows.append(dict(kind=KINDS.get(name, "the rest"), seconds=seconds, macs=macs, bytes=sum(x.nbytes for x in tensors)))
+        if op.is_view or name == "_unsafe_view":
+            return out
+        if name.startswith("scan_"):
+            macs = 3 * args[0].numel() * args[2].shape[1]
+        else:
+            macs = (
+                flop_registry[op.overloadpacket](*args, **(kwargs or {}), out_val=out) // 2
+                if op.overloadpacket in flop_registry
+                else 0
+            )
+        self.rows.append(
+            dict(
+                kind=KINDS.get(name, "the rest"),
+                seconds=seconds,
+                macs=macs,
+                bytes=sum(x.nbytes for x in tensors),
+            )
+        )
         return out
 
+
 def limits(device: str, size=2_048, repeats=15) -> tuple[float, float]:
-    "Multiply-adds a second of a large float32 matrix product, and bytes a second of a large copy (read and written)."
+    """Multiply-adds a second of a large float32 matrix product, and bytes a second of a large copy (read and
+    written).
+    """
     a, b = (torch.randn(size, size, device=device) for _ in "ab")
     big, out = torch.zeros(2**24, device=device), torch.empty(2**24, device=device)
-    product, copy = (median(timed(run, device, repeats)[1]) for run in (lambda: a @ b, lambda: out.copy_(big)))
-    return size**3/product, 2*big.nbytes/copy
+    product, copy = (
+        median(timed(run, device, repeats)[1]) for run in (lambda: a @ b, lambda: out.copy_(big))
+    )
+    return size**3 / product, 2 * big.nbytes / copy
+
 
 @torch.no_grad()  # not inference_mode, in which PyTorch shows `linear` and keeps its parts to itself
-def roofline(model, seconds=CLIP/SAMPLE_RATE, repeats=5) -> dict:
-    "`peak` (MAC/s), `bandwidth` (bytes/s), and `rows`: `kind, calls, seconds, macs, bytes, limit_seconds`, the last the sum over its operators."
+def roofline(model, seconds=CLIP / SAMPLE_RATE, repeats=5) -> dict:
+    """`peak` (MAC/s), `bandwidth` (bytes/s), and `rows`: `kind, calls, seconds, macs, bytes, limit_seconds`,
+    the last the sum over its operators.
+    """
     device = next(model.parameters()).device.type
-    x = torch.rand(1, 1, round(seconds*SAMPLE_RATE/16)*16, device=device) - .5
+    x = torch.rand(1, 1, round(seconds * SAMPLE_RATE / 16) * 16, device=device) - 0.5
     peak, bandwidth = limits(device)
     model(x)
     passes = []
     for _ in range(repeats):
-        with Ledger() as ledger: model(x)
+        with Ledger() as ledger:
+            model(x)
         passes.append(ledger.rows)
     calls = [{**same[0], "seconds": median(r["seconds"] for r in same)} for same in zip(*passes)]
     rows = []
     for kind in dict.fromkeys((*KINDS.values(), "the rest")):
         mine = [c for c in calls if c["kind"] == kind]
-        rows.append(dict(kind=kind, calls=len(mine), **{k: sum(c[k] for c in mine) for k in ("seconds", "macs", "bytes")},
-                         limit_seconds=sum(max(c["macs"]/peak, c["bytes"]/bandwidth) for c in mine)))
+        rows.append(
+            dict(
+                kind=kind,
+                calls=len(mine),
+                **{k: sum(c[k] for c in mine) for k in ("seconds", "macs", "bytes")},
+                limit_seconds=sum(max(c["macs"] / peak, c["bytes"] / bandwidth) for c in mine),
+            )
+        )
     return dict(peak=peak, bandwidth=bandwidth, rows=rows)
 
 # %% ../../nbs/judge/profiling.ipynb #profiling-plot-roofline
 def plot_roofline(result: dict, ax):
-    "Speed against multiply-adds per byte; the line is the machine's limit, the area of a point its share of the time."
+    """Speed against multiply-adds per byte; the line is the machine's limit, the area of a point its share of
+    the time.
+    """
     rows = [r for r in result["rows"] if r["macs"]]
-    whole = dict(kind="whole pass", **{k: sum(r[k] for r in result["rows"]) for k in ("seconds", "macs", "bytes")})
-    x = [10**(i/20) for i in range(-30, 60)]
-    ax.loglog(x, [min(result["peak"], i*result["bandwidth"])/1e9 for i in x], color="0.3", lw=1)
-    for r, left in zip((*rows, whole), (True, False, False, False)):  # products and convolutions lie close together
-        at = r["macs"]/r["bytes"], r["macs"]/r["seconds"]/1e9
-        ax.scatter(*at, s=30 + 400*r["seconds"]/whole["seconds"]*(r is not whole), marker="*" if r is whole else "o", alpha=.7)
-        ax.annotate(r["kind"], at, textcoords="offset points", xytext=(-9, 7) if left else (9, -11), ha="right" if left else "left", fontsize=9)
+    whole = dict(
+        kind="whole pass", **{k: sum(r[k] for r in result["rows"]) for k in ("seconds", "macs", "bytes")}
+    )
+    x = [10 ** (i / 20) for i in range(-30, 60)]
+    ax.loglog(x, [min(result["peak"], i * result["bandwidth"]) / 1e9 for i in x], color="0.3", lw=1)
+    for r, left in zip(
+        (*rows, whole), (True, False, False, False)
+    ):  # products and convolutions lie close together
+        at = r["macs"] / r["bytes"], r["macs"] / r["seconds"] / 1e9
+        ax.scatter(
+            *at,
+            s=30 + 400 * r["seconds"] / whole["seconds"] * (r is not whole),
+            marker="*" if r is whole else "o",
+            alpha=0.7,
+        )
+        ax.annotate(
+            r["kind"],
+            at,
+            textcoords="offset points",
+            xytext=(-9, 7) if left else (9, -11),
+            ha="right" if left else "left",
+            fontsize=9,
+        )
     ax.set(xlabel="multiply-adds per byte", ylabel="GMAC/s")
 
 # %% ../../nbs/judge/profiling.ipynb #profiling-profile
-def profile(model=None, seconds: float = CLIP/SAMPLE_RATE, repeats: int = 7, device: str | None = None, **settings) -> dict:
-    """Size, work, memory and speed of `model` (default: the released configuration) on this machine, for clips of `seconds`.
+def profile(
+    model=None, seconds: float = CLIP / SAMPLE_RATE, repeats: int = 7, device: str | None = None, **settings
+) -> dict:
+    """Size, work, memory and speed of `model` (default: the released configuration) on this machine, for
+    clips of `seconds`.
 
-    `device`: "cpu" or "cuda"; None for the best there is. `settings` go to `timings`. Raises `InputError` if there is no such device.
+    `device`: "cpu" or "cuda"; None for the best there is. `settings` go to `timings`. Raises `InputError` if
+    there is no such device.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()): raise InputError(f"there is no device {device!r} here")
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise InputError(f"there is no device {device!r} here")
     model = (MambaMuse() if model is None else model).to(device)
-    samples = round(seconds*SAMPLE_RATE/16)*16
-    try: model(torch.zeros(1, 1, 16, device=device))
-    except (ValueError, ImportError) as error: raise InputError(f"MAMBAMUSE_SCAN={os.environ.get('MAMBAMUSE_SCAN', '')}: {error}") from None
-    parameters, artefact, rows = sum(p.numel() for p in model.parameters()), torchinfo_figures(model), macs(model, (1, 1, samples))
+    samples = round(seconds * SAMPLE_RATE / 16) * 16
+    try:
+        model(torch.zeros(1, 1, 16, device=device))
+    except (ValueError, ImportError) as error:
+        raise InputError(f"MAMBAMUSE_SCAN={os.environ.get('MAMBAMUSE_SCAN', '')}: {error}") from None
+    parameters, artefact, rows = (
+        sum(p.numel() for p in model.parameters()),
+        torchinfo_figures(model),
+        macs(model, (1, 1, samples)),
+    )
     saved = saved_bytes(model, (1, 1, samples))
     model = model.for_inference()
-    x = torch.rand(1, 1, samples, device=device) - .5
-    table = timings(model, **{"lengths": (seconds,), "batches": (1,), "backends": (None,), "threads": (torch.get_num_threads(),), "repeats": repeats, **settings})
-    with torch.inference_mode(): transfer = median(timed(lambda: model(x, x), device, repeats)[1])/seconds
-    kinds = {kind: sum(r["macs"] for r in rows if r["kind"] == kind)/1e9 for kind in ("convolution", "projection", "depthwise", "scan")}
-    return dict(machine=machine(), scan_backend=table[0]["backend"], seconds=seconds, repeats=repeats, parameters=parameters, folded_parameters=sum(p.numel() for p in model.parameters()),
-                torchinfo=artefact, gmac=kinds, gmac_total=sum(kinds.values()), saved_for_backward_MB=saved/1e6,
-                rtf_reconstruct=table[0]["rtf"], rtf_transfer=transfer, first_pass_seconds=table[0]["first_ms"]/1e3, timings=table, roofline=roofline(model, seconds))
+    x = torch.rand(1, 1, samples, device=device) - 0.5
+    table = timings(
+        model,
+        **{
+            "lengths": (seconds,),
+            "batches": (1,),
+            "backends": (None,),
+            "threads": (torch.get_num_threads(),),
+            "repeats": repeats,
+            **settings,
+        },
+    )
+    with torch.inference_mode():
+        transfer = median(timed(lambda: model(x, x), device, repeats)[1]) / seconds
+    kinds = {
+        kind: sum(r["macs"] for r in rows if r["kind"] == kind) / 1e9
+        for kind in ("convolution", "projection", "depthwise", "scan")
+    }
+    return dict(
+        machine=machine(),
+        scan_backend=table[0]["backend"],
+        seconds=seconds,
+        repeats=repeats,
+        parameters=parameters,
+        folded_parameters=sum(p.numel() for p in model.parameters()),
+        torchinfo=artefact,
+        gmac=kinds,
+        gmac_total=sum(kinds.values()),
+        saved_for_backward_MB=saved / 1e6,
+        rtf_reconstruct=table[0]["rtf"],
+        rtf_transfer=transfer,
+        first_pass_seconds=table[0]["first_ms"] / 1e3,
+        timings=table,
+        roofline=roofline(model, seconds),
+    )
 
 # %% ../../nbs/judge/profiling.ipynb #profiling-step-parts
 def step_parts(trainer, real, read=None, repeats=5) -> list[dict]:
-    "Median seconds of the parts of `trainer.step(real)`, alone, and of the whole: `part`, `seconds`, `share`. `read()`: how a batch is read. The trainer is not to be used further."
-    gradients = lambda outputs, inputs: torch.autograd.grad(sum(x.square().mean() for x in outputs), inputs)
+    """Median seconds of the parts of `trainer.step(real)`, alone, and of the whole: `part`, `seconds`,
+    `share`. `read()`: how a batch is read. The trainer is not to be used further.
+    """
+
+    def gradients(outputs, inputs):
+        return torch.autograd.grad(sum(x.square().mean() for x in outputs), inputs)
+
     fake = trainer.run(trainer.generator, real).detach().requires_grad_()
     both = torch.cat([real, fake.detach()])
-    def generator(): gradients([trainer.run(trainer.generator, real)], list(trainer.generator.parameters()))
-    def losses(): torch.autograd.grad(sum(trainer.spectral(fake, real)), fake)
+
+    def generator():
+        gradients([trainer.run(trainer.generator, real)], list(trainer.generator.parameters()))
+
+    def losses():
+        torch.autograd.grad(sum(trainer.spectral(fake, real)), fake)
+
     def critic(network, *parts):
-        scores = lambda *x: [maps[-1] for maps in trainer.run(network, *x)]
+        def scores(*x):
+            return [maps[-1] for maps in trainer.run(network, *x)]
+
         network.requires_grad_(False)
         gradients(scores(fake), fake)
         network.requires_grad_(True)
         gradients(scores(both, *parts), list(network.parameters()))
+
     def optimisers():
-        for optimiser, networks in zip(trainer.optimisers, ([trainer.generator], [trainer.critics.mpd, trainer.critics.msd])):
-            for network in networks: nn.utils.clip_grad_norm_(network.parameters(), 1.)
+        for optimiser, networks in zip(
+            trainer.optimisers, ([trainer.generator], [trainer.critics.mpd, trainer.critics.msd])
+        ):
+            for network in networks:
+                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
+
     def once(run):
         began = perf_counter()
         run()
-        if real.is_cuda: torch.cuda.synchronize()
+        if real.is_cuda:
+            torch.cuda.synchronize()
         return perf_counter() - began
-    runs = dict(generator=generator, losses=losses, MPD=lambda: critic(trainer.critics.mpd), MSD=lambda: critic(trainer.critics.msd, 2), optimisers=optimisers,
-                **(dict(data=read) if read else {}), step=lambda: trainer.step(real))
+
+    runs = dict(
+        generator=generator,
+        losses=losses,
+        MPD=lambda: critic(trainer.critics.mpd),
+        MSD=lambda: critic(trainer.critics.msd, 2),
+        optimisers=optimisers,
+        **(dict(data=read) if read else {}),
+        step=lambda: trainer.step(real),
+    )
     rounds = []
-    for _ in range(repeats + 1):                                # one after the other, so that a machine that gets busy is so for all of them
-        for p in (*trainer.generator.parameters(), *trainer.critics.parameters()): p.grad = torch.zeros_like(p)
+    for _ in range(
+        repeats + 1
+    ):  # one after the other, so that a machine that gets busy is so for all of them
+        for p in (*trainer.generator.parameters(), *trainer.critics.parameters()):
+            p.grad = torch.zeros_like(p)
         rounds.append({part: once(run) for part, run in runs.items()})
     seconds = {part: median(r[part] for r in rounds[1:]) for part in runs}
     whole = seconds.pop("step")
     seconds |= dict(rest=whole - sum(s for part, s in seconds.items() if part != "data"), step=whole)
-    return [dict(part=part, seconds=s, share=s/whole) for part, s in seconds.items()]
+    return [dict(part=part, seconds=s, share=s / whole) for part, s in seconds.items()]

@@ -8,53 +8,93 @@ __all__ = ['MEASURES', 'ARM', 'SIZE', 'SHARED', 'WINDOWS', 'LEVEL', 'CANDIDATES'
            'judge', 'judge_candidate', 'table_of', 'stage', 'collect', 'search', 'plot_search']
 
 # %% ../../nbs/judge/search.ipynb #search-imports
-from pathlib import Path
-from time import process_time, time
 import json
 import re
+from pathlib import Path
+from time import process_time, time
 
-from joblib import Parallel, delayed
 import librosa
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 
-from ..sound.audio import SAMPLE_RATE, written_beside
-from ..errors import InputError
-from ..learn.checkpoints import newest_whole
-from ..model.generator import MambaMuse
-from .metrics import abs_corr, fitted, loudness_difference, lsd_cifka, lsd_cifka_50, mfcc_distance, unit_power
 from ..data.prepare import Triplets
-from ..learn.recipes import recipe, train_recipe
+from ..errors import InputError
+from mambamuse.judge.metrics import (
+    abs_corr,
+    fitted,
+    loudness_difference,
+    lsd_cifka,
+    lsd_cifka_50,
+    mfcc_distance,
+    unit_power,
+)
 from .timbre import timbre_distance
+from ..learn.checkpoints import newest_whole
+from ..learn.recipes import recipe, train_recipe
+from ..model.generator import MambaMuse
+from ..sound.audio import SAMPLE_RATE, written_beside
 
 # %% ../../nbs/judge/search.ipynb #search-measures
 @fitted
 def attack_distance(output, reference) -> float:
-    "Mean absolute difference in dB, lower is better, of 32 mel bands in windows of 16 ms, each clip divided by its RMS; floor 50 dB under the reference's loudest point."
-    power = [librosa.feature.melspectrogram(y=unit_power(x), sr=SAMPLE_RATE, n_fft=256, hop_length=64, n_mels=32) for x in (output, reference)]
-    a, b = (10*np.log10(np.maximum(p, 1e-5*power[1].max() + 1e-12)) for p in power)
+    """Mean absolute difference in dB, lower is better, of 32 mel bands in windows of 16 ms, each clip divided
+    by its RMS; floor 50 dB under the reference's loudest point.
+    """
+    power = [
+        librosa.feature.melspectrogram(y=unit_power(x), sr=SAMPLE_RATE, n_fft=256, hop_length=64, n_mels=32)
+        for x in (output, reference)
+    ]
+    a, b = (10 * np.log10(np.maximum(p, 1e-5 * power[1].max() + 1e-12)) for p in power)
     return float(np.abs(a - b).mean())
 
-MEASURES = dict(lsd_50=lsd_cifka_50, lsd_80=lsd_cifka, attack=attack_distance, mfcc=mfcc_distance, timbre=timbre_distance,
-                loudness=loudness_difference, abs_corr=abs_corr)   # name -> function of output and target; the last: of output and content
+
+MEASURES = dict(
+    lsd_50=lsd_cifka_50,
+    lsd_80=lsd_cifka,
+    attack=attack_distance,
+    mfcc=mfcc_distance,
+    timbre=timbre_distance,
+    loudness=loudness_difference,
+    abs_corr=abs_corr,
+)  # name -> function of output and target; the last: of output and content
+
 
 def scored(output, content, target) -> dict[str, float]:
     "The `MEASURES` of one output; all `(time,)`."
-    return {name: measure(output, content if name == "abs_corr" else target) for name, measure in MEASURES.items()}
+    return {
+        name: measure(output, content if name == "abs_corr" else target) for name, measure in MEASURES.items()
+    }
+
 
 def mean_ranks(table: pd.DataFrame) -> pd.Series:
-    "The mean rank, over `MEASURES`, of each row of a table among those of its `round`, 1 for the best; equal ones share theirs."
+    """The mean rank, over `MEASURES`, of each row of a table among those of its `round`, 1 for the best;
+    equal ones share theirs.
+    """
     return table.groupby("round")[list(MEASURES)].rank().mean(axis=1)
 
 # %% ../../nbs/judge/search.ipynb #search-candidates
 ARM, SIZE = "paired", "half"
-SHARED = ("model.widths=[8,16,32,64]", "training.batch=4", "training.optimiser=muon", "training.learning_rate=5e-3", "training.ema=0.98",
-          "loss.lambda_adversarial=0", "training.epochs=1", "training.epoch_steps=200000")   # more steps than any has time for: minutes decide
-WINDOWS = ("loss.stft_ffts=[256,1024,4096]", "loss.mel_ffts=[256,1024,2048]", "loss.stft_scaled=true", "loss.stft_convergence=0.5")
+SHARED = (
+    "model.widths=[8,16,32,64]",
+    "training.batch=4",
+    "training.optimiser=muon",
+    "training.learning_rate=5e-3",
+    "training.ema=0.98",
+    "loss.lambda_adversarial=0",
+    "training.epochs=1",
+    "training.epoch_steps=200000",
+)  # more steps than any has time for: minutes decide
+WINDOWS = (
+    "loss.stft_ffts=[256,1024,4096]",
+    "loss.mel_ffts=[256,1024,2048]",
+    "loss.stft_scaled=true",
+    "loss.stft_convergence=0.5",
+)
 LEVEL = ("loss.lambda_level=0.1",)
-CANDIDATES = {   # name -> data, overrides
+CANDIDATES = {  # name -> data, overrides
     "soundfonts": ("soundfonts", ()),
     "mixed": ("mixed", ()),
     "mixed, 3 sets": ("mixed", ("model.sets=3",)),
@@ -64,7 +104,10 @@ CANDIDATES = {   # name -> data, overrides
     "soundfonts, 3 sets": ("soundfonts", ("model.sets=3",)),
     "mixed, 2 sets": ("mixed", ("model.sets=2",)),
     "mixed, 4 sets": ("mixed", ("model.sets=4",)),
-    "mixed, short windows": ("mixed", ("loss.stft_ffts=[128,256,512,1024]", "loss.mel_ffts=[256,512,1024]", "loss.stft_scaled=true")),
+    "mixed, short windows": (
+        "mixed",
+        ("loss.stft_ffts=[128,256,512,1024]", "loss.mel_ffts=[256,512,1024]", "loss.stft_scaled=true"),
+    ),
     "mixed, mel only": ("mixed", ("loss.mel_ffts=[256,512,1024,2048,4096]", "loss.lambda_stft=0")),
     "mixed, no convergence": ("mixed", ("loss.stft_convergence=0",)),
     "mixed, floors at 80 dB": ("mixed", ("loss.mel_floor=1e-5", "loss.stft_floor=1e-4")),
@@ -85,60 +128,98 @@ CANDIDATES = {   # name -> data, overrides
     "mixed, half width": ("mixed", ("model.widths=[16,32,64,128]",)),
 }
 
+
 def overrides(name: str, candidates=CANDIDATES, shared=SHARED) -> list[str]:
-    "The overrides of a candidate. Raises `InputError` if there is no such candidate, or a field does not exist."
-    if name not in candidates: raise InputError(f"there is no candidate {name!r}; there are {', '.join(candidates)}")
+    """The overrides of a candidate. Raises `InputError` if there is no such candidate, or a field does not
+    exist.
+    """
+    if name not in candidates:
+        raise InputError(f"there is no candidate {name!r}; there are {', '.join(candidates)}")
     changes = [*shared, *candidates[name][1]]
     recipe(ARM, SIZE, changes)
     return changes
 
-def candidate_folder(out, name: str) -> Path: return Path(out)/re.sub(r"\W+", "-", name.lower()).strip("-")
+
+def candidate_folder(out, name: str) -> Path:
+    return Path(out) / re.sub(r"\W+", "-", name.lower()).strip("-")
 
 # %% ../../nbs/judge/search.ipynb #search-train
 def spent(folder) -> float:
     "Minutes of processor time that the candidate in `folder` has trained for."
-    path = Path(folder)/"spent.json"
-    return json.loads(path.read_text())["minutes"] if path.is_file() else 0.
+    path = Path(folder) / "spent.json"
+    return json.loads(path.read_text())["minutes"] if path.is_file() else 0.0
 
-def train_candidate(name: str, out, data: dict, minutes: float, deadline: float, seed=42, candidates=CANDIDATES, shared=SHARED) -> bool:
-    """Train a candidate on `data[...]` until it has trained for `minutes` in all; whether that was reached before the time is `deadline`, or a signal to stop.
+
+def train_candidate(
+    name: str, out, data: dict, minutes: float, deadline: float, seed=42, candidates=CANDIDATES, shared=SHARED
+) -> bool:
+    """Train a candidate on `data[...]` until it has trained for `minutes` in all; whether that was reached
+    before the time is `deadline`, or a signal to stop.
 
     Raises `InputError` as `overrides` and `train_recipe`.
     """
     folder, before, began = candidate_folder(out, name), spent(candidate_folder(out, name)), process_time()
-    end = began + 60*(minutes - before)
-    if end <= began: return True
+    end = began + 60 * (minutes - before)
+    if end <= began:
+        return True
 
     def worked() -> float:
         "The seconds that this process worked, or infinitely many after the deadline."
         return process_time() if time() < deadline else np.inf
 
-    done = train_recipe(folder, ARM, SIZE, overrides(name, candidates, shared), data[candidates[name][0]], seed=seed, resume=True,
-                        minutes=minutes - before, clock=worked)
-    with written_beside(folder/"spent.json") as part: part.write_text(json.dumps(dict(minutes=before + (process_time() - began)/60)))
+    done = train_recipe(
+        folder,
+        ARM,
+        SIZE,
+        overrides(name, candidates, shared),
+        data[candidates[name][0]],
+        seed=seed,
+        resume=True,
+        minutes=minutes - before,
+        clock=worked,
+    )
+    with written_beside(folder / "spent.json") as part:
+        part.write_text(json.dumps(dict(minutes=before + (process_time() - began) / 60)))
     return process_time() >= end and done["stopped"] in ("", "time is up")
 
+
 def candidate_model(folder) -> tuple[MambaMuse, int]:
-    "The averaged weights of the last checkpoint in a run folder, ready for inference, and its steps. Raises `InputError` if there is none."
-    found, _ = newest_whole(Path(folder)/"checkpoints")
-    if not found: raise InputError(f"{folder}: no checkpoint yet")
+    """The averaged weights of the last checkpoint in a run folder, ready for inference, and its steps. Raises
+    `InputError` if there is none.
+    """
+    found, _ = newest_whole(Path(folder) / "checkpoints")
+    if not found:
+        raise InputError(f"{folder}: no checkpoint yet")
     tensors, state = found
     model = MambaMuse(**state["recipe"]["model"])
     model.load_state_dict(tensors["average" if "average" in tensors else "generator"])
     return model.for_inference(), state["progress"]["step"]
 
+
 def triplets(valid: dict) -> list[tuple]:
-    "`(name of the data, content, style, target)` of the validation triplets of all prepared folders in `valid`."
+    """`(name of the data, content, style, target)` of the validation triplets of all prepared folders in
+    `valid`.
+    """
     return [(name, *clips.numpy()) for name, folder in valid.items() for clips in Triplets(folder, "valid")]
+
 
 def judge(transfer, clips: list[tuple]) -> pd.DataFrame:
     "A row of `MEASURES` for each of `clips` (of `triplets`), transferred by `transfer(content, style)`."
-    return pd.DataFrame([dict(data=name, triplet=i, **scored(transfer(content, style), content, target)) for i, (name, content, style, target) in enumerate(clips)])
+    return pd.DataFrame(
+        [
+            dict(data=name, triplet=i, **scored(transfer(content, style), content, target))
+            for i, (name, content, style, target) in enumerate(clips)
+        ]
+    )
+
 
 def judge_candidate(name: str, out, valid: dict) -> pd.DataFrame:
     "`judge` the last checkpoint of a candidate."
     model, steps = candidate_model(candidate_folder(out, name))
-    clips = lambda *sounds: (torch.from_numpy(x)[None, None] for x in sounds)
+
+    def clips(*sounds):
+        return (torch.from_numpy(x)[None, None] for x in sounds)
+
     with torch.inference_mode():
         rows = judge(lambda content, style: model(*clips(content, style))[0, 0].numpy(), triplets(valid))
     return rows.assign(candidate=name, steps=steps, minutes=spent(candidate_folder(out, name)))
@@ -146,64 +227,121 @@ def judge_candidate(name: str, out, valid: dict) -> pd.DataFrame:
 # %% ../../nbs/judge/search.ipynb #search-search
 COPY = "CP-CONTENT"
 
+
 def table_of(rows: pd.DataFrame) -> pd.DataFrame:
-    "A row for each candidate and round of `rows`: n, steps, minutes, the mean of each measure (|corr|: median), and the mean rank among those of its round."
+    """A row for each candidate and round of `rows`: n, steps, minutes, the mean of each measure (|corr|:
+    median), and the mean rank among those of its round.
+    """
     how = {name: "median" if name == "abs_corr" else "mean" for name in MEASURES}
-    table = rows.groupby(["round", "candidate"], sort=False).agg(dict(triplet="size", steps="first", minutes="first") | how).rename(columns=dict(triplet="n")).reset_index()
+    table = (
+        rows.groupby(["round", "candidate"], sort=False)
+        .agg(dict(triplet="size", steps="first", minutes="first") | how)
+        .rename(columns=dict(triplet="n"))
+        .reset_index()
+    )
     table["rank"] = mean_ranks(table)
     return table.sort_values(["round", "rank"], ignore_index=True)
 
-def stage(name: str, turn: int, out, data: dict, valid: dict, minutes: float, end: float, seed: int, candidates, shared) -> bool:
-    "Train and judge a candidate in round `turn`, as far as that is not done and before the time is `end`; whether it is done."
-    path = candidate_folder(out, name)/f"round-{turn}.csv"
-    if path.is_file(): return True
-    if time() > end: return False
+
+def stage(
+    name: str,
+    turn: int,
+    out,
+    data: dict,
+    valid: dict,
+    minutes: float,
+    end: float,
+    seed: int,
+    candidates,
+    shared,
+) -> bool:
+    """Train and judge a candidate in round `turn`, as far as that is not done and before the time is `end`;
+    whether it is done.
+    """
+    path = candidate_folder(out, name) / f"round-{turn}.csv"
+    if path.is_file():
+        return True
+    if time() > end:
+        return False
     torch.set_num_threads(1)
-    if not train_candidate(name, out, data, minutes, end, seed, candidates, shared): return False
-    with written_beside(path) as part: judge_candidate(name, out, valid).assign(round=turn).to_csv(part, index=False)
+    if not train_candidate(name, out, data, minutes, end, seed, candidates, shared):
+        return False
+    with written_beside(path) as part:
+        judge_candidate(name, out, valid).assign(round=turn).to_csv(part, index=False)
     return True
 
+
 def collect(out) -> pd.DataFrame:
-    "The scores of every triplet that is judged in `out`, CP-CONTENT's in each round; written as `rows.csv`, and `table_of` them as `table.csv`. Returns that."
+    """The scores of every triplet that is judged in `out`, CP-CONTENT's in each round; written as `rows.csv`,
+    and `table_of` them as `table.csv`. Returns that.
+    """
     found = [pd.read_csv(path) for path in sorted(Path(out).glob("*/round-*.csv"))]
-    if not found: raise InputError(f"{out}: no candidate is judged yet")
-    copy = pd.read_csv(Path(out)/"copy.csv").assign(candidate=COPY, steps=0, minutes=0.)
-    rows = pd.concat([*found, *(copy.assign(round=turn) for turn in sorted({int(f["round"][0]) for f in found}))], ignore_index=True)
+    if not found:
+        raise InputError(f"{out}: no candidate is judged yet")
+    copy = pd.read_csv(Path(out) / "copy.csv").assign(candidate=COPY, steps=0, minutes=0.0)
+    rows = pd.concat(
+        [*found, *(copy.assign(round=turn) for turn in sorted({int(f["round"][0]) for f in found}))],
+        ignore_index=True,
+    )
     table = table_of(rows)
     for name, made in (("rows", rows), ("table", table)):
-        with written_beside(Path(out)/f"{name}.csv") as part: made.to_csv(part, index=False)
+        with written_beside(Path(out) / f"{name}.csv") as part:
+            made.to_csv(part, index=False)
     return table
 
-def search(out, data: dict, valid: dict, first=15., least=2, minutes=0., jobs=1, seed=42, candidates=CANDIDATES, shared=SHARED) -> pd.DataFrame:
-    """Successive halving over `candidates` on the prepared folders `data`, judged on those of `valid`; returns the table so far.
 
-    `first`: minutes of processor time of a candidate in the first round. `least`: end when so many are left. `minutes`: stop after so many
-    on the clock (0: never). `jobs`: candidates at a time, each in a process of one thread. Raises `InputError` if a name, field or folder is wrong.
+def search(
+    out,
+    data: dict,
+    valid: dict,
+    first=15.0,
+    least=2,
+    minutes=0.0,
+    jobs=1,
+    seed=42,
+    candidates=CANDIDATES,
+    shared=SHARED,
+) -> pd.DataFrame:
+    """Successive halving over `candidates` on the prepared folders `data`, judged on those of `valid`;
+    returns the table so far.
+
+    `first`: minutes of processor time of a candidate in the first round. `least`: end when so many are left.
+    `minutes`: stop after so many
+    on the clock (0: never). `jobs`: candidates at a time, each in a process of one thread. Raises
+    `InputError` if a name, field or folder is wrong.
     """
     for name, (which, _) in candidates.items():
         overrides(name, candidates, shared)
-        if which not in data: raise InputError(f"{name}: there is no data {which!r}; there are {', '.join(data)}")
+        if which not in data:
+            raise InputError(f"{name}: there is no data {which!r}; there are {', '.join(data)}")
     clips = triplets(valid)
     Path(out).mkdir(parents=True, exist_ok=True)
-    if not (Path(out)/"copy.csv").is_file():
-        with written_beside(Path(out)/"copy.csv") as part: judge(lambda content, style: content, clips).to_csv(part, index=False)
-    end = time() + (60*minutes or np.inf)
+    if not (Path(out) / "copy.csv").is_file():
+        with written_beside(Path(out) / "copy.csv") as part:
+            judge(lambda content, style: content, clips).to_csv(part, index=False)
+    end = time() + (60 * minutes or np.inf)
     left, turn, table = list(candidates), 0, pd.DataFrame()
     while True:
-        what = out, data, valid, first*2**turn, end, seed, candidates, shared
+        what = out, data, valid, first * 2**turn, end, seed, candidates, shared
         done = Parallel(jobs)(delayed(stage)(name, turn, *what) for name in left)
-        if any(done): table = collect(out)
-        if not all(done) or len(left) <= least: return table
+        if any(done):
+            table = collect(out)
+        if not all(done) or len(left) <= least:
+            return table
         ranked = table[(table["round"] == turn) & table.candidate.isin(left)]
-        left, turn = list(ranked.candidate[:max(least, -(-len(left)//2))]), turn + 1
+        left, turn = list(ranked.candidate[: max(least, -(-len(left) // 2))]), turn + 1
 
 # %% ../../nbs/judge/search.ipynb #search-plot
 def plot_search(table: pd.DataFrame):
-    "A figure of a search's `table`: a panel for each measure, over minutes of processor time; a line for each candidate, dashed: CP-CONTENT."
+    """A figure of a search's `table`: a panel for each measure, over minutes of processor time; a line for
+    each candidate, dashed: CP-CONTENT.
+    """
     figure, axes = plt.subplots(2, 4, figsize=(14, 6), layout="constrained")
     for ax, name in zip(axes.flat, [*MEASURES, "rank"]):
-        for candidate, of in table[table.candidate != COPY].groupby("candidate", sort=False): ax.plot(of.minutes, of[name], "o-", ms=4, label=candidate)
-        if name != "rank": ax.axhline(table[table.candidate == COPY][name].iloc[0], color="grey", ls="--")
+        for candidate, of in table[table.candidate != COPY].groupby("candidate", sort=False):
+            ax.plot(of.minutes, of[name], "o-", ms=4, label=candidate)
+        if name != "rank":
+            ax.axhline(table[table.candidate == COPY][name].iloc[0], color="grey", ls="--")
         ax.set(title=name, xlabel="minutes")
     axes.flat[-1].legend(fontsize=7)
     return figure

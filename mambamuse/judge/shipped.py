@@ -13,68 +13,151 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..model.places import ENCODED, PLACES
-from ..sound.audio import SAMPLE_RATE
+from ..data.prepare import Triplets
 from .evaluate import mono
 from ..learn.losses import MelLoss
-from ..data.prepare import Triplets
 from ..learn.runs import pieces, read_lines
+from ..model.places import ENCODED, PLACES
+from ..sound.audio import SAMPLE_RATE
 
 # %% ../../nbs/judge/shipped.ipynb #shipped-curve
 def validation_curve(run, data) -> pd.DataFrame:
-    """The validation scores of `run` and of those it went on from: `validation.jsonl`, the name of the `run`, the steps `done` in all, and `copy_mel`, what the
-    contents score in the place of outputs, on the validation triplets of `data` and by that piece's mel loss. Raises `InputError` if an earlier run is no longer there.
+    """The validation scores of `run` and of those it went on from: `validation.jsonl`, the name of the `run`,
+    the steps `done` in all, and `copy_mel`, what the
+    contents score in the place of outputs, on the validation triplets of `data` and by that piece's mel loss.
+    Raises `InputError` if an earlier run is no longer there.
     """
     triplets, curve, before = Triplets(data, "valid"), [], 0
     content, _, target = torch.stack([triplets[i] for i in range(len(triplets))]).split(1, 1)
     for piece, steps in pieces(run):
-        loss = json.loads((piece/"run.json").read_text())["loss"]
+        loss = json.loads((piece / "run.json").read_text())["loss"]
         copied = MelLoss(False, loss["mel_bands"], loss["mel_floor"])(content, target).item()
-        curve.append(read_lines(piece, "validation").query("step <= @steps").assign(run=piece.name, done=lambda t: t.step + before, copy_mel=copied))
+        curve.append(
+            read_lines(piece, "validation")
+            .query("step <= @steps")
+            .assign(run=piece.name, done=lambda t: t.step + before, copy_mel=copied)
+        )
         before += steps
     return pd.concat(curve, ignore_index=True)
 
-
 # %% ../../nbs/judge/shipped.ipynb #shipped-bars
 CLASSICAL = ("envelope", "musaicing")
+
 
 def bars(table: pd.DataFrame, ours: str = "paired") -> pd.DataFrame:
     "What the `summary` `table` says of the system `ours` on each bar: `bar`, `asked`, `measured`, `met`."
     at = table.set_index(["system", "metric"]).value.get
     ends = table.set_index(["system", "metric"])[["low", "high"]].loc
-    change = lambda metric: at((ours, metric))/at(("CP-CONTENT", metric)) - 1
-    rows = [("median |corr| with the content", "at most 0.7", f"{at((ours, 'abs_corr_content')):.2f}", at((ours, "abs_corr_content")) <= .7),
-            ("RPA against CP-CONTENT's (the target's own)", "-0.05 or better", f"{at((ours, 'rpa')) - at(('CP-CONTENT', 'rpa')):+.2f} ({at(('the target', 'rpa')) - at(('CP-CONTENT', 'rpa')):+.2f})",
-             at((ours, "rpa")) >= at(("CP-CONTENT", "rpa")) - .05)]
-    for name, metric, asked in (("LSD, floor at 50 dB", "lsd_cifka_50", -.35), ("LSD, floor at 80 dB", "lsd_cifka", -.17), ("timbre distance", "timbre_distance", -.5), ("pitch distance", "pitch_distance", .03)):
-        rows.append((f"{name}, against CP-CONTENT's", f"{asked:+.0%} or lower", f"{round(change(metric), 2) + 0:+.0%}", change(metric) <= asked))
-    for name, metric, sign in (("LSD, floor at 50 dB", "lsd_cifka_50", 1), ("timbre distance", "timbre_distance", 1), ("joint score", "joint", -1)):
-        theirs = min(sign*at((other, metric)) for other in CLASSICAL)
-        worst = max(sign*ends[ours, metric])
-        rows.append((f"{name}, against the better classical method's", "better by more than its interval", f"{at((ours, metric)):.3g} against {sign*theirs:.3g}", worst < theirs))
+
+    def change(metric):
+        return at((ours, metric)) / at(("CP-CONTENT", metric)) - 1
+
+    rows = [
+        (
+            "median |corr| with the content",
+            "at most 0.7",
+            f"{at((ours, 'abs_corr_content')):.2f}",
+            at((ours, "abs_corr_content")) <= 0.7,
+        ),
+        (
+            "RPA against CP-CONTENT's (the target's own)",
+            "-0.05 or better",
+            (
+                f"{at((ours, 'rpa')) - at(('CP-CONTENT', 'rpa')):+.2f}"
+                f" ({at(('the target', 'rpa')) - at(('CP-CONTENT', 'rpa')):+.2f})"
+            ),
+            at((ours, "rpa")) >= at(("CP-CONTENT", "rpa")) - 0.05,
+        ),
+    ]
+    for name, metric, asked in (
+        ("LSD, floor at 50 dB", "lsd_cifka_50", -0.35),
+        ("LSD, floor at 80 dB", "lsd_cifka", -0.17),
+        ("timbre distance", "timbre_distance", -0.5),
+        ("pitch distance", "pitch_distance", 0.03),
+    ):
+        rows.append(
+            (
+                f"{name}, against CP-CONTENT's",
+                f"{asked:+.0%} or lower",
+                f"{round(change(metric), 2) + 0:+.0%}",
+                change(metric) <= asked,
+            )
+        )
+    for name, metric, sign in (
+        ("LSD, floor at 50 dB", "lsd_cifka_50", 1),
+        ("timbre distance", "timbre_distance", 1),
+        ("joint score", "joint", -1),
+    ):
+        theirs = min(sign * at((other, metric)) for other in CLASSICAL)
+        worst = max(sign * ends[ours, metric])
+        rows.append(
+            (
+                f"{name}, against the better classical method's",
+                "better by more than its interval",
+                f"{at((ours, metric)):.3g} against {sign * theirs:.3g}",
+                worst < theirs,
+            )
+        )
     return pd.DataFrame(rows, columns=["bar", "asked", "measured", "met"])
 
 # %% ../../nbs/judge/shipped.ipynb #shipped-where
 @torch.no_grad()
 def where(model, pairs: pd.DataFrame) -> pd.DataFrame:
-    """How much of `model`'s output each of AdaIN's places makes: the output's change (RMS, as a share of its own) with `AdaIN off` there, and with the encoder's
-    `features silenced` there, in a reconstruction; over the first two seconds of the contents and styles of `pairs`.
+    """How much of `model`'s output each of AdaIN's places makes: the output's change (RMS, as a share of its
+    own) with `AdaIN off` there, and with the encoder's
+    `features silenced` there, in a reconstruction; over the first two seconds of the contents and styles of
+    `pairs`.
     """
-    x, y = (torch.from_numpy(np.stack([mono(path)[:2*SAMPLE_RATE] for path in pairs[kind]]))[:, None].float() for kind in ("content", "style"))   # (pair, 1, time)
-    share = lambda changed, whole: ((changed - whole).square().mean()/whole.square().mean()).sqrt().item()
+    x, y = (
+        torch.from_numpy(np.stack([mono(path)[: 2 * SAMPLE_RATE] for path in pairs[kind]]))[:, None].float()
+        for kind in ("content", "style")
+    )  # (pair, 1, time)
+
+    def share(changed, whole):
+        return ((changed - whole).square().mean() / whole.square().mean()).sqrt().item()
+
     encoded = model.encode(x)
     whole, plain = model(x, y), model.decode(encoded)
-    off = {place: share(model(x, y, [a*(p != place) for p, a in zip(PLACES, model.alphas)]), whole) for place, a in zip(PLACES, model.alphas) if a}
-    silenced = {place: share(model.decode([f*(p != place) for p, f in zip(ENCODED, encoded)]), plain) for place in ENCODED}
-    return pd.DataFrame({"AdaIN off": off, "features silenced": silenced}).reindex(PLACES).rename_axis("place")
+    off = {
+        place: share(model(x, y, [a * (p != place) for p, a in zip(PLACES, model.alphas)]), whole)
+        for place, a in zip(PLACES, model.alphas)
+        if a
+    }
+    silenced = {
+        place: share(model.decode([f * (p != place) for p, f in zip(ENCODED, encoded)]), plain)
+        for place in ENCODED
+    }
+    return (
+        pd.DataFrame({"AdaIN off": off, "features silenced": silenced}).reindex(PLACES).rename_axis("place")
+    )
 
 # %% ../../nbs/judge/shipped.ipynb #shipped-card
 def model_card(about: dict, tables: dict[str, pd.DataFrame]) -> str:
-    "The README of a weights folder, in the Hub's form: `about` holds data, licence, steps, hardware and weaknesses as text by heading, `tables` the `summary` by test set."
-    text = ["---", "license: mit", "library_name: mambamuse", "tags: [audio, timbre-transfer, mamba]", "---", "# MambaMuse, arm `paired`", ""]
-    for heading, words in about.items(): text += [f"**{heading}.** {words}", ""]
+    """The README of a weights folder, in the Hub's form: `about` holds data, licence, steps, hardware and
+    weaknesses as text by heading, `tables` the `summary` by test set.
+    """
+    text = [
+        "---",
+        "license: mit",
+        "library_name: mambamuse",
+        "tags: [audio, timbre-transfer, mamba]",
+        "---",
+        "# MambaMuse, arm `paired`",
+        "",
+    ]
+    for heading, words in about.items():
+        text += [f"**{heading}.** {words}", ""]
     for name, table in tables.items():
-        text += [f"**Bars, {name}** (n = {table.n.max()})", "", "| bar | asked | measured | met |", "|---|---|---|---|"]
-        text += [f"| {row.bar.replace('|', chr(92) + '|')} | {row.asked} | {row.measured} | {'yes' if row.met else 'no'} |" for row in bars(table).itertuples()]
+        text += [
+            f"**Bars, {name}** (n = {table.n.max()})",
+            "",
+            "| bar | asked | measured | met |",
+            "|---|---|---|---|",
+        ]
+        text += [
+            f"| {row.bar.replace('|', chr(92) + '|')} | {row.asked} | {row.measured} |"
+            f" {'yes' if row.met else 'no'} |"
+            for row in bars(table).itertuples()
+        ]
         text += [""]
     return "\n".join(text)

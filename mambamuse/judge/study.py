@@ -13,49 +13,133 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from .evaluate import BASELINES, System, results, score_columns, shipped_pairs
 from ..model.adain import AXES
 from ..model.places import PLACES
-from .evaluate import BASELINES, System, results, score_columns, shipped_pairs
 
 # %% ../../nbs/judge/study.ipynb #study-grid
-SITES = {"skips": (0, 1, 1, 1, 1, 0, 0, 0, 0), "bottleneck": (1, 0, 0, 0, 0, 0, 0, 0, 0), "bottleneck + skips": (1, 1, 1, 1, 1, 0, 0, 0, 0),
-         "decoder": (0, 0, 0, 0, 0, 1, 1, 1, 1), "all": (1, 1, 1, 1, 1, 1, 1, 1, 1)}   # weights of PLACES
-ALPHAS = (0., .25, .5, .75, 1.)
-SHOWN = {"timbre_distance": "timbre distance", "pitch_distance": "pitch distance", "abs_corr_content": "|corr| with the content", "lsd_cifka_50": "LSD, 50 dB floor"}
+SITES = {
+    "skips": (0, 1, 1, 1, 1, 0, 0, 0, 0),
+    "bottleneck": (1, 0, 0, 0, 0, 0, 0, 0, 0),
+    "bottleneck + skips": (1, 1, 1, 1, 1, 0, 0, 0, 0),
+    "decoder": (0, 0, 0, 0, 0, 1, 1, 1, 1),
+    "all": (1, 1, 1, 1, 1, 1, 1, 1, 1),
+}  # weights of PLACES
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHOWN = {
+    "timbre_distance": "timbre distance",
+    "pitch_distance": "pitch distance",
+    "abs_corr_content": "|corr| with the content",
+    "lsd_cifka_50": "LSD, 50 dB floor",
+}
+
 
 def cell_systems(weights, axis: str, sites: str) -> dict[tuple, System]:
     "A system for each alpha, with the bypass and without, keyed by `(alpha, bypass)`."
-    system = lambda alpha, bypass: System(f"{axis}, {sites}, {alpha}, {bypass}", weights=str(weights), alpha=alpha, settings=(("axis", axis), ("alphas", SITES[sites]), ("bypass", bypass)))
-    plain = lambda bypass: System(f"reconstruction, {bypass}", weights=str(weights), alpha=0., settings=(("bypass", bypass),))
-    return {(alpha, bypass): system(alpha, bypass) if alpha else plain(bypass) for bypass in (True, False) for alpha in ALPHAS}
 
-def study_cell(name: str, weights, axis: str, sites: str, out, n: int, device: str | None = None) -> pd.DataFrame:
-    "One axis and set of places: a row for each test set, alpha, bypass and metric, over the first `n` pairs of each set; sounds and results are kept in `out`. `device` as for `results`."
+    def system(alpha, bypass):
+        return System(
+            f"{axis}, {sites}, {alpha}, {bypass}",
+            weights=str(weights),
+            alpha=alpha,
+            settings=(("axis", axis), ("alphas", SITES[sites]), ("bypass", bypass)),
+        )
+
+    def plain(bypass):
+        return System(
+            f"reconstruction, {bypass}", weights=str(weights), alpha=0.0, settings=(("bypass", bypass),)
+        )
+
+    return {
+        (alpha, bypass): system(alpha, bypass) if alpha else plain(bypass)
+        for bypass in (True, False)
+        for alpha in ALPHAS
+    }
+
+
+def study_cell(
+    name: str, weights, axis: str, sites: str, out, n: int, device: str | None = None
+) -> pd.DataFrame:
+    """One axis and set of places: a row for each test set, alpha, bypass and metric, over the first `n` pairs
+    of each set; sounds and results are kept in `out`. `device` as for `results`.
+    """
     systems, made = cell_systems(weights, axis, sites), []
     for which in ("notes", "phrases"):
-        rows = score_columns(results(shipped_pairs(which).head(n), list(systems.values()), Path(out)/which, device=device))
+        rows = score_columns(
+            results(shipped_pairs(which).head(n), list(systems.values()), Path(out) / which, device=device)
+        )
         for (alpha, bypass), system in systems.items():
             mine = rows[rows.system == system.name]
-            made += [(name, axis, sites, alpha, bypass, which, metric, len(mine), (np.median if metric == "abs_corr_content" else np.mean)(mine[metric])) for metric in SHOWN]
-    return pd.DataFrame(made, columns=["weights", "axis", "places", "alpha", "bypass", "set", "metric", "n", "value"])
+            made += [
+                (
+                    name,
+                    axis,
+                    sites,
+                    alpha,
+                    bypass,
+                    which,
+                    metric,
+                    len(mine),
+                    (np.median if metric == "abs_corr_content" else np.mean)(mine[metric]),
+                )
+                for metric in SHOWN
+            ]
+    return pd.DataFrame(
+        made, columns=["weights", "axis", "places", "alpha", "bypass", "set", "metric", "n", "value"]
+    )
 
 # %% ../../nbs/judge/study.ipynb #study-heat-maps
 def heat_maps(study: pd.DataFrame, which: str, ends: dict | None = None):
-    "A figure of `study` on one test set: a row of maps for each metric, a column for axis and bypass; places down, alpha across. `ends`: CP-CONTENT's and CP-STYLE's values by metric."
+    """A figure of `study` on one test set: a row of maps for each metric, a column for axis and bypass;
+    places down, alpha across. `ends`: CP-CONTENT's and CP-STYLE's values by metric.
+    """
     panels = [(axis, bypass) for bypass in (True, False) for axis in AXES]
-    figure, axes = plt.subplots(len(SHOWN), len(panels), figsize=(14, 2.3*len(SHOWN)), layout="constrained", sharex=True, sharey=True)
-    for ax, (axis, bypass) in zip(axes[0], panels): ax.set_title(f"{axis} axis, 32-channel skip {'kept' if bypass else 'dropped'}", fontsize=10)
+    figure, axes = plt.subplots(
+        len(SHOWN),
+        len(panels),
+        figsize=(14, 2.3 * len(SHOWN)),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+    )
+    for ax, (axis, bypass) in zip(axes[0], panels):
+        ax.set_title(f"{axis} axis, 32-channel skip {'kept' if bypass else 'dropped'}", fontsize=10)
     for line, (metric, title) in zip(axes, SHOWN.items()):
         of = study[(study.set == which) & (study.metric == metric)]
         for ax, (axis, bypass) in zip(line, panels):
-            grid = of[(of.axis == axis) & (of.bypass == bypass)].pivot(index="places", columns="alpha", values="value").loc[list(SITES)]
-            sns.heatmap(grid, ax=ax, vmin=of.value.min(), vmax=of.value.max(), annot=True, fmt=".2f", cmap="viridis_r", cbar=False, annot_kws=dict(size=7))
+            grid = (
+                of[(of.axis == axis) & (of.bypass == bypass)]
+                .pivot(index="places", columns="alpha", values="value")
+                .loc[list(SITES)]
+            )
+            sns.heatmap(
+                grid,
+                ax=ax,
+                vmin=of.value.min(),
+                vmax=of.value.max(),
+                annot=True,
+                fmt=".2f",
+                cmap="viridis_r",
+                cbar=False,
+                annot_kws=dict(size=7),
+            )
             ax.set(xlabel="", ylabel="")
-        line[0].set_ylabel(title + ("\n(content {:.2f}, style {:.2f})".format(*ends[metric]) if ends else ""), fontsize=9)
+        line[0].set_ylabel(
+            title + ("\n(content {:.2f}, style {:.2f})".format(*ends[metric]) if ends else ""), fontsize=9
+        )
     figure.supxlabel("alpha", fontsize=10)
     return figure
 
+
 def study_ends(which: str, n: int, out) -> dict[str, tuple[float, float]]:
     "CP-CONTENT's and CP-STYLE's values by metric, over the same pairs."
-    rows = score_columns(results(shipped_pairs(which).head(n), BASELINES[:2], Path(out)/"baselines"/which))
-    return {metric: tuple((np.median if metric == "abs_corr_content" else np.mean)(rows[rows.system == s.name][metric]) for s in BASELINES[:2]) for metric in SHOWN}
+    rows = score_columns(
+        results(shipped_pairs(which).head(n), BASELINES[:2], Path(out) / "baselines" / which)
+    )
+    return {
+        metric: tuple(
+            (np.median if metric == "abs_corr_content" else np.mean)(rows[rows.system == s.name][metric])
+            for s in BASELINES[:2]
+        )
+        for metric in SHOWN
+    }

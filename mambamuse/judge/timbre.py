@@ -15,128 +15,217 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-from safetensors.torch import load_file
 import torch
-from torch import nn
 import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
 from tqdm import tqdm
 
-from ..sound.audio import CLIP, SAMPLE_RATE, check, normalise
-from .metrics import mel_bands
 from ..data.soundfonts import FAMILIES, TEST_PROGRAMS, Soundfont, instruments, phrase
+from .metrics import mel_bands
+from ..sound.audio import CLIP, SAMPLE_RATE, check, normalise
 
 # %% ../../nbs/judge/timbre.ipynb #timbre-mfcc
 N_FFT, HOP, COEFFICIENTS = 2_048, 500, 12
 
+
 def mfcc(audio: np.ndarray) -> np.ndarray:
-    """`(time,)` float32 at 16 kHz -> `(12, frames)`: librosa's MFCC 1 to 12 of the audio at peak 0.9, every 500 samples.
+    """`(time,)` float32 at 16 kHz -> `(12, frames)`: librosa's MFCC 1 to 12 of the audio at peak 0.9, every
+    500 samples.
 
     Shorter than a window (2,048) is padded with zeros. Raises `InputError` if it is empty or not finite.
     """
     audio = normalise(check(audio, "audio"))[0]
     audio = np.pad(audio, (0, max(0, N_FFT - len(audio))))
-    power = mel_bands() @ np.abs(librosa.stft(audio, n_fft=N_FFT, hop_length=HOP))**2
+    power = mel_bands() @ np.abs(librosa.stft(audio, n_fft=N_FFT, hop_length=HOP)) ** 2
     return librosa.feature.mfcc(S=librosa.power_to_db(power), n_mfcc=COEFFICIENTS + 1)[1:]
 
 # %% ../../nbs/judge/timbre.ipynb #timbre-net
 WIDTHS = (4, 4, 4, 2)  # kernels and pools
 
+
 def block(channels: int, width: int) -> list[nn.Module]:
     "`(batch, channels, frames)` -> `(batch, 64, ceil(frames/width))`."
-    return [nn.ZeroPad1d(((width - 1)//2, width//2)), nn.Conv1d(channels, 64, width), nn.BatchNorm1d(64), nn.ReLU(), nn.MaxPool1d(width, ceil_mode=True)]
+    return [
+        nn.ZeroPad1d(((width - 1) // 2, width // 2)),
+        nn.Conv1d(channels, 64, width),
+        nn.BatchNorm1d(64),
+        nn.ReLU(),
+        nn.MaxPool1d(width, ceil_mode=True),
+    ]
+
 
 class TimbreNet(nn.Module):
-    "MFCC `(batch, 12, frames)` -> embedding `(batch, 64)`, never negative (Cífka et al. 2021, the timbre metric)."
+    """MFCC `(batch, 12, frames)` -> embedding `(batch, 64)`, never negative (Cífka et al. 2021, the timbre
+    metric).
+    """
+
     name = "timbre"
 
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(*(layer for i, width in enumerate(WIDTHS) for layer in block(64 if i else COEFFICIENTS, width)))
+        self.body = nn.Sequential(
+            *(layer for i, width in enumerate(WIDTHS) for layer in block(64 if i else COEFFICIENTS, width))
+        )
 
-    def forward(self, x): return self.body(x).mean(-1)
+    def forward(self, x):
+        return self.body(x).mean(-1)
+
 
 class FamilyNet(TimbreNet):
-    "The same with a linear layer: MFCC `(batch, 12, frames)` -> logits `(batch, 11)` in the order of NSynth's `FAMILIES`."
+    """The same with a linear layer: MFCC `(batch, 12, frames)` -> logits `(batch, 11)` in the order of
+    NSynth's `FAMILIES`.
+    """
+
     name = "family"
 
     def __init__(self):
         super().__init__()
         self.head = nn.Linear(64, len(FAMILIES))
 
-    def forward(self, x): return self.head(super().forward(x))
+    def forward(self, x):
+        return self.head(super().forward(x))
 
 # %% ../../nbs/judge/timbre.ipynb #timbre-loss
 def cosine_distance(x, y):
     "`1 - cos(x, y)` along the last axis, exactly 0 for equal vectors."
-    return (F.normalize(x, dim=-1) - F.normalize(y, dim=-1)).square().sum(-1)/2
+    return (F.normalize(x, dim=-1) - F.normalize(y, dim=-1)).square().sum(-1) / 2
 
-def triplet_loss(anchor, positive, negative, margin=.1):
+
+def triplet_loss(anchor, positive, negative, margin=0.1):
     "Mean hinge on the cosine distances of three `(batch, features)`."
     return F.relu(margin + cosine_distance(anchor, positive) - cosine_distance(anchor, negative)).mean()
 
 # %% ../../nbs/judge/timbre.ipynb #timbre-table
-ELECTRIC = dict(bass=range(33, 40), brass=(62, 63), guitar=range(26, 32), keyboard=(2, 4, 5, 7), organ=(16, 17, 18), string=(50, 51),
-                synth_lead=(80, 81, 82, 83, 84, 86, 87, 88, 89, 90, 92, 93, 94, 95), vocal=(54, 85, 91))
+ELECTRIC = dict(
+    bass=range(33, 40),
+    brass=(62, 63),
+    guitar=range(26, 32),
+    keyboard=(2, 4, 5, 7),
+    organ=(16, 17, 18),
+    string=(50, 51),
+    synth_lead=(80, 81, 82, 83, 84, 86, 87, 88, 89, 90, 92, 93, 94, 95),
+    vocal=(54, 85, 91),
+)
+
 
 def training_instruments(fonts: list[Path]) -> list[dict]:
-    "Rows like `soundfonts.instruments` of all that the networks are trained on: without `TEST_PROGRAMS`, with `ELECTRIC`."
-    electric = [dict(program=program, instrument_family=FAMILIES.index(family), instrument_family_str=family, soundfont=font.name,
-                     low=28 if family == "bass" else 40, high=60 if family == "bass" else 84)
-                for family, programs in ELECTRIC.items() for program in programs for font in fonts]
+    """Rows like `soundfonts.instruments` of all that the networks are trained on: without `TEST_PROGRAMS`,
+    with `ELECTRIC`.
+    """
+    electric = [
+        dict(
+            program=program,
+            instrument_family=FAMILIES.index(family),
+            instrument_family_str=family,
+            soundfont=font.name,
+            low=28 if family == "bass" else 40,
+            high=60 if family == "bass" else 84,
+        )
+        for family, programs in ELECTRIC.items()
+        for program in programs
+        for font in fonts
+    ]
     return [i for i in instruments(fonts) if i["program"] not in TEST_PROGRAMS] + electric
 
 # %% ../../nbs/judge/timbre.ipynb #timbre-plan
 def tune(rng) -> np.ndarray:
-    "`(notes, 3)`: onset and length in quarters, MIDI pitch; a held note, a melody, or three-part chords, a third each."
+    """`(notes, 3)`: onset and length in quarters, MIDI pitch; a held note, a melody, or three-part chords, a
+    third each.
+    """
     kind, root = rng.integers(3), rng.integers(60, 72)
-    if not kind: return np.array([[0., 16., root]])
-    lengths, steps = rng.choice([.5, 1, 1.5, 2], 24), rng.integers(-5, 6, 24)
+    if not kind:
+        return np.array([[0.0, 16.0, root]])
+    lengths, steps = rng.choice([0.5, 1, 1.5, 2], 24), rng.integers(-5, 6, 24)
     above = [0] if kind == 1 else [0, *rng.choice(np.arange(3, 12), 2, replace=False)]
-    return np.array([(onset, length, root + pitch + up) for onset, length, pitch in zip(np.cumsum(lengths) - lengths, lengths, np.cumsum(steps)) for up in above])
+    return np.array(
+        [
+            (onset, length, root + pitch + up)
+            for onset, length, pitch in zip(np.cumsum(lengths) - lengths, lengths, np.cumsum(steps))
+            for up in above
+        ]
+    )
+
 
 def plans(n: int, seed: int) -> list[dict]:
     "What `n` clips play, for `play`."
     rng = np.random.default_rng(seed)
-    return [dict(tune=tune(rng), low=rng.integers(28, 89), quarter=rng.uniform(.2, .6), velocity=int(rng.integers(40, 128)),
-                 lead=int(rng.integers(SAMPLE_RATE)*rng.integers(2)), noise=rng.uniform(-90, -50), seed=rng.integers(2**32)) for _ in range(n)]
+    return [
+        dict(
+            tune=tune(rng),
+            low=rng.integers(28, 89),
+            quarter=rng.uniform(0.2, 0.6),
+            velocity=int(rng.integers(40, 128)),
+            lead=int(rng.integers(SAMPLE_RATE) * rng.integers(2)),
+            noise=rng.uniform(-90, -50),
+            seed=rng.integers(2**32),
+        )
+        for _ in range(n)
+    ]
+
 
 def play(font: Soundfont, instrument: dict, tune, low, quarter, velocity, lead, noise, seed) -> np.ndarray:
     """A plan on one instrument of `font`: `(CLIP,)`, with white noise `noise` dB under its peak.
 
-    The notes lie in 16 semitones from `low`, as far as the register goes. What has died away by sample `lead` is heard from its start.
+    The notes lie in 16 semitones from `low`, as far as the register goes. What has died away by sample `lead`
+    is heard from its start.
     """
     low, frames = int(np.clip(low, instrument["low"], instrument["high"] - 16)), lead + CLIP
-    audio = font.play(instrument["program"], phrase(tune, 0, quarter, low, low + 16, velocity, frames), frames)
+    audio = font.play(
+        instrument["program"], phrase(tune, 0, quarter, low, low + 16, velocity, frames), frames
+    )
     audio = audio[lead:] if np.abs(audio[lead:]).max() > 1e-3 else audio[:CLIP]
-    return audio + np.float32(10**(noise/20)*np.abs(audio).max())*np.random.default_rng(seed).standard_normal(CLIP, np.float32)
+    return audio + np.float32(10 ** (noise / 20) * np.abs(audio).max()) * np.random.default_rng(
+        seed
+    ).standard_normal(CLIP, np.float32)
+
 
 def heard(fonts: list[Soundfont], table: list[dict], plans: list[dict]) -> np.ndarray:
-    "MFCC `(instruments, plans, 12, frames)` of every instrument in `table` (of `soundfonts.instruments`) playing every plan."
+    """MFCC `(instruments, plans, 12, frames)` of every instrument in `table` (of `soundfonts.instruments`)
+    playing every plan.
+    """
     by_name = {font.path.name: font for font in fonts}
-    return np.array([[mfcc(play(by_name[i["soundfont"]], i, **plan)) for plan in plans] for i in tqdm(table, desc="listen", unit="instrument", delay=2)])
+    return np.array(
+        [
+            [mfcc(play(by_name[i["soundfont"]], i, **plan)) for plan in plans]
+            for i in tqdm(table, desc="listen", unit="instrument", delay=2)
+        ]
+    )
 
 # %% ../../nbs/judge/timbre.ipynb #timbre-triplets
 KINDS = ("any", "family", "notes")
 
+
 def triplets(rng, table: list[dict], plans: int, n: int, kind: str) -> tuple:
-    "Index pairs `(instruments (n,), plans (n,))` of `n` anchors, positives and negatives of a kind (of `KINDS`)."
+    """Index pairs `(instruments (n,), plans (n,))` of `n` anchors, positives and negatives of a kind (of
+    `KINDS`).
+    """
     program, family = (np.array([i[key] for i in table]) for key in ("program", "instrument_family"))
     other = program[:, None] != program
-    if kind == "family": other &= family[:, None] == family
+    if kind == "family":
+        other &= family[:, None] == family
     anchor = rng.choice(np.flatnonzero(other.any(1)), n)
     negative = np.array([rng.choice(np.flatnonzero(other[a])) for a in anchor])
     first = rng.integers(plans, size=n)
-    second, third = (first + rng.integers(1, plans, n)) % plans, first if kind == "notes" else rng.integers(plans, size=n)
+    second, third = (
+        (first + rng.integers(1, plans, n)) % plans,
+        (first if kind == "notes" else rng.integers(plans, size=n)),
+    )
     return (anchor, first), (anchor, second), (negative, third)
 
 # %% ../../nbs/judge/timbre.ipynb #timbre-train
 def coloured(x: torch.Tensor, rng) -> torch.Tensor:
     "MFCC `(..., batch, 12, frames)`, each of the batch through a random mild equaliser."
-    bands = 30/np.arange(1, COEFFICIENTS + 1)[:, None]
-    return x + torch.from_numpy((bands*rng.standard_normal((x.shape[-3], COEFFICIENTS, 1))).astype(np.float32))
+    bands = 30 / np.arange(1, COEFFICIENTS + 1)[:, None]
+    return x + torch.from_numpy(
+        (bands * rng.standard_normal((x.shape[-3], COEFFICIENTS, 1))).astype(np.float32)
+    )
+
 
 def fit(kind: type, loss, steps: int, seed: int) -> nn.Module:
-    "A new network of a kind, after `steps` steps of Adam on `loss(net, rng)`. The same seed and number of threads give the same bits."
+    """A new network of a kind, after `steps` steps of Adam on `loss(net, rng)`. The same seed and number of
+    threads give the same bits.
+    """
     torch.manual_seed(seed)
     net, rng = kind(), np.random.default_rng(seed)
     adam = torch.optim.Adam(net.parameters(), 1e-3)
@@ -146,21 +235,29 @@ def fit(kind: type, loss, steps: int, seed: int) -> nn.Module:
         adam.step()
     return net.eval()
 
+
 def train_timbre(table: list[dict], x: np.ndarray, steps: int, seed: int) -> TimbreNet:
     "From MFCC `x (instruments, plans, 12, frames)` of the instruments in `table`; 16 triplets a step."
     x = torch.from_numpy(x)
+
     def loss(net, rng):
         drawn = [triplets(rng, table, x.shape[1], n, kind) for kind, n in zip(KINDS, (8, 4, 4))]
-        clips = torch.stack([x[tuple(map(np.concatenate, zip(*role)))] for role in zip(*drawn)])  # (3, 16, 12, frames)
+        clips = torch.stack(
+            [x[tuple(map(np.concatenate, zip(*role)))] for role in zip(*drawn)]
+        )  # (3, 16, 12, frames)
         return triplet_loss(*net(coloured(clips, rng).flatten(0, 1)).unflatten(0, (3, -1)))
+
     return fit(TimbreNet, loss, steps, seed)
+
 
 def train_family(table: list[dict], x: np.ndarray, steps: int, seed: int) -> FamilyNet:
     "The same with cross-entropy; 48 clips a step."
     x, families = torch.from_numpy(x), torch.tensor([i["instrument_family"] for i in table])
+
     def loss(net, rng):
         who, what = rng.integers(x.shape[:2], size=(48, 2)).T
         return F.cross_entropy(net(coloured(x[who, what], rng)), families[who])
+
     return fit(FamilyNet, loss, steps, seed)
 
 # %% ../../nbs/judge/timbre.ipynb #timbre-judge
@@ -169,41 +266,66 @@ def outputs(net, x: np.ndarray) -> torch.Tensor:
     "`net` over MFCC `(instruments, plans, 12, frames)` -> `(instruments, plans, features)`."
     return torch.stack([net(torch.from_numpy(row)) for row in x])
 
+
 def interval(right: np.ndarray, group: np.ndarray, draws: int = 1_000) -> tuple[float, float, float]:
     "Mean of `right (n,)`, and its 95 % bootstrap interval over the instruments `group (n,)`."
     names, group = np.unique(group, return_inverse=True)
     hits, count = np.bincount(group, right), np.bincount(group)
     drawn = np.random.default_rng(0).integers(len(names), size=(draws, len(names)))
-    return right.mean(), *np.quantile(hits[drawn].sum(1)/count[drawn].sum(1), [.025, .975])
+    return right.mean(), *np.quantile(hits[drawn].sum(1) / count[drawn].sum(1), [0.025, 0.975])
 
-def judged(timbre: TimbreNet, family: FamilyNet, table: list[dict], x: np.ndarray, n: int = 2_000) -> tuple[list[dict], np.ndarray]:
-    "Rows of accuracies and mean distances on MFCC `x (instruments, plans, 12, frames)`, and the families' confusion matrix `(true, heard)`."
-    spaces = dict(network=(outputs(timbre, x), cosine_distance), mfcc=(torch.from_numpy(x.mean(-1)), lambda x, y: (x - y).norm(dim=-1)))
+
+def judged(
+    timbre: TimbreNet, family: FamilyNet, table: list[dict], x: np.ndarray, n: int = 2_000
+) -> tuple[list[dict], np.ndarray]:
+    """Rows of accuracies and mean distances on MFCC `x (instruments, plans, 12, frames)`, and the families'
+    confusion matrix `(true, heard)`.
+    """
+    spaces = dict(
+        network=(outputs(timbre, x), cosine_distance),
+        mfcc=(torch.from_numpy(x.mean(-1)), lambda x, y: (x - y).norm(dim=-1)),
+    )
     rows, several = [], len({i["instrument_family"] for i in table}) < len({i["program"] for i in table})
     for kind in KINDS if several else ("any", "notes"):
         anchor, positive, negative = triplets(np.random.default_rng(0), table, x.shape[1], n, kind)
         for by, (e, distance) in spaces.items():
             near, far = (distance(e[anchor], e[other]).numpy() for other in (positive, negative))
             mean, low, high = interval((near < far).astype(float), anchor[0])
-            rows.append(dict(measure="triplets", kind=kind, by=by, n=n, instruments=len(set(anchor[0])), accuracy=mean, low=low, high=high,
-                             same=float(near.mean()), other=float(far.mean())))
+            rows.append(
+                dict(
+                    measure="triplets",
+                    kind=kind,
+                    by=by,
+                    n=n,
+                    instruments=len(set(anchor[0])),
+                    accuracy=mean,
+                    low=low,
+                    high=high,
+                    same=float(near.mean()),
+                    other=float(far.mean()),
+                )
+            )
     true = np.array([i["instrument_family"] for i in table]).repeat(x.shape[1])
     guess = outputs(family, x).argmax(-1).flatten().numpy()
     mean, low, high = interval((true == guess).astype(float), np.arange(len(table)).repeat(x.shape[1]))
-    rows.append(dict(measure="family", n=len(true), instruments=len(table), accuracy=mean, low=low, high=high))
-    confusion = np.zeros((len(FAMILIES),)*2, int)
+    rows.append(
+        dict(measure="family", n=len(true), instruments=len(table), accuracy=mean, low=low, high=high)
+    )
+    confusion = np.zeros((len(FAMILIES),) * 2, int)
     np.add.at(confusion, (true, guess), 1)
     return rows, confusion
 
 # %% ../../nbs/judge/timbre.ipynb #timbre-shipped
-SHIPPED = Path(files("mambamuse")/"timbre_net")
+SHIPPED = Path(files("mambamuse") / "timbre_net")
+
 
 @cache
 def shipped(kind: type) -> nn.Module:
     "The trained network of a kind, `TimbreNet` or `FamilyNet`."
     net = kind()
-    net.load_state_dict(load_file(SHIPPED/f"{kind.name}.safetensors"))
+    net.load_state_dict(load_file(SHIPPED / f"{kind.name}.safetensors"))
     return net.eval()
+
 
 @torch.inference_mode()
 def hear(kind: type, x: np.ndarray) -> torch.Tensor:
@@ -215,10 +337,13 @@ def embed(audio: np.ndarray) -> np.ndarray:
     "`(time,)` float32 at 16 kHz -> embedding `(64,)`. Raises `InputError` if it is empty or not finite."
     return hear(TimbreNet, mfcc(audio)[None])[0].numpy()
 
-def timbre_distance(output: np.ndarray, reference: np.ndarray) -> float:
-    """Distance of timbres, 0 to 1, lower is better: `1 - cos` of the embeddings of two `(time,)` float32 at 16 kHz, lengths free.
 
-    `reference` is the target where there is one, else the style. Raises as `embed`. After Cífka et al. (2021), with our weights.
+def timbre_distance(output: np.ndarray, reference: np.ndarray) -> float:
+    """Distance of timbres, 0 to 1, lower is better: `1 - cos` of the embeddings of two `(time,)` float32 at
+    16 kHz, lengths free.
+
+    `reference` is the target where there is one, else the style. Raises as `embed`. After Cífka et al.
+    (2021), with our weights.
     """
     return float(cosine_distance(*(torch.from_numpy(embed(audio)) for audio in (output, reference))))
 
@@ -227,6 +352,7 @@ def family_probabilities(audio: np.ndarray) -> np.ndarray:
     "`(time,)` float32 at 16 kHz -> `(11,)`, in the order of NSynth's `FAMILIES`. Raises as `embed`."
     return hear(FamilyNet, mfcc(audio)[None]).softmax(-1)[0].numpy()
 
+
 def family(audio: np.ndarray) -> str:
     "The likeliest family of instruments, one of `FAMILIES`. Raises as `embed`."
     return FAMILIES[family_probabilities(audio).argmax()]
@@ -234,8 +360,13 @@ def family(audio: np.ndarray) -> str:
 # %% ../../nbs/judge/timbre.ipynb #timbre-embeddings
 WINDOW, STEP = 32, 8  # frames: 1 s, every 0.25 s
 
+
 def embeddings(audio: np.ndarray) -> np.ndarray:
-    "`(time,)` float32 at 16 kHz -> `(n, 64)`, one for each second, every quarter of one; a shorter clip gives one. Raises as `embed`."
+    """`(time,)` float32 at 16 kHz -> `(n, 64)`, one for each second, every quarter of one; a shorter clip
+    gives one. Raises as `embed`.
+    """
     x = mfcc(audio)
-    windows = np.lib.stride_tricks.sliding_window_view(x, min(WINDOW, x.shape[1]), axis=1)[:, ::STEP]  # (12, n, 32)
+    windows = np.lib.stride_tricks.sliding_window_view(x, min(WINDOW, x.shape[1]), axis=1)[
+        :, ::STEP
+    ]  # (12, n, 32)
     return hear(TimbreNet, windows.transpose(1, 0, 2)).numpy()

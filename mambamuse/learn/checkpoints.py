@@ -8,17 +8,17 @@ __all__ = ['to_disk', 'folder_beside', 'digest', 'canonical', 'write_checkpoint'
            'optimiser_tensors', 'set_optimiser']
 
 # %% ../../nbs/learn/checkpoints.ipynb #checkpoints-imports
-from pathlib import Path
 import hashlib
 import json
 import os
 import random
 import shutil
+from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from ..errors import InputError
 
@@ -26,12 +26,19 @@ from ..errors import InputError
 def to_disk(path):
     "Force a file, or the names in a folder, to the disk."
     handle = os.open(path, os.O_RDONLY)
-    try: os.fsync(handle)
-    finally: os.close(handle)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
 
 class folder_beside:
-    "Context manager: yields a new folder beside `path`; renames it to `path` if the block succeeds, else removes it."
-    def __init__(self, path): self.path, self.part = Path(path), Path(path).with_name(f".{Path(path).name}.part")
+    """Context manager: yields a new folder beside `path`; renames it to `path` if the block succeeds, else
+    removes it.
+    """
+
+    def __init__(self, path):
+        self.path, self.part = Path(path), Path(path).with_name(f".{Path(path).name}.part")
 
     def __enter__(self) -> Path:
         shutil.rmtree(self.part, ignore_errors=True)  # of a run that was killed here
@@ -41,16 +48,23 @@ class folder_beside:
     def __exit__(self, kind, error, trace):
         try:
             if kind is None:
-                for path in (*self.part.iterdir(), self.part): to_disk(path)
-                if self.path.exists(): shutil.rmtree(self.path)
+                for path in (*self.part.iterdir(), self.part):
+                    to_disk(path)
+                if self.path.exists():
+                    shutil.rmtree(self.path)
                 self.part.rename(self.path)
                 to_disk(self.path.parent)
-        finally: shutil.rmtree(self.part, ignore_errors=True)
+        finally:
+            shutil.rmtree(self.part, ignore_errors=True)
 
 # %% ../../nbs/learn/checkpoints.ipynb #checkpoints-write-read
-def digest(data: bytes) -> str: return hashlib.sha256(data).hexdigest()
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
-def canonical(state: dict) -> bytes: return json.dumps(state, sort_keys=True).encode()
+
+def canonical(state: dict) -> bytes:
+    return json.dumps(state, sort_keys=True).encode()
+
 
 def write_checkpoint(folder, tensors: dict[str, dict[str, torch.Tensor]], state: dict):
     """Write `tensors` `{file: {name: tensor}}` and `state`, which JSON can hold, as the checkpoint `folder`.
@@ -62,91 +76,151 @@ def write_checkpoint(folder, tensors: dict[str, dict[str, torch.Tensor]], state:
             files = {}
             for name, named in tensors.items():
                 data = save({key: t.detach().contiguous().cpu() for key, t in named.items()})
-                (part/f"{name}.safetensors").write_bytes(data)
+                (part / f"{name}.safetensors").write_bytes(data)
                 files[f"{name}.safetensors"] = dict(bytes=len(data), sha256=digest(data))
             body = dict(state=state, files=files)
-            (part/"state.json").write_text(json.dumps(dict(body, sha256=digest(canonical(body))), indent=1))
-    except OSError as error: raise InputError(f"{folder}: the checkpoint cannot be written ({error.strerror or error}); the one before it is whole") from None
+            (part / "state.json").write_text(json.dumps(dict(body, sha256=digest(canonical(body))), indent=1))
+    except OSError as error:
+        raise InputError(
+            f"{folder}: the checkpoint cannot be written ({error.strerror or error}); the one before it is"
+            " whole"
+        ) from None
+
 
 def read_state(folder) -> dict:
-    "`state.json` of the checkpoint `folder`: its `state` and `files`. Raises `InputError` if it is missing or not what was written."
-    path = Path(folder)/"state.json"
+    """`state.json` of the checkpoint `folder`: its `state` and `files`. Raises `InputError` if it is missing
+    or not what was written.
+    """
+    path = Path(folder) / "state.json"
     try:
         body = json.loads(path.read_text())
         written = body.pop("sha256")
-    except FileNotFoundError: raise InputError(f"{path}: no such file, so this is not a checkpoint") from None
-    except (ValueError, AttributeError, KeyError, TypeError): raise InputError(f"{path}: not the JSON of a checkpoint") from None
-    if digest(canonical(body)) != written: raise InputError(f"{path}: its content is not what was written (SHA-256 differs)")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, so this is not a checkpoint") from None
+    except (ValueError, AttributeError, KeyError, TypeError):
+        raise InputError(f"{path}: not the JSON of a checkpoint") from None
+    if digest(canonical(body)) != written:
+        raise InputError(f"{path}: its content is not what was written (SHA-256 differs)")
     return body
 
+
 def read_file(path, about: dict) -> dict[str, torch.Tensor]:
-    "The tensors in `path`. Raises `InputError` if its `bytes` or `sha256` are not those in `about`, or it does not hold tensors."
-    if not path.is_file(): raise InputError(f"{path}: no such file, but state.json names it")
-    if path.stat().st_size != about["bytes"]: raise InputError(f"{path}: {path.stat().st_size:,} bytes, expected {about['bytes']:,}")
+    """The tensors in `path`. Raises `InputError` if its `bytes` or `sha256` are not those in `about`, or it
+    does not hold tensors.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, but state.json names it")
+    if path.stat().st_size != about["bytes"]:
+        raise InputError(f"{path}: {path.stat().st_size:,} bytes, expected {about['bytes']:,}")
     data = path.read_bytes()
-    if digest(data) != about["sha256"]: raise InputError(f"{path}: its content is not what was written (SHA-256 differs)")
-    try: return load(data)
-    except SafetensorError as error: raise InputError(f"{path}: not a safetensors file, so it was not read ({error})") from None
+    if digest(data) != about["sha256"]:
+        raise InputError(f"{path}: its content is not what was written (SHA-256 differs)")
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a safetensors file, so it was not read ({error})") from None
+
 
 def read_checkpoint(folder) -> tuple[dict[str, dict[str, torch.Tensor]], dict]:
-    "`(tensors, state)` as given to `write_checkpoint`. Raises `InputError`, which names the file, if any is missing, cut short, or changed."
+    """`(tensors, state)` as given to `write_checkpoint`. Raises `InputError`, which names the file, if any is
+    missing, cut short, or changed.
+    """
     body = read_state(folder)
-    return {name.removesuffix(".safetensors"): read_file(Path(folder)/name, about) for name, about in body["files"].items()}, body["state"]
+    return {
+        name.removesuffix(".safetensors"): read_file(Path(folder) / name, about)
+        for name, about in body["files"].items()
+    }, body["state"]
 
 # %% ../../nbs/learn/checkpoints.ipynb #checkpoints-newest
 def checkpoints(folder) -> list[Path]:
     "The checkpoints in `folder`, newest first."
     return sorted(Path(folder).glob("step-*"), reverse=True)
 
-def at_step(folder, step: int) -> Path: return Path(folder)/f"step-{step:08d}"
+
+def at_step(folder, step: int) -> Path:
+    return Path(folder) / f"step-{step:08d}"
+
 
 def newest_whole(folder) -> tuple[tuple | None, list[str]]:
-    """What `read_checkpoint` returns for the newest whole checkpoint in `folder`, None if there is no checkpoint; and what was passed over, and why.
+    """What `read_checkpoint` returns for the newest whole checkpoint in `folder`, None if there is no
+    checkpoint; and what was passed over, and why.
 
     Raises `InputError` if there are checkpoints, but none is whole.
     """
     passed = []
     for path in checkpoints(folder):
-        try: return read_checkpoint(path), passed
-        except InputError as error: passed.append(str(error))
-    if passed: raise InputError(f"{folder}: no checkpoint is whole; " + "; ".join(passed))
+        try:
+            return read_checkpoint(path), passed
+        except InputError as error:
+            passed.append(str(error))
+    if passed:
+        raise InputError(f"{folder}: no checkpoint is whole; " + "; ".join(passed))
     return None, passed
 
+
 def prune(folder, keep: int, also: int):
-    "Remove all checkpoints in `folder` but the last `keep` and the one of step `also`, and what killed runs left half-written."
+    """Remove all checkpoints in `folder` but the last `keep` and the one of step `also`, and what killed runs
+    left half-written.
+    """
     for path in (*checkpoints(folder)[keep:], *Path(folder).glob(".step-*.part")):
-        if path != at_step(folder, also): shutil.rmtree(path)
+        if path != at_step(folder, also):
+            shutil.rmtree(path)
 
 # %% ../../nbs/learn/checkpoints.ipynb #checkpoints-differing
 def differing(was: dict, now: dict, may_change=()) -> list[str]:
     "The fields in which two `{section: {field: value}}` differ, but for the fields `may_change`."
-    fields = lambda config: {(section, name): value for section, values in json.loads(canonical(config)).items() for name, value in values.items()}
+
+    def fields(config):
+        return {
+            (section, name): value
+            for section, values in json.loads(canonical(config)).items()
+            for name, value in values.items()
+        }
+
     old, new = fields(was), fields(now)
-    return [f"{section}.{name} was {old.get((section, name), 'absent')}, is {new.get((section, name), 'absent')}"
-            for section, name in {**old, **new} if name not in may_change and old.get((section, name)) != new.get((section, name))]
+    return [
+        f"{section}.{name} was {old.get((section, name), 'absent')}, is {new.get((section, name), 'absent')}"
+        for section, name in {**old, **new}
+        if name not in may_change and old.get((section, name)) != new.get((section, name))
+    ]
 
 # %% ../../nbs/learn/checkpoints.ipynb #checkpoints-random
 def random_state() -> dict[str, torch.Tensor]:
     "The states of this process's random generators."
     _, words, gauss = random.getstate()
     _, keys, *rest = np.random.get_state()
-    state = dict(torch=torch.get_rng_state(), python=torch.tensor(words), numpy=torch.from_numpy(keys.astype(np.int64)),
-                 gauss=torch.tensor([float("nan") if gauss is None else gauss, *rest], dtype=torch.float64))
+    state = dict(
+        torch=torch.get_rng_state(),
+        python=torch.tensor(words),
+        numpy=torch.from_numpy(keys.astype(np.int64)),
+        gauss=torch.tensor([float("nan") if gauss is None else gauss, *rest], dtype=torch.float64),
+    )
     return state | (dict(cuda=torch.cuda.get_rng_state()) if torch.cuda.is_available() else {})
+
 
 def set_random_state(state: dict[str, torch.Tensor]):
     "Put the random generators where `random_state` found them."
     gauss, position, has_gauss, cached = state["gauss"].tolist()
-    torch.set_rng_state(state["torch"].clone())   # of a row of several, torch reads from another place than the row's
-    if "cuda" in state and torch.cuda.is_available(): torch.cuda.set_rng_state(state["cuda"])
+    torch.set_rng_state(
+        state["torch"].clone()
+    )  # of a row of several, torch reads from another place than the row's
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
     random.setstate((3, tuple(state["python"].tolist()), None if gauss != gauss else gauss))
-    np.random.set_state(("MT19937", state["numpy"].numpy().astype(np.uint32), int(position), int(has_gauss), cached))
+    np.random.set_state(
+        ("MT19937", state["numpy"].numpy().astype(np.uint32), int(position), int(has_gauss), cached)
+    )
 
 # %% ../../nbs/learn/checkpoints.ipynb #checkpoints-optimiser
 def optimiser_tensors(optimiser, network) -> dict[str, torch.Tensor]:
     "`{weight/kind: tensor}` of an optimiser over all of `network`'s parameters."
     state = optimiser.state_dict()["state"]
-    return {f"{name}/{kind}": value for i, (name, _) in enumerate(network.named_parameters()) for kind, value in state.get(i, {}).items()}
+    return {
+        f"{name}/{kind}": value
+        for i, (name, _) in enumerate(network.named_parameters())
+        for kind, value in state.get(i, {}).items()
+    }
+
 
 def set_optimiser(optimiser, network, tensors: dict[str, torch.Tensor]):
     "Put an optimiser where `optimiser_tensors` found it; its rates stay as they are."

@@ -12,29 +12,35 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class LossConfig:
     "The settings of the losses; the defaults are what the released code computed."
-    lambda_mel: float = 45.
-    lambda_stft: float = 10.
+
+    lambda_mel: float = 45.0
+    lambda_stft: float = 10.0
     mel_gradient: bool = False
     stft_reference: str = "generated"
     stft_mels: int = 128
     stft_weighted: bool = True
     stft_reduction: str = "mean"
-    stft_floor: float = 1e-8        # least power of a bin
+    stft_floor: float = 1e-8  # least power of a bin
     stft_ffts: tuple[int, ...] = (1_024, 2_048, 8_192)
-    stft_convergence: float = 1.    # of spectral convergence, beside the log magnitudes
-    stft_scaled: bool = False       # whether stft_floor is meant for 2,048 samples and goes with a window's length squared
+    stft_convergence: float = 1.0  # of spectral convergence, beside the log magnitudes
+    stft_scaled: bool = (
+        False  # whether stft_floor is meant for 2,048 samples and goes with a window's length squared
+    )
     mel_bands: int = 80
     mel_ffts: tuple[int, ...] = (2_048,)
-    mel_floor: float = 0.           # power below which the mel loss, then logarithmic, is deaf; 0: no logarithm
-    lambda_adversarial: float = 1.  # of the critics' verdict; 0, and no features either: there are none
-    lambda_features: float = 0.     # of feature matching, where there is a recording to match
-    lambda_level: float = 0.        # of the levels of frames, in dB
-    lambda_wave: float = 0.         # of the waveform's mean absolute error, where the task is reconstruction: it sees polarity
+    mel_floor: float = 0.0  # power below which the mel loss, then logarithmic, is deaf; 0: no logarithm
+    lambda_adversarial: float = 1.0  # of the critics' verdict; 0, and no features either: there are none
+    lambda_features: float = 0.0  # of feature matching, where there is a recording to match
+    lambda_level: float = 0.0  # of the levels of frames, in dB
+    lambda_wave: float = (
+        0.0  # of the waveform's mean absolute error, where the task is reconstruction: it sees polarity
+    )
 
     def __post_init__(self):
         for name in ("stft_ffts", "mel_ffts"):
             ffts = getattr(self, name)
-            if not ffts or any(n < 64 or n & (n - 1) for n in ffts): raise ValueError(f"{name} is {ffts}, expected powers of 2 from 64")
+            if not ffts or any(n < 64 or n & (n - 1) for n in ffts):
+                raise ValueError(f"{name} is {ffts}, expected powers of 2 from 64")
 
     @property
     def critics(self) -> bool:
@@ -45,45 +51,86 @@ class LossConfig:
 @dataclass(frozen=True)
 class TrainingConfig:
     "How to train; the defaults are what the released code ran."
+
     epochs: int = 16
-    batch: int = 32                    # clips a step, over all processes
-    optimiser: str = "adamw"           # of the generator; or muon
+    batch: int = 32  # clips a step, over all processes
+    optimiser: str = "adamw"  # of the generator; or muon
     learning_rate: float = 2e-4
-    betas: tuple[float, ...] = (.6, .99)
-    weight_decay: float = .01
-    warmup: int = 5                    # epochs
-    decay: float = .999                # of the learning rate, per epoch after the warm-up
-    clip_generator: float = 3.         # largest gradient norm
-    clip_critics: float = 2.           # of each discriminator
-    patience: int = 6                  # epochs without a better validation mel L1
-    critic_width: float = 1.
+    betas: tuple[float, ...] = (0.6, 0.99)
+    weight_decay: float = 0.01
+    warmup: int = 5  # epochs
+    decay: float = 0.999  # of the learning rate, per epoch after the warm-up
+    clip_generator: float = 3.0  # largest gradient norm
+    clip_critics: float = 2.0  # of each discriminator
+    patience: int = 6  # epochs without a better validation mel L1
+    critic_width: float = 1.0
     seed: int = 42
-    steps: int = 0                     # train for so many steps, whatever `epochs` says; 0: for `epochs`
-    precision: str = "float32"         # or tf32, or bf16 (products in bfloat16, weights and losses in float32)
-    accumulate: int = 1                # pieces that a process takes its clips in, to fit a smaller card
-    compile: bool = False              # both networks, with torch.compile
-    ema: float = 0.                    # decay, a step, of an average of the generator's weights, which is then what is validated and saved; 0: none
-    skip_limit: int = 10               # steps in a row that may be left out because a loss or gradient was not finite
-    save_every: int = 500              # steps between checkpoints inside an epoch; there is one at its end, too
-    keep: int = 2                      # last checkpoints that are kept, beside the best
-    reconstruct: float = 1.            # share of the steps in which the content is asked for, alpha 0
-    partial: float = 0.                # share in which alpha is drawn from 0 to 1; in the rest it is 1, and the target is asked for
-    drop_skips: float = 0.             # share of the steps in which only the one or two deepest skips reach the decoder
-    epoch_steps: int = 0               # steps until the next validation; 0: once through the data
-    init: str = ""                     # a folder of weights that the generator begins with, such as RUN/epoch-006; "": random ones
-    workers: int = -1                  # processes that read clips ahead; -1: two on a GPU, none on a CPU, where the model needs every core
+    steps: int = 0  # train for so many steps, whatever `epochs` says; 0: for `epochs`
+    precision: str = "float32"  # or tf32, or bf16 (products in bfloat16, weights and losses in float32)
+    accumulate: int = 1  # pieces that a process takes its clips in, to fit a smaller card
+    compile: bool = False  # both networks, with torch.compile
+    # decay, a step, of an average of the generator's weights, which is then what is validated and saved; 0:
+    # none
+    ema: float = 0.0
+    skip_limit: int = 10  # steps in a row that may be left out because a loss or gradient was not finite
+    save_every: int = 500  # steps between checkpoints inside an epoch; there is one at its end, too
+    keep: int = 2  # last checkpoints that are kept, beside the best
+    reconstruct: float = 1.0  # share of the steps in which the content is asked for, alpha 0
+    partial: float = (
+        0.0  # share in which alpha is drawn from 0 to 1; in the rest it is 1, and the target is asked for
+    )
+    drop_skips: float = 0.0  # share of the steps in which only the one or two deepest skips reach the decoder
+    epoch_steps: int = 0  # steps until the next validation; 0: once through the data
+    init: str = (
+        ""  # a folder of weights that the generator begins with, such as RUN/epoch-006; "": random ones
+    )
+    workers: int = (
+        -1
+    )  # processes that read clips ahead; -1: two on a GPU, none on a CPU, where the model needs every core
 
     def __post_init__(self):
-        for name in ("epochs", "batch", "warmup", "patience", "accumulate", "skip_limit", "save_every", "keep"):
-            if getattr(self, name) < 1: raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        if self.critic_width <= 0 or self.critic_width*8 % 1: raise ValueError(f"critic_width is {self.critic_width}, expected a multiple of 1/8")
-        if self.optimiser not in OPTIMISERS: raise ValueError(f"optimiser is {self.optimiser!r}, expected one of {', '.join(OPTIMISERS)}")
-        if self.precision not in PRECISIONS: raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
-        if not 0 <= self.ema < 1: raise ValueError(f"ema is {self.ema}, expected 0 (none) or a number below 1, such as 0.999")
-        if min(self.reconstruct, self.partial) < 0 or self.reconstruct + self.partial > 1: raise ValueError(f"reconstruct is {self.reconstruct} and partial {self.partial}, expected shares whose sum is at most 1")
-        if not 0 <= self.drop_skips <= 1: raise ValueError(f"drop_skips is {self.drop_skips}, expected a share from 0 to 1")
-        if min(self.steps, self.epoch_steps) < 0 or self.workers < -1: raise ValueError(f"steps is {self.steps}, epoch_steps {self.epoch_steps} and workers {self.workers}, expected at least 0, 0 and -1")
+        for name in (
+            "epochs",
+            "batch",
+            "warmup",
+            "patience",
+            "accumulate",
+            "skip_limit",
+            "save_every",
+            "keep",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.critic_width <= 0 or self.critic_width * 8 % 1:
+            raise ValueError(f"critic_width is {self.critic_width}, expected a multiple of 1/8")
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"optimiser is {self.optimiser!r}, expected one of {', '.join(OPTIMISERS)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}, expected 0 (none) or a number below 1, such as 0.999")
+        if min(self.reconstruct, self.partial) < 0 or self.reconstruct + self.partial > 1:
+            raise ValueError(
+                f"reconstruct is {self.reconstruct} and partial {self.partial}, expected shares whose sum is"
+                " at most 1"
+            )
+        if not 0 <= self.drop_skips <= 1:
+            raise ValueError(f"drop_skips is {self.drop_skips}, expected a share from 0 to 1")
+        if min(self.steps, self.epoch_steps) < 0 or self.workers < -1:
+            raise ValueError(
+                f"steps is {self.steps}, epoch_steps {self.epoch_steps} and workers {self.workers}, expected"
+                " at least 0, 0 and -1"
+            )
+
 
 OPTIMISERS = "adamw", "muon"
 PRECISIONS = "float32", "tf32", "bf16"
-MAY_CHANGE = {"epochs", "steps", "patience", "skip_limit", "save_every", "keep", "workers"}  # in a run that is resumed: no number of a step depends on them
+MAY_CHANGE = {
+    "epochs",
+    "steps",
+    "patience",
+    "skip_limit",
+    "save_every",
+    "keep",
+    "workers",
+}  # in a run that is resumed: no number of a step depends on them

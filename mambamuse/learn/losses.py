@@ -10,63 +10,103 @@ __all__ = ['mel_spectrogram', 'between', 'MelLoss', 'a_weighting', 'STFTDistance
 import numpy as np
 import scipy.signal
 import torch
-from torch import nn
 import torch.nn.functional as F
 import torchaudio
+from torch import nn
 
-from ..sound.audio import SAMPLE_RATE
 from .config import LossConfig
+from ..sound.audio import SAMPLE_RATE
 
 # %% ../../nbs/09_losses.ipynb #losses-mel
 def mel_spectrogram(n_mels=80, n_fft=2_048, hop=512) -> nn.Module:
-    "A transform `(..., time)` -> `(..., n_mels, frames)`: librosa's mel power spectrogram at 16 kHz with `center=False`."
-    return torchaudio.transforms.MelSpectrogram(SAMPLE_RATE, n_fft, hop_length=hop, f_max=SAMPLE_RATE/2, n_mels=n_mels,
-                                                center=False, norm="slaney", mel_scale="slaney")
+    """A transform `(..., time)` -> `(..., n_mels, frames)`: librosa's mel power spectrogram at 16 kHz with
+    `center=False`.
+    """
+    return torchaudio.transforms.MelSpectrogram(
+        SAMPLE_RATE,
+        n_fft,
+        hop_length=hop,
+        f_max=SAMPLE_RATE / 2,
+        n_mels=n_mels,
+        center=False,
+        norm="slaney",
+        mel_scale="slaney",
+    )
 
 # %% ../../nbs/09_losses.ipynb #losses-mel-loss
-def between(features, real, content=None, alpha=1.):
-    "`features(real)`, positive numbers; with `alpha` below 1 only so much of the way there from `features(content)`, on a scale of decibels."
-    return features(real) if alpha == 1 else features(content)**(1 - alpha) * features(real)**alpha
+def between(features, real, content=None, alpha=1.0):
+    """`features(real)`, positive numbers; with `alpha` below 1 only so much of the way there from
+    `features(content)`, on a scale of decibels.
+    """
+    return features(real) if alpha == 1 else features(content) ** (1 - alpha) * features(real) ** alpha
+
 
 class MelLoss(nn.Module):
-    """Mean absolute difference of mel spectrograms of two `(batch, 1, time)`: of power (equation 1) or, with a `floor`, of log(power + floor).
+    """Mean absolute difference of mel spectrograms of two `(batch, 1, time)`: of power (equation 1) or, with
+    a `floor`, of log(power + floor).
 
-    With `gradient=False` the same number is a constant, as in the released code. `content` and `alpha` as in `between`. With several
-    `ffts` it is their mean; a window of `n` samples has at most `n/16` bands, and the floor, meant for 2,048, goes with `n` squared, as a tone's power does.
+    With `gradient=False` the same number is a constant, as in the released code. `content` and `alpha` as in
+    `between`. With several
+    `ffts` it is their mean; a window of `n` samples has at most `n/16` bands, and the floor, meant for 2,048,
+    goes with `n` squared, as a tone's power does.
     """
-    def __init__(self, gradient: bool, bands=80, floor=0., ffts=(2_048,)):
+
+    def __init__(self, gradient: bool, bands=80, floor=0.0, ffts=(2_048,)):
         super().__init__()
-        self.gradient, self.floors = gradient, [floor*(n_fft/2_048)**2 for n_fft in ffts]
-        self.mels = nn.ModuleList(mel_spectrogram(min(bands, n_fft//16), n_fft, n_fft//4) for n_fft in ffts)
+        self.gradient, self.floors = gradient, [floor * (n_fft / 2_048) ** 2 for n_fft in ffts]
+        self.mels = nn.ModuleList(
+            mel_spectrogram(min(bands, n_fft // 16), n_fft, n_fft // 4) for n_fft in ffts
+        )
 
     def apart(self, mel, floor: float, generated, real, content, alpha):
         "The difference at one window."
-        power = lambda x: mel(x) + floor
+
+        def power(x):
+            return mel(x) + floor
+
         pair = power(generated), between(power, real, content, alpha)
         return F.l1_loss(*(p.log() for p in pair)) if floor else F.l1_loss(*pair)
 
-    def forward(self, generated, real, content=None, alpha=1.):
+    def forward(self, generated, real, content=None, alpha=1.0):
         with torch.set_grad_enabled(self.gradient and torch.is_grad_enabled()):
-            return sum(self.apart(mel, floor, generated, real, content, alpha) for mel, floor in zip(self.mels, self.floors))/len(self.mels)
+            return sum(
+                self.apart(mel, floor, generated, real, content, alpha)
+                for mel, floor in zip(self.mels, self.floors)
+            ) / len(self.mels)
 
 # %% ../../nbs/09_losses.ipynb #losses-a-weighting
 def a_weighting(taps=101) -> np.ndarray:
-    "FIR approximation `(taps,)` of A-weighting at 16 kHz, as auraloss 0.4.0 designs it (IEC 61672 poles, bilinear transform, least squares)."
-    f1, f2, f3, f4 = 2*np.pi*np.array([20.598997, 107.65265, 737.86223, 12194.217])
+    """FIR approximation `(taps,)` of A-weighting at 16 kHz, as auraloss 0.4.0 designs it (IEC 61672 poles,
+    bilinear transform, least squares).
+    """
+    f1, f2, f3, f4 = 2 * np.pi * np.array([20.598997, 107.65265, 737.86223, 12194.217])
     zeros, poles = [0, 0, 0, 0], [-f1, -f1, -f2, -f3, -f4, -f4]
-    b, a = scipy.signal.bilinear(*scipy.signal.zpk2tf(zeros, poles, f4**2 * 10**(1.9997/20)), fs=SAMPLE_RATE)
+    b, a = scipy.signal.bilinear(
+        *scipy.signal.zpk2tf(zeros, poles, f4**2 * 10 ** (1.9997 / 20)), fs=SAMPLE_RATE
+    )
     hz, response = scipy.signal.freqz(b, a, worN=512, fs=SAMPLE_RATE)
     return scipy.signal.firls(taps, hz, abs(response), fs=SAMPLE_RATE)
 
 # %% ../../nbs/09_losses.ipynb #losses-stft
 class STFTDistance(nn.Module):
-    "`convergence` x spectral convergence + log magnitude L1 at one resolution: two `magnitude`s, of estimate and reference -> scalar."
-    def __init__(self, n_fft: int, hop: int, n_mels=0, floor=1e-8, convergence=1.):
+    """`convergence` x spectral convergence + log magnitude L1 at one resolution: two `magnitude`s, of
+    estimate and reference -> scalar.
+    """
+
+    def __init__(self, n_fft: int, hop: int, n_mels=0, floor=1e-8, convergence=1.0):
         super().__init__()
         self.n_fft, self.hop, self.floor, self.convergence = n_fft, hop, floor, convergence
-        self.whole = lambda norms: norms  # those of the whole batch, if this is only a part of it (10_training)
+        self.whole = lambda norms: (
+            norms
+        )  # those of the whole batch, if this is only a part of it (10_training)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        bands = torchaudio.functional.melscale_fbanks(n_fft//2 + 1, 0, SAMPLE_RATE/2, n_mels, SAMPLE_RATE, "slaney", "slaney").T if n_mels else torch.empty(0)
+        bands = (
+            torchaudio.functional.melscale_fbanks(
+                n_fft // 2 + 1, 0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, "slaney", "slaney"
+            ).T
+            if n_mels
+            else torch.empty(0)
+        )
         self.register_buffer("bands", bands.contiguous(), persistent=False)
 
     def magnitude(self, x):
@@ -76,66 +116,120 @@ class STFTDistance(nn.Module):
         return self.bands @ s if len(self.bands) else s
 
     def forward(self, s_hat, s):
-        apart, size = self.whole(torch.stack([torch.linalg.vector_norm(s - s_hat), torch.linalg.vector_norm(s)]))
-        return self.convergence*apart/size + F.l1_loss(s_hat.log(), s.log())
+        apart, size = self.whole(
+            torch.stack([torch.linalg.vector_norm(s - s_hat), torch.linalg.vector_norm(s)])
+        )
+        return self.convergence * apart / size + F.l1_loss(s_hat.log(), s.log())
 
 # %% ../../nbs/09_losses.ipynb #losses-mrstft
 class MultiResolutionSTFT(nn.Module):
-    """Multi-resolution STFT loss of `(generated, real)`, both `(batch, 1, time)` (equation 2); `content` and `alpha` as in `between`.
+    """Multi-resolution STFT loss of `(generated, real)`, both `(batch, 1, time)` (equation 2); `content` and
+    `alpha` as in `between`.
 
-    `reference`: "real" (as written) or "generated" (as run). Windows overlap by three quarters. `convergence` is the weight of spectral
-    convergence. `scaled`: the `floor`, a bin's least power, is meant for 2,048 samples and goes with the square of a window's length. Raises `ValueError` on other names.
+    `reference`: "real" (as written) or "generated" (as run). Windows overlap by three quarters. `convergence`
+    is the weight of spectral
+    convergence. `scaled`: the `floor`, a bin's least power, is meant for 2,048 samples and goes with the
+    square of a window's length. Raises `ValueError` on other names.
     """
-    def __init__(self, reference="real", n_mels=0, weighted=False, reduction="sum", floor=1e-8, ffts=(1_024, 2_048, 8_192), convergence=1., scaled=False):
+
+    def __init__(
+        self,
+        reference="real",
+        n_mels=0,
+        weighted=False,
+        reduction="sum",
+        floor=1e-8,
+        ffts=(1_024, 2_048, 8_192),
+        convergence=1.0,
+        scaled=False,
+    ):
         super().__init__()
-        if reference not in ("real", "generated"): raise ValueError(f"reference is {reference!r}, expected real or generated")
-        if reduction not in ("sum", "mean"): raise ValueError(f"reduction is {reduction!r}, expected sum or mean")
+        if reference not in ("real", "generated"):
+            raise ValueError(f"reference is {reference!r}, expected real or generated")
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction is {reduction!r}, expected sum or mean")
         self.reference, self.reduction = reference, reduction
-        self.distances = nn.ModuleList(STFTDistance(n_fft, n_fft//4, n_mels, floor*(n_fft/2_048)**2 if scaled else floor, convergence) for n_fft in ffts)
+        self.distances = nn.ModuleList(
+            STFTDistance(
+                n_fft, n_fft // 4, n_mels, floor * (n_fft / 2_048) ** 2 if scaled else floor, convergence
+            )
+            for n_fft in ffts
+        )
         fir = torch.tensor(a_weighting(), dtype=torch.float32).view(1, 1, -1) if weighted else torch.empty(0)
         self.register_buffer("fir", fir, persistent=False)
 
-    def forward(self, generated, real, content=None, alpha=1.):
-        heard = lambda x: F.conv1d(x, self.fir, padding="same") if len(self.fir) else x
+    def forward(self, generated, real, content=None, alpha=1.0):
+        def heard(x):
+            return F.conv1d(x, self.fir, padding="same") if len(self.fir) else x
+
         total = 0
         for distance in self.distances:
-            magnitude = lambda x: distance.magnitude(heard(x))
+
+            def magnitude(x):
+                return distance.magnitude(heard(x))
+
             pair = magnitude(generated), between(magnitude, real, content, alpha)
             total = total + distance(*(pair if self.reference == "real" else pair[::-1]))
-        return total if self.reduction == "sum" else total/len(self.distances)
+        return total if self.reduction == "sum" else total / len(self.distances)
 
 # %% ../../nbs/09_losses.ipynb #losses-adversarial
 def generator_adversarial(generated_scores):
     "How far the critics are from taking `generated_scores`, a list of tensors, for real (equation 3, right)."
-    return sum(((1 - s)**2).mean() for s in generated_scores)
+    return sum(((1 - s) ** 2).mean() for s in generated_scores)
+
 
 def discriminator_adversarial(real_scores, generated_scores):
     "How far the critics are from telling both apart; lists of tensors (equation 3, left)."
-    return sum(((1 - r)**2).mean() + (g**2).mean() for r, g in zip(real_scores, generated_scores, strict=True))
+    return sum(
+        ((1 - r) ** 2).mean() + (g**2).mean() for r, g in zip(real_scores, generated_scores, strict=True)
+    )
 
 # %% ../../nbs/09_losses.ipynb #losses-feature-matching
 def feature_matching(real_maps, generated_maps):
-    "Mean absolute difference of the critics' layers, summed over layers and critics; lists (a critic) of lists (a layer) of tensors. Source: HiFi-GAN, section 2.4."
-    return sum(F.l1_loss(g, r) for real, generated in zip(real_maps, generated_maps, strict=True) for r, g in zip(real, generated, strict=True))
+    """Mean absolute difference of the critics' layers, summed over layers and critics; lists (a critic) of
+    lists (a layer) of tensors. Source: HiFi-GAN, section 2.4.
+    """
+    return sum(
+        F.l1_loss(g, r)
+        for real, generated in zip(real_maps, generated_maps, strict=True)
+        for r, g in zip(real, generated, strict=True)
+    )
 
 # %% ../../nbs/09_losses.ipynb #losses-level
 class LevelLoss(nn.Module):
-    "Mean absolute difference of the levels of frames of two `(batch, 1, time)`, in dB; frames of 1,024 samples, below `floor` dB of full scale all are equal. `content` and `alpha` as in `between`."
-    def __init__(self, floor=-60., frame=1_024):
-        super().__init__()
-        self.floor, self.frame = 10**(floor/10), frame
+    """Mean absolute difference of the levels of frames of two `(batch, 1, time)`, in dB; frames of 1,024
+    samples, below `floor` dB of full scale all are equal. `content` and `alpha` as in `between`.
+    """
 
-    def forward(self, generated, real, content=None, alpha=1.):
-        power = lambda x: F.avg_pool1d(x**2, self.frame, self.frame//4) + self.floor
-        return 10*F.l1_loss(power(generated).log10(), between(power, real, content, alpha).log10())
+    def __init__(self, floor=-60.0, frame=1_024):
+        super().__init__()
+        self.floor, self.frame = 10 ** (floor / 10), frame
+
+    def forward(self, generated, real, content=None, alpha=1.0):
+        def power(x):
+            return F.avg_pool1d(x**2, self.frame, self.frame // 4) + self.floor
+
+        return 10 * F.l1_loss(power(generated).log10(), between(power, real, content, alpha).log10())
 
 # %% ../../nbs/09_losses.ipynb #losses-spectral
 class SpectralLosses(nn.Module):
-    "`(generated, real)`, both `(batch, 1, time)` -> unweighted `mel` and `stft` terms, as `LossConfig` says; `content` and `alpha` as in `between`."
+    """`(generated, real)`, both `(batch, 1, time)` -> unweighted `mel` and `stft` terms, as `LossConfig`
+    says; `content` and `alpha` as in `between`.
+    """
+
     def __init__(self, config: LossConfig):
         super().__init__()
         self.mel = MelLoss(config.mel_gradient, config.mel_bands, config.mel_floor, config.mel_ffts)
-        self.stft = MultiResolutionSTFT(config.stft_reference, config.stft_mels, config.stft_weighted, config.stft_reduction, config.stft_floor,
-                                        config.stft_ffts, config.stft_convergence, config.stft_scaled)
+        self.stft = MultiResolutionSTFT(
+            config.stft_reference,
+            config.stft_mels,
+            config.stft_weighted,
+            config.stft_reduction,
+            config.stft_floor,
+            config.stft_ffts,
+            config.stft_convergence,
+            config.stft_scaled,
+        )
 
-    def forward(self, generated, real, content=None, alpha=1.): return self.mel(generated, real, content, alpha), self.stft(generated, real, content, alpha)
+    def forward(self, generated, real, content=None, alpha=1.0):
+        return self.mel(generated, real, content, alpha), self.stft(generated, real, content, alpha)

@@ -7,22 +7,23 @@ __all__ = ['SECTIONS', 'Recipe', 'fits', 'changed', 'names', 'read_toml', 'parse
            'train_recipe']
 
 # %% ../../nbs/learn/recipes.ipynb #recipes-imports
+import tomllib
+import typing
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-import tomllib
-import typing
 
-from ..errors import InputError
-from ..sound.audio import check_folder
 from ..data.config import DataConfig
+from ..errors import InputError
 from .config import LossConfig, TrainingConfig
 from ..model.config import ModelConfig
+from ..sound.audio import check_folder
 
 # %% ../../nbs/learn/recipes.ipynb #recipes-recipe
 @dataclass(frozen=True)
 class Recipe:
     "Everything that decides a run."
+
     arm: str
     size: str
     data: DataConfig = field(default_factory=DataConfig)
@@ -30,51 +31,72 @@ class Recipe:
     loss: LossConfig = field(default_factory=LossConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
+
 SECTIONS = ("data", "model", "loss", "training")
 
 # %% ../../nbs/learn/recipes.ipynb #recipes-fits
 def fits(value, kind):
     "`value` (from TOML) as a `kind` (a field's type), or `TypeError`."
     if typing.get_origin(kind) is tuple:
-        if isinstance(value, (list, tuple)): return tuple(fits(v, typing.get_args(kind)[0]) for v in value)
-    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool): return float(value)
-    elif type(value) is kind: return value
+        if isinstance(value, (list, tuple)):
+            return tuple(fits(v, typing.get_args(kind)[0]) for v in value)
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is kind:
+        return value
     raise TypeError
 
+
 def changed(recipe: Recipe, changes: dict, where: str) -> Recipe:
-    "`recipe` with `changes` `{section: {field: value}}`. Raises `InputError` naming `where`, and the section or field that does not exist or has the wrong type."
+    """`recipe` with `changes` `{section: {field: value}}`. Raises `InputError` naming `where`, and the
+    section or field that does not exist or has the wrong type.
+    """
     for section, values in changes.items():
         if section not in SECTIONS or not isinstance(values, dict):
             raise InputError(f"{where}: there is no section {section}; sections are {', '.join(SECTIONS)}")
         config = getattr(recipe, section)
         kinds = typing.get_type_hints(type(config))
         for name, value in values.items():
-            if name not in kinds: raise InputError(f"{where}: {section} has no field {name}; it has {', '.join(kinds)}")
-            try: config = replace(config, **{name: fits(value, kinds[name])})
+            if name not in kinds:
+                raise InputError(f"{where}: {section} has no field {name}; it has {', '.join(kinds)}")
+            try:
+                config = replace(config, **{name: fits(value, kinds[name])})
             except TypeError:
-                kind = getattr(kinds[name], "__name__", kinds[name]) if typing.get_origin(kinds[name]) is None else f"list of {typing.get_args(kinds[name])[0].__name__}"
+                kind = (
+                    getattr(kinds[name], "__name__", kinds[name])
+                    if typing.get_origin(kinds[name]) is None
+                    else f"list of {typing.get_args(kinds[name])[0].__name__}"
+                )
                 raise InputError(f"{where}: {section}.{name} is {value!r}, expected {kind}") from None
-            except ValueError as error: raise InputError(f"{where}: {section}.{error}") from None
+            except ValueError as error:
+                raise InputError(f"{where}: {section}.{error}") from None
         recipe = replace(recipe, **{section: config})
     return recipe
 
 # %% ../../nbs/learn/recipes.ipynb #recipes-load
 def names(folder: str) -> list[str]:
-    "The recipe files in `folder`, \"arms\" or \"sizes\"."
-    return sorted(p.stem for p in Path(files("mambamuse")/folder).glob("*.toml"))
+    'The recipe files in `folder`, "arms" or "sizes".'
+    return sorted(p.stem for p in Path(files("mambamuse") / folder).glob("*.toml"))
+
 
 def read_toml(folder: str, name: str) -> dict:
     "The recipe file `name` in `folder`. Raises `InputError` if there is none."
-    if name not in names(folder): raise InputError(f"there is no {folder[:-1]} {name!r}; there are {', '.join(names(folder))}")
-    return tomllib.loads((files("mambamuse")/folder/f"{name}.toml").read_text())
+    if name not in names(folder):
+        raise InputError(f"there is no {folder[:-1]} {name!r}; there are {', '.join(names(folder))}")
+    return tomllib.loads((files("mambamuse") / folder / f"{name}.toml").read_text())
+
 
 def parse_override(text: str) -> dict:
     "`section.field=value` -> `{section: {field: value}}`. Raises `InputError` if it has another form."
     name, equals, value = text.partition("=")
     section, dot, key = name.strip().partition(".")
-    if not (equals and dot): raise InputError(f"{text}: expected section.field=value, such as training.epochs=3")
-    try: return {section: {key: tomllib.loads(f"x = {value}")["x"]}}
-    except tomllib.TOMLDecodeError: return {section: {key: value.strip()}}
+    if not (equals and dot):
+        raise InputError(f"{text}: expected section.field=value, such as training.epochs=3")
+    try:
+        return {section: {key: tomllib.loads(f"x = {value}")["x"]}}
+    except tomllib.TOMLDecodeError:
+        return {section: {key: value.strip()}}
+
 
 def recipe(arm: str = "as_run", size: str = "smoke", overrides: typing.Sequence[str] = ()) -> Recipe:
     """The defaults, changed by an arm, a size and overrides such as "training.epochs=3", in this order.
@@ -83,35 +105,53 @@ def recipe(arm: str = "as_run", size: str = "smoke", overrides: typing.Sequence[
     """
     made = changed(Recipe(arm, size), read_toml("arms", arm), f"arm {arm}")
     made = changed(made, read_toml("sizes", size), f"size {size}")
-    for text in overrides: made = changed(made, parse_override(text), text)
+    for text in overrides:
+        made = changed(made, parse_override(text), text)
     return made
 
 # %% ../../nbs/learn/recipes.ipynb #recipes-differences
 def flat(recipe: Recipe) -> dict:
     "`section.field` -> value."
-    return {f"{section}.{name}": value for section in SECTIONS for name, value in asdict(getattr(recipe, section)).items()}
+    return {
+        f"{section}.{name}": value
+        for section in SECTIONS
+        for name, value in asdict(getattr(recipe, section)).items()
+    }
+
 
 def differences(a: Recipe, b: Recipe) -> dict[str, tuple]:
     "The fields in which two recipes differ, with both values."
     return {name: (value, flat(b)[name]) for name, value in flat(a).items() if value != flat(b)[name]}
 
 # %% ../../nbs/learn/recipes.ipynb #recipes-train
-def train_recipe(out, arm="as_run", size="smoke", overrides=(), data=None, steps=None, seed=None, **how) -> dict:
-    """`train` what `recipe` says into the run folder `out`, on the dataset folder `data` (None: mini-nsynth, prepared as `out/data`); `how` goes to `train`.
+def train_recipe(
+    out, arm="as_run", size="smoke", overrides=(), data=None, steps=None, seed=None, **how
+) -> dict:
+    """`train` what `recipe` says into the run folder `out`, on the dataset folder `data` (None: mini-nsynth,
+    prepared as `out/data`); `how` goes to `train`.
 
     `steps` and `seed` are short for the overrides of that name. Raises as `recipe`, `prepare` and `train` do.
     """
-    from accelerate import PartialState  # here, since PyTorch comes with them, and a recipe is to be read without it
+    import torch
+    from accelerate import (
+        PartialState,
+    )  # here, since PyTorch comes with them, and a recipe is to be read without it
+
     from mambamuse.data.notes import MINI
     from mambamuse.data.prepare import prepare
     from mambamuse.learn.training import train
-    import torch
+
     check_folder(out)
-    given = [f"training.{name}={value}" for name, value in dict(steps=steps, seed=seed).items() if value is not None]
+    given = [
+        f"training.{name}={value}"
+        for name, value in dict(steps=steps, seed=seed).items()
+        if value is not None
+    ]
     r = recipe(arm, size, [*overrides, *given])
     if data is None:
-        data = Path(out)/"data"
+        data = Path(out) / "data"
         with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
             data.parent.mkdir(parents=True, exist_ok=True)
-            if not (data/"report.json").is_file(): prepare(MINI, data, r.data)
+            if not (data / "report.json").is_file():
+                prepare(MINI, data, r.data)
     return train(data, out, r.model, r.loss, r.training, **how)

@@ -7,8 +7,8 @@ __all__ = ['run_places', 'is_run', 'run_folder', 'read_lines', 'summary', 'found
            'pieces']
 
 # %% ../../nbs/learn/runs.ipynb #runs-imports
-from pathlib import Path
 import json
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -18,13 +18,19 @@ from ..sound.records import read_json
 
 # %% ../../nbs/learn/runs.ipynb #runs-read
 def run_places(path) -> list[Path]:
-    "Where the files of a run at `path` may be: in it or, if it is a reproduction's folder, in its folder `train`."
-    places = (Path(path), Path(path)/"train")
-    return [place for place in places if (place/"run.json").is_file() and (place/"metrics.jsonl").is_file()]
+    """Where the files of a run at `path` may be: in it or, if it is a reproduction's folder, in its folder
+    `train`.
+    """
+    places = (Path(path), Path(path) / "train")
+    return [
+        place for place in places if (place / "run.json").is_file() and (place / "metrics.jsonl").is_file()
+    ]
+
 
 def is_run(path) -> bool:
     "Whether `path` is a run folder, or a reproduction's folder."
     return bool(run_places(path))
+
 
 def run_folder(path) -> Path:
     "The run folder at `path`, or in a reproduction's folder `path`. Raises `InputError` if there is none."
@@ -32,9 +38,12 @@ def run_folder(path) -> Path:
         raise InputError(f"{path}: not a run folder, there is no run.json with metrics.jsonl in it")
     return run_places(path)[0]
 
+
 def read_lines(folder, name: str) -> pd.DataFrame:
-    "The table in `name.jsonl` of a run folder, empty if there is none; a last line written by half is left out. Raises `InputError` if another is damaged."
-    path = Path(folder)/f"{name}.jsonl"
+    """The table in `name.jsonl` of a run folder, empty if there is none; a last line written by half is left
+    out. Raises `InputError` if another is damaged.
+    """
+    path = Path(folder) / f"{name}.jsonl"
     whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
     rows = []
     for number, line in enumerate(whole.splitlines(), 1):
@@ -47,17 +56,29 @@ def read_lines(folder, name: str) -> pd.DataFrame:
         rows.append(found)
     return pd.DataFrame(rows)
 
+
 def summary(folder) -> dict:
     "One row about the run in `folder`."
     metrics, timings, validation = (read_lines(folder, name) for name in ("metrics", "timings", "validation"))
-    if metrics.empty: raise InputError(f"{folder}: no step is recorded yet")
-    last, best = metrics[metrics.epoch == metrics.epoch.max()], validation[validation.best].iloc[-1] if len(validation) and validation.best.any() else {}
-    return dict(steps=len(metrics), epochs=int(metrics.epoch.max()), **last.reindex(columns=["total", "mel", "stft", "adversarial", "critics"]).mean(), **{"best validation mel": best.get("mel"), "in epoch": best.get("epoch")},
-                skipped=int(metrics.get("skipped", pd.Series(dtype=object)).notna().sum()), **{"s/step": timings.seconds.median() if len(timings) else None})
+    if metrics.empty:
+        raise InputError(f"{folder}: no step is recorded yet")
+    last, best = (
+        metrics[metrics.epoch == metrics.epoch.max()],
+        (validation[validation.best].iloc[-1] if len(validation) and validation.best.any() else {}),
+    )
+    return dict(
+        steps=len(metrics),
+        epochs=int(metrics.epoch.max()),
+        **last.reindex(columns=["total", "mel", "stft", "adversarial", "critics"]).mean(),
+        **{"best validation mel": best.get("mel"), "in epoch": best.get("epoch")},
+        skipped=int(metrics.get("skipped", pd.Series(dtype=object)).notna().sum()),
+        **{"s/step": timings.seconds.median() if len(timings) else None},
+    )
 
 # %% ../../nbs/learn/runs.ipynb #runs-found
 def found_runs(paths) -> list[Path]:
-    """The runs that `paths` stand for: a run folder or a reproduction's folder for itself, another folder for those in it.
+    """The runs that `paths` stand for: a run folder or a reproduction's folder for itself, another folder for
+    those in it.
 
     Raises `InputError` if a path is neither.
     """
@@ -66,7 +87,11 @@ def found_runs(paths) -> list[Path]:
         if is_run(path):
             found.append(path)
             continue
-        inside = sorted(child for child in path.glob("*") if is_run(child) and len(read_lines(run_folder(child), "metrics")))
+        inside = sorted(
+            child
+            for child in path.glob("*")
+            if is_run(child) and len(read_lines(run_folder(child), "metrics"))
+        )
         if not inside:
             raise InputError(f"{path}: not a run folder, and no run with a recorded step in it")
         found += inside
@@ -75,40 +100,76 @@ def found_runs(paths) -> list[Path]:
 # %% ../../nbs/learn/runs.ipynb #runs-compare
 def settings(folder) -> dict:
     "`section.field` -> value of a run."
-    about = read_json(Path(folder)/"run.json", "record of a run", "model", "loss", "training", "data", "device", "processes")
-    return {f"{section}.{field}": str(value) for section in ("model", "loss", "training", "data") for field, value in about[section].items()} | {"device": about["device"], "processes": about["processes"]}
+    about = read_json(
+        Path(folder) / "run.json",
+        "record of a run",
+        "model",
+        "loss",
+        "training",
+        "data",
+        "device",
+        "processes",
+    )
+    return {
+        f"{section}.{field}": str(value)
+        for section in ("model", "loss", "training", "data")
+        for field, value in about[section].items()
+    } | {"device": about["device"], "processes": about["processes"]}
+
 
 def compare(paths) -> pd.DataFrame:
-    "A row for each run: `summary`, and the settings in which they differ. Raises `InputError` if a path is not a run."
+    """A row for each run: `summary`, and the settings in which they differ. Raises `InputError` if a path is
+    not a run.
+    """
     folders = [run_folder(path) for path in paths]
     known = pd.DataFrame([settings(folder) for folder in folders])
     differ = [name for name in known if known[name].nunique(dropna=False) > 1]
-    return pd.concat([pd.DataFrame(dict(run=[str(path) for path in paths])), pd.DataFrame([summary(folder) for folder in folders]), known[differ]], axis=1)
+    return pd.concat(
+        [
+            pd.DataFrame(dict(run=[str(path) for path in paths])),
+            pd.DataFrame([summary(folder) for folder in folders]),
+            known[differ],
+        ],
+        axis=1,
+    )
+
 
 def plot_runs(paths):
-    "Generator's total, MR-STFT and the critics' loss over steps (smoothed; skipped steps left out), and the validation mel over epochs, a colour a run."
+    """Generator's total, MR-STFT and the critics' loss over steps (smoothed; skipped steps left out), and the
+    validation mel over epochs, a colour a run.
+    """
     figure, axes = plt.subplots(1, 4, figsize=(14, 3), layout="constrained")
     for path in paths:
         metrics, validation = (read_lines(run_folder(path), name) for name in ("metrics", "validation"))
         for ax, term in zip(axes, ("total", "stft", "critics")):
-            if term not in metrics: continue   # it had no critics
+            if term not in metrics:
+                continue  # it had no critics
             known = metrics.dropna(subset=[term])
-            line, = ax.plot(known.step, known[term].ewm(span=20).mean(), label=str(path))
-            ax.plot(known.step, known[term], color=line.get_color(), alpha=.2, lw=.7)
+            (line,) = ax.plot(known.step, known[term].ewm(span=20).mean(), label=str(path))
+            ax.plot(known.step, known[term], color=line.get_color(), alpha=0.2, lw=0.7)
             ax.set(title=term, xlabel="step", yscale="log")
-        if len(validation): axes[3].plot(validation.epoch, validation.mel, "o-", color=line.get_color())
-    axes[3].set(title="validation mel L1", xlabel="epoch"); axes[0].legend(fontsize=8)
+        if len(validation):
+            axes[3].plot(validation.epoch, validation.mel, "o-", color=line.get_color())
+    axes[3].set(title="validation mel L1", xlabel="epoch")
+    axes[0].legend(fontsize=8)
     return figure
 
 # %% ../../nbs/learn/runs.ipynb #runs-pieces
 def pieces(folder) -> list[tuple[Path, int]]:
-    """The runs whose weights went into those of the run in `folder`, the first one first, each with the number of its steps that count: a run that began with
-    the weights of an earlier run's epoch (`training.init`) goes on from there. Raises `InputError` if an earlier run is no longer there.
+    """The runs whose weights went into those of the run in `folder`, the first one first, each with the
+    number of its steps that count: a run that began with
+    the weights of an earlier run's epoch (`training.init`) goes on from there. Raises `InputError` if an
+    earlier run is no longer there.
     """
     folder = run_folder(folder)
     init, lines = settings(folder).get("training.init"), read_lines(folder, "metrics")
-    if not init: return [(folder, len(lines))]
+    if not init:
+        return [(folder, len(lines))]
     before = run_folder(Path(init).parent)
     epochs = read_lines(before, "validation").set_index("epoch").step
     *earlier, (before, _) = pieces(before)
-    return [*earlier, (before, int(epochs[int(Path(init).name.removeprefix("epoch-"))])), (folder, len(lines))]
+    return [
+        *earlier,
+        (before, int(epochs[int(Path(init).name.removeprefix("epoch-"))])),
+        (folder, len(lines)),
+    ]

@@ -8,86 +8,136 @@ __all__ = ['DEFAULTS', 'rate_factor', 'alpha_at', 'skips_at', 'update', 'matrice
            'tensorboard_at', 'train']
 
 # %% ../../nbs/10_training.ipynb #training-imports
-from contextlib import nullcontext
-from copy import deepcopy
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from time import perf_counter
 import json
 import math
 import signal
 import sys
 import threading
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
 
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import set_seed
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import set_seed
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-import torch
 from torch import nn
-import torch.nn.functional as F
-from torch.utils.data import DataLoader
 from torch.utils._pytree import tree_map
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..sound.audio import SAMPLE_RATE, save, written_beside
-from ..errors import InputError
-from .checkpoints import at_step, canonical, checkpoints, differing, digest, folder_beside, newest_whole, optimiser_tensors, prune, random_state, set_optimiser, set_random_state, to_disk, write_checkpoint
-from .config import MAY_CHANGE, LossConfig, TrainingConfig
-from ..model.config import ModelConfig
 from ..data.notes import Clips
+from ..data.prepare import Triplets
+from ..errors import InputError
+from mambamuse.learn.checkpoints import (
+    at_step,
+    canonical,
+    checkpoints,
+    differing,
+    digest,
+    folder_beside,
+    newest_whole,
+    optimiser_tensors,
+    prune,
+    random_state,
+    set_optimiser,
+    set_random_state,
+    to_disk,
+    write_checkpoint,
+)
+from .config import MAY_CHANGE, LossConfig, TrainingConfig
+from mambamuse.learn.losses import (
+    LevelLoss,
+    SpectralLosses,
+    discriminator_adversarial,
+    feature_matching,
+    generator_adversarial,
+    mel_spectrogram,
+)
+from ..model.config import ModelConfig
 from ..model.discriminators import MultiPeriodDiscriminator, MultiScaleDiscriminator
 from ..model.generator import MambaMuse
-from .losses import LevelLoss, SpectralLosses, discriminator_adversarial, feature_matching, generator_adversarial, mel_spectrogram
-from ..data.prepare import Triplets
+from ..sound.audio import SAMPLE_RATE, save, written_beside
 
 # %% ../../nbs/10_training.ipynb #training-rate
 def rate_factor(epoch: int, config: TrainingConfig) -> float:
     "Share of the learning rate in `epoch` (from 0)."
-    return min(1, (epoch + 1)/config.warmup) * config.decay**max(0, epoch - config.warmup)
+    return min(1, (epoch + 1) / config.warmup) * config.decay ** max(0, epoch - config.warmup)
 
 # %% ../../nbs/10_training.ipynb #training-alpha
 def alpha_at(step: int, config: TrainingConfig) -> float:
-    "The blend that step number `step` trains: 0 in a share `reconstruct` of the steps, anything up to 1 in a share `partial`, 1 in the others."
+    """The blend that step number `step` trains: 0 in a share `reconstruct` of the steps, anything up to 1 in
+    a share `partial`, 1 in the others.
+    """
     task, alpha = np.random.default_rng((config.seed, step)).random(2)
-    return 0. if task < config.reconstruct else alpha if task < config.reconstruct + config.partial else 1.
+    return 0.0 if task < config.reconstruct else alpha if task < config.reconstruct + config.partial else 1.0
+
 
 def skips_at(step: int, config: TrainingConfig) -> int:
-    "How many of the four skips, from the deepest, step number `step` trains with: one or two in a share `drop_skips` of the steps, else all."
+    """How many of the four skips, from the deepest, step number `step` trains with: one or two in a share
+    `drop_skips` of the steps, else all.
+    """
     rng = np.random.default_rng((config.seed, step, 1))
     return int(rng.integers(1, 3)) if rng.random() < config.drop_skips else 4
 
 # %% ../../nbs/10_training.ipynb #training-update
-def update(optimiser, loss, networks: dict[str, nn.Module], limit: float, over_processes=lambda x: x) -> dict[str, torch.Tensor]:
-    """One step of `optimiser` (fused) along gradients that are there, their norms clipped to `limit` for each network; none if one of them, or `loss`, is not finite.
+def update(
+    optimiser, loss, networks: dict[str, nn.Module], limit: float, over_processes=lambda x: x
+) -> dict[str, torch.Tensor]:
+    """One step of `optimiser` (fused) along gradients that are there, their norms clipped to `limit` for each
+    network; none if one of them, or `loss`, is not finite.
 
-    Returns the norms before clipping and `skipped`, 1 if there was no step; tensors, so that nothing waits for them.
+    Returns the norms before clipping and `skipped`, 1 if there was no step; tensors, so that nothing waits
+    for them.
     """
-    norms = {f"grad_{name}": nn.utils.clip_grad_norm_(network.parameters(), limit) for name, network in networks.items()}
-    optimiser.found_inf = (~over_processes(torch.stack([loss.detach(), *norms.values()])).isfinite().all()).float()
+    norms = {
+        f"grad_{name}": nn.utils.clip_grad_norm_(network.parameters(), limit)
+        for name, network in networks.items()
+    }
+    optimiser.found_inf = (
+        ~over_processes(torch.stack([loss.detach(), *norms.values()])).isfinite().all()
+    ).float()
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return norms | dict(skipped=optimiser.found_inf)
 
 # %% ../../nbs/10_training.ipynb #training-muon
 def matrices(network) -> list[nn.Parameter]:
-    "Of `network`'s parameters those that mix channels: linear maps, and kernels of convolutions over more than one channel."
-    return [p for name, p in network.named_parameters() if p.ndim > 1 and min(p.shape[:2]) > 1 and not name.endswith("A_log")]   # decay rates, a row for each channel
+    """Of `network`'s parameters those that mix channels: linear maps, and kernels of convolutions over more
+    than one channel.
+    """
+    return [
+        p
+        for name, p in network.named_parameters()
+        if p.ndim > 1 and min(p.shape[:2]) > 1 and not name.endswith("A_log")
+    ]  # decay rates, a row for each channel
+
 
 def orthogonal(x, rounds=5):
-    "`x (rows, columns)` with every singular value that is not near 0 near 1: `U V^T` of `x = U S V^T`, roughly. Source: Jordan et al. 2024."
-    if len(x) > x.shape[1]: return orthogonal(x.T, rounds).T
-    x = x/(x.norm() + 1e-7)
+    """`x (rows, columns)` with every singular value that is not near 0 near 1: `U V^T` of `x = U S V^T`,
+    roughly. Source: Jordan et al. 2024.
+    """
+    if len(x) > x.shape[1]:
+        return orthogonal(x.T, rounds).T
+    x = x / (x.norm() + 1e-7)
     for _ in range(rounds):
         a = x @ x.T
-        x = 3.4445*x + (2.0315*a @ a - 4.7750*a) @ x
+        x = 3.4445 * x + (2.0315 * a @ a - 4.7750 * a) @ x
     return x
 
+
 class Muon(torch.optim.AdamW):
-    "AdamW over all of `network`, but its `matrices` step along their momentum made `orthogonal`. Source: Jordan et al. 2024; step size: Liu et al. 2025."
-    momentum = .95
+    """AdamW over all of `network`, but its `matrices` step along their momentum made `orthogonal`. Source:
+    Jordan et al. 2024; step size: Liu et al. 2025.
+    """
+
+    momentum = 0.95
 
     def __init__(self, network, lr, betas, weight_decay):
         super().__init__(network.parameters(), lr, betas, weight_decay=weight_decay, fused=True)
@@ -95,324 +145,530 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure=None):
-        group, = self.param_groups
+        (group,) = self.param_groups
         for p in self.matrices:
             if p.grad is not None:
                 self.step_matrix(p, group["lr"], group["weight_decay"])
-            p.grad = None                                          # AdamW leaves out what has none
+            p.grad = None  # AdamW leaves out what has none
         super().step(closure)
 
     def step_matrix(self, p, lr: float, weight_decay: float):
-        "One step of `p`; none if `found_inf`, which is chosen where `p` is: to ask for its value here would wait for the card."
-        fine = torch.ones((), device=p.device, dtype=torch.bool) if self.found_inf is None else self.found_inf.to(p.device) == 0
+        """One step of `p`; none if `found_inf`, which is chosen where `p` is: to ask for its value here would
+        wait for the card.
+        """
+        fine = (
+            torch.ones((), device=p.device, dtype=torch.bool)
+            if self.found_inf is None
+            else self.found_inf.to(p.device) == 0
+        )
         if not self.state[p]:
             self.state[p] = dict(step=torch.zeros((), device=p.device), momentum=torch.zeros_like(p))
         state = self.state[p]
-        state["step"] += fine                                      # AdamW looks for one in every state
+        state["step"] += fine  # AdamW looks for one in every state
         momentum = state["momentum"].lerp(p.grad, 1 - self.momentum)
         along = orthogonal(p.grad.lerp(momentum, self.momentum).flatten(1))  # Nesterov's
-        moved = (p*(1 - lr*weight_decay)).sub_(along.view_as(p), alpha=.2*lr*max(along.shape)**.5)
+        moved = (p * (1 - lr * weight_decay)).sub_(along.view_as(p), alpha=0.2 * lr * max(along.shape) ** 0.5)
         state["momentum"].copy_(torch.where(fine, momentum, state["momentum"]))
         p.copy_(torch.where(fine, moved, p))
 
 # %% ../../nbs/10_training.ipynb #training-whole-batch
 class WholeBatch:
-    "Turns norms over a part of a batch into those over the whole batch, which is spread over the `accelerator`'s processes, and there over `pieces`."
+    """Turns norms over a part of a batch into those over the whole batch, which is spread over the
+    `accelerator`'s processes, and there over `pieces`.
+    """
+
     def __init__(self, accelerator, pieces: int):
-        self.accelerator, self.pieces, self.parts = accelerator, pieces, accelerator.num_processes*pieces
-        self.measuring, self.squares = False, 0.
+        self.accelerator, self.pieces, self.parts = accelerator, pieces, accelerator.num_processes * pieces
+        self.measuring, self.squares = False, 0.0
 
     def __call__(self, norms):
-        if self.parts == 1: return norms
-        squares = self.accelerator.reduce(norms.detach()**2, "sum")
+        if self.parts == 1:
+            return norms
+        squares = self.accelerator.reduce(norms.detach() ** 2, "sum")
         if self.measuring:
             self.squares = self.squares + squares
             return norms
         total = (self.squares if self.pieces > 1 else squares).sqrt()
-        return total + self.parts*(norms/total).detach()*(norms - norms.detach())
+        return total + self.parts * (norms / total).detach() * (norms - norms.detach())
 
 # %% ../../nbs/10_training.ipynb #training-trainer
 class Critics(nn.Module):
     "The eight critics: `(batch, 1, time)` -> the outputs of their layers, which end in scores `(batch, n)`."
-    def __init__(self, width=1.):
+
+    def __init__(self, width=1.0):
         super().__init__()
         self.mpd, self.msd = MultiPeriodDiscriminator(width=width), MultiScaleDiscriminator(width)
 
-    def forward(self, x, parts=1): return [*self.mpd(x), *self.msd(x, parts)]
+    def forward(self, x, parts=1):
+        return [*self.mpd(x), *self.msd(x, parts)]
+
 
 class Trainer:
-    """The networks, their losses and optimisers, in this process and its likes. Source: sections III.D, III.E and IV.A; order and clipping: released code.
+    """The networks, their losses and optimisers, in this process and its likes. Source: sections III.D, III.E
+    and IV.A; order and clipping: released code.
 
-    accelerate decides on what device, and with how many others: a plain call is one process; `accelerate launch` and `torchrun` start several.
+    accelerate decides on what device, and with how many others: a plain call is one process; `accelerate
+    launch` and `torchrun` start several.
     """
+
     def __init__(self, model: ModelConfig, loss: LossConfig, training: TrainingConfig):
         set_seed(training.seed)
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
         self.loss, self.config, self.device = loss, training, self.accelerator.device
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = training.precision == "tf32"  # the flags that torch.compile reads; with the newer ones it refuses
-        self.generator, self.critics = MambaMuse(**asdict(model)).to(self.device), Critics(training.critic_width).to(self.device)
-        self.average = deepcopy(self.generator).requires_grad_(False) if training.ema else self.generator   # what is validated and saved
-        self.generate, self.judge = self.accelerator.prepare(self.generator, self.critics)                  # the same weights, with gradients averaged over processes
-        if training.compile: self.generate, self.judge = torch.compile(self.generate), torch.compile(self.judge)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
+            training.precision == "tf32"
+        )  # the flags that torch.compile reads; with the newer ones it refuses
+        self.generator, self.critics = (
+            MambaMuse(**asdict(model)).to(self.device),
+            Critics(training.critic_width).to(self.device),
+        )
+        self.average = (
+            deepcopy(self.generator).requires_grad_(False) if training.ema else self.generator
+        )  # what is validated and saved
+        self.generate, self.judge = self.accelerator.prepare(
+            self.generator, self.critics
+        )  # the same weights, with gradients averaged over processes
+        if training.compile:
+            self.generate, self.judge = torch.compile(self.generate), torch.compile(self.judge)
         self.spectral, self.level = SpectralLosses(loss).to(self.device), LevelLoss()
         self.whole = [WholeBatch(self.accelerator, training.accumulate) for _ in self.spectral.stft.distances]
-        for distance, whole in zip(self.spectral.stft.distances, self.whole): distance.whole = whole
+        for distance, whole in zip(self.spectral.stft.distances, self.whole):
+            distance.whole = whole
         how = dict(lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay)
-        adamw = lambda network: torch.optim.AdamW(network.parameters(), fused=True, **how)
-        self.optimisers = Muon(self.generator, **how) if training.optimiser == "muon" else adamw(self.generator), adamw(self.critics)
+
+        def adamw(network):
+            return torch.optim.AdamW(network.parameters(), fused=True, **how)
+
+        self.optimisers = (
+            (Muon(self.generator, **how) if training.optimiser == "muon" else adamw(self.generator)),
+            adamw(self.critics),
+        )
 
     def set_rate(self, epoch: int):
         "Set the learning rate of `epoch` (from 0)."
         for optimiser in self.optimisers:
-            for group in optimiser.param_groups: group["lr"] = self.config.learning_rate*rate_factor(epoch, self.config)
+            for group in optimiser.param_groups:
+                group["lr"] = self.config.learning_rate * rate_factor(epoch, self.config)
 
     def run(self, network, *x):
         "`network(*x)` in the recipe's precision; what comes out is float32."
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"): out = network(*x)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            out = network(*x)
         return tree_map(torch.Tensor.float, out)
 
     def generated(self, network, real, alpha: float, skips=4):
-        "What `network` with its `skips` deepest skips makes of `real (clips, 1 or 3, time)`: its content, transferred to its style by `alpha` of the model's own alphas; and what the losses compare that with."
+        """What `network` with its `skips` deepest skips makes of `real (clips, 1 or 3, time)`: its content,
+        transferred to its style by `alpha` of the model's own alphas; and what the losses compare that
+        with.
+        """
         content, style, target = real[:, :1], real[:, 1:2], real[:, -1:]
-        if not alpha: return self.run(network, content, None, None, skips), (content,)
-        return self.run(network, content, style, [alpha*a for a in self.generator.alphas], skips), (target, content, alpha)
+        if not alpha:
+            return self.run(network, content, None, None, skips), (content,)
+        return self.run(network, content, style, [alpha * a for a in self.generator.alphas], skips), (
+            target,
+            content,
+            alpha,
+        )
 
-    def generator_loss(self, real, alpha=0., skips=4):
+    def generator_loss(self, real, alpha=0.0, skips=4):
         "The terms on `real (clips, 1 or 3, time)`, and the generated clips."
         loss = self.loss
         generated, wanted = self.generated(self.generate, real, alpha, skips)
         mel, stft = self.spectral(generated, *wanted)
-        total, terms = loss.lambda_mel*mel + loss.lambda_stft*stft, dict(mel=mel, stft=stft)
+        total, terms = loss.lambda_mel * mel + loss.lambda_stft * stft, dict(mel=mel, stft=stft)
         if loss.critics:
             judged = self.run(self.judged, generated, wanted[0] if alpha in (0, 1) else None)
-            total, terms = total + sum(getattr(loss, f"lambda_{name}")*term for name, term in judged.items()), terms | judged
+            total, terms = (
+                total + sum(getattr(loss, f"lambda_{name}") * term for name, term in judged.items()),
+                terms | judged,
+            )
         if loss.lambda_level:
             terms["level"] = self.level(generated, *wanted)
-            total = total + loss.lambda_level*terms["level"]
+            total = total + loss.lambda_level * terms["level"]
         if loss.lambda_wave and not alpha:
             terms["wave"] = F.l1_loss(generated, *wanted)
-            total = total + loss.lambda_wave*terms["wave"]
+            total = total + loss.lambda_wave * terms["wave"]
         return dict(total=total, **terms), generated.detach()
 
     def judged(self, generated, real) -> dict:
-        "What the critics ask of `generated`; of `real`, if there is one, feature matching, if the recipe wants it."
+        """What the critics ask of `generated`; of `real`, if there is one, feature matching, if the recipe
+        wants it.
+        """
         seen = self.critics(generated)
         terms = dict(adversarial=generator_adversarial([maps[-1].float() for maps in seen]))
         if self.loss.lambda_features and real is not None:
-            with torch.no_grad(): theirs = self.critics(real)
+            with torch.no_grad():
+                theirs = self.critics(real)
             terms["features"] = feature_matching(theirs, seen)
         return terms
 
     def critics_loss(self, real, generated):
-        scores = [s.chunk(2) for s in self.run(lambda x: [maps[-1] for maps in self.judge(x, 2)], torch.cat([real[:, -1:], generated]))]
+        scores = [
+            s.chunk(2)
+            for s in self.run(
+                lambda x: [maps[-1] for maps in self.judge(x, 2)], torch.cat([real[:, -1:], generated])
+            )
+        ]
         return dict(critics=discriminator_adversarial([r for r, _ in scores], [g for _, g in scores])), None
 
     def descend(self, network, loss, pieces: list) -> tuple[dict, list]:
-        "Gradients of the mean of `loss(*piece)`'s first term over `pieces`; processes average at the last. Returns the mean terms and what else `loss` returned."
+        """Gradients of the mean of `loss(*piece)`'s first term over `pieces`; processes average at the last.
+        Returns the mean terms and what else `loss` returned.
+        """
         sums, others = {}, []
         for i, piece in enumerate(pieces, 1):
-            self.critics.train(i == 1)  # spectral norm refines its estimate with the first piece only, as it would with the whole
+            self.critics.train(
+                i == 1
+            )  # spectral norm refines its estimate with the first piece only, as it would with the whole
             with self.accelerator.no_sync(network) if i < len(pieces) else nullcontext():
                 terms, other = loss(*piece)
-                self.accelerator.backward(next(iter(terms.values()))/len(pieces))
-            sums = {name: sums.get(name, 0) + term.detach()/len(pieces) for name, term in terms.items()}
+                self.accelerator.backward(next(iter(terms.values())) / len(pieces))
+            sums = {name: sums.get(name, 0) + term.detach() / len(pieces) for name, term in terms.items()}
             others.append(other)
         return sums, others
 
     @torch.no_grad()
     def measure_ahead(self, pieces: list, *task):
         "The whole batch's norms, for pieces that come one after the other."
-        for whole in self.whole: whole.measuring, whole.squares = True, 0.
+        for whole in self.whole:
+            whole.measuring, whole.squares = True, 0.0
         for piece in pieces:
             generated, wanted = self.generated(self.generator, piece, *task)
             self.spectral(generated, *wanted)
-        for whole in self.whole: whole.measuring = False
+        for whole in self.whole:
+            whole.measuring = False
 
-    def step(self, real, alpha=0., skips=4) -> dict[str, float]:
-        """Train on this process's clips `real (batch/processes, 1, time)`, or triplets `(batch/processes, 3, time)` of content, style and target.
+    def step(self, real, alpha=0.0, skips=4) -> dict[str, float]:
+        """Train on this process's clips `real (batch/processes, 1, time)`, or triplets `(batch/processes, 3,
+        time)` of content, style and target.
 
-        `alpha`: how far the transfer goes, 0: reconstruction. `skips`: how many of the generator's four take part.
+        `alpha`: how far the transfer goes, 0: reconstruction. `skips`: how many of the generator's four take
+        part.
 
         Returns losses and gradient norms of the whole batch, and 1 for each network whose step was skipped.
         """
         pieces = real.chunk(self.config.accumulate)
-        if len(pieces) > 1: self.measure_ahead(pieces, alpha, skips)
-        everywhere = lambda x: self.accelerator.reduce(x, "sum")
+        if len(pieces) > 1:
+            self.measure_ahead(pieces, alpha, skips)
+
+        def everywhere(x):
+            return self.accelerator.reduce(x, "sum")
+
         self.critics.requires_grad_(False)
-        terms, generated = self.descend(self.generate, self.generator_loss, [(piece, alpha, skips) for piece in pieces])
-        norms = update(self.optimisers[0], terms["total"], dict(generator=self.generator), self.config.clip_generator, everywhere)
-        if self.config.ema: self.follow()
+        terms, generated = self.descend(
+            self.generate, self.generator_loss, [(piece, alpha, skips) for piece in pieces]
+        )
+        norms = update(
+            self.optimisers[0],
+            terms["total"],
+            dict(generator=self.generator),
+            self.config.clip_generator,
+            everywhere,
+        )
+        if self.config.ema:
+            self.follow()
         row = terms | norms | dict(skipped_generator=norms["skipped"])
         if self.loss.critics:
             self.critics.requires_grad_(True)
             judged, _ = self.descend(self.judge, self.critics_loss, list(zip(pieces, generated)))
-            norms = update(self.optimisers[1], judged["critics"], dict(mpd=self.critics.mpd, msd=self.critics.msd), self.config.clip_critics, everywhere)
+            norms = update(
+                self.optimisers[1],
+                judged["critics"],
+                dict(mpd=self.critics.mpd, msd=self.critics.msd),
+                self.config.clip_critics,
+                everywhere,
+            )
             row |= judged | norms | dict(skipped_critics=norms["skipped"])
         row.pop("skipped")
         return dict(zip(row, self.accelerator.reduce(torch.stack(list(row.values())), "mean").tolist()))
 
     def agreed(self, flag) -> bool:
         "Whether `flag` is true in any process."
-        if self.accelerator.num_processes == 1: return bool(flag)
+        if self.accelerator.num_processes == 1:
+            return bool(flag)
         return self.accelerator.reduce(torch.tensor(float(bool(flag)), device=self.device), "sum").item() > 0
 
     @torch.no_grad()
     def follow(self):
         "Move the averaged weights a little towards the generator's."
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), 1 - self.config.ema)
+        torch._foreach_lerp_(
+            list(self.average.parameters()), list(self.generator.parameters()), 1 - self.config.ema
+        )
 
     @torch.no_grad()
     def validate(self, batches) -> float:
-        "Mean mel loss over all clips or, at alpha 1, triplets, which processes share: what the released code's early stopping watches."
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device)   # of mel L1, of clips
+        """Mean mel loss over all clips or, at alpha 1, triplets, which processes share: what the released
+        code's early stopping watches.
+        """
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # of mel L1, of clips
         for i, batch in enumerate(batches):
-            if i % self.accelerator.num_processes != self.accelerator.process_index: continue
+            if i % self.accelerator.num_processes != self.accelerator.process_index:
+                continue
             real = batch.to(self.device)
             generated, wanted = self.generated(self.average, real, float(real.shape[1] > 1))
-            sums += torch.stack([self.spectral.mel(generated, *wanted)*len(real), sums.new_tensor(len(real))])
+            sums += torch.stack(
+                [self.spectral.mel(generated, *wanted) * len(real), sums.new_tensor(len(real))]
+            )
         total, clips = self.accelerator.reduce(sums, "sum").tolist()
-        return total/clips
+        return total / clips
 
     def begin_with(self, weights):
-        "Take the generator's weights from the folder `weights`, for a run of its own. Raises `InputError` if they are not there, or of another shape."
-        try: state = load_file(Path(weights)/"model.safetensors")
-        except (OSError, SafetensorError) as error: raise InputError(f"training.init is {weights}: no folder of weights with model.safetensors in it ({error})") from None
-        try: self.generator.load_state_dict(state)
-        except RuntimeError as error: raise InputError(f"training.init is {weights}: weights of another generator ({' '.join(str(error).split())[:200]})") from None
-        if self.config.ema: self.average.load_state_dict(state)
+        """Take the generator's weights from the folder `weights`, for a run of its own. Raises `InputError`
+        if they are not there, or of another shape.
+        """
+        try:
+            state = load_file(Path(weights) / "model.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"training.init is {weights}: no folder of weights with model.safetensors in it ({error})"
+            ) from None
+        try:
+            self.generator.load_state_dict(state)
+        except RuntimeError as error:
+            raise InputError(
+                f"training.init is {weights}: weights of another generator"
+                f" ({' '.join(str(error).split())[:200]})"
+            ) from None
+        if self.config.ema:
+            self.average.load_state_dict(state)
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         "Everything that a resumed run needs, by file; a row for each process in `random`."
-        states = {name: self.accelerator.gather(t[None].to(self.device)) for name, t in random_state().items()}
+        states = {
+            name: self.accelerator.gather(t[None].to(self.device)) for name, t in random_state().items()
+        }
         networks = dict(generator=self.generator, critics=self.critics)
-        return {name: net.state_dict() for name, net in networks.items()} | dict(random=states) | (dict(average=self.average.state_dict()) if self.config.ema else {}) \
-            | {f"adamw_{name}": optimiser_tensors(o, net) for o, (name, net) in zip(self.optimisers, networks.items())}
+        return (
+            {name: net.state_dict() for name, net in networks.items()}
+            | dict(random=states)
+            | (dict(average=self.average.state_dict()) if self.config.ema else {})
+            | {
+                f"adamw_{name}": optimiser_tensors(o, net)
+                for o, (name, net) in zip(self.optimisers, networks.items())
+            }
+        )
 
     def load(self, tensors: dict[str, dict[str, torch.Tensor]]):
         "Go on where `tensors()` was."
-        for optimiser, name, net in zip(self.optimisers, ("generator", "critics"), (self.generator, self.critics)):
+        for optimiser, name, net in zip(
+            self.optimisers, ("generator", "critics"), (self.generator, self.critics)
+        ):
             net.load_state_dict(tensors[name])
             set_optimiser(optimiser, net, tensors[f"adamw_{name}"])
-        if self.config.ema: self.average.load_state_dict(tensors["average"])
-        set_random_state({name: t[self.accelerator.process_index % len(t)].cpu() for name, t in tensors["random"].items()})
+        if self.config.ema:
+            self.average.load_state_dict(tensors["average"])
+        set_random_state(
+            {name: t[self.accelerator.process_index % len(t)].cpu() for name, t in tensors["random"].items()}
+        )
 
 # %% ../../nbs/10_training.ipynb #training-batches
 def batches(clips, batch: int, first: int, last: int, process=0, processes=1, **reading) -> DataLoader:
-    "Process number `process`'s shares `(batch/processes, 1, time)` of the batches number `first` to `last` (from 0, `last` not included), epoch after epoch in the same order."
-    share, in_epoch = batch//processes, len(clips)//batch
-    order = [range(start := (i % in_epoch)*batch + process*share, start + share) for i in range(first, last)]
-    return DataLoader(clips, batch_sampler=order, generator=torch.Generator(), **reading)   # with a generator of its own: it would draw from everybody's
+    """Process number `process`'s shares `(batch/processes, 1, time)` of the batches number `first` to `last`
+    (from 0, `last` not included), epoch after epoch in the same order.
+    """
+    share, in_epoch = batch // processes, len(clips) // batch
+    order = [
+        range(start := (i % in_epoch) * batch + process * share, start + share) for i in range(first, last)
+    ]
+    return DataLoader(
+        clips, batch_sampler=order, generator=torch.Generator(), **reading
+    )  # with a generator of its own: it would draw from everybody's
 
 # %% ../../nbs/10_training.ipynb #training-lines
 def append(path, row: dict):
     "Add `row` as one line of JSON. Raises `InputError` if the disk refuses."
-    line = json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()})
+    line = json.dumps(
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    )
     try:
-        with open(path, "a") as file: file.write(line + "\n")
-    except OSError as error: raise InputError(f"{path}: cannot be written ({error.strerror}); make room and go on with --resume") from None
+        with open(path, "a") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); make room and go on with --resume"
+        ) from None
+
 
 def lines_until(path, step: int) -> list[bytes]:
     "The lines of `path` up to `step`; a line that is not whole ends them."
     kept = []
     for line in Path(path).read_bytes().splitlines(keepends=True) if Path(path).exists() else ():
-        try: at = json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError): break
-        if at > step or not line.endswith(b"\n"): break
+        try:
+            at = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):
+            break
+        if at > step or not line.endswith(b"\n"):
+            break
         kept.append(line)
     return kept
 
+
 def cut(path, step: int):
     "Cut `path` off after `step`."
-    with written_beside(path) as part: part.write_bytes(b"".join(lines_until(path, step)))
+    with written_beside(path) as part:
+        part.write_bytes(b"".join(lines_until(path, step)))
 
 # %% ../../nbs/10_training.ipynb #training-stop
 class Stop:
-    "Context manager: `reason` is empty until `minutes` (0: any number) of `clock` are over, SIGTERM comes, or Ctrl-C is pressed. Signals are heard in the main thread only."
+    """Context manager: `reason` is empty until `minutes` (0: any number) of `clock` are over, SIGTERM comes,
+    or Ctrl-C is pressed. Signals are heard in the main thread only.
+    """
+
     def __init__(self, minutes: float, clock=perf_counter):
-        self.clock, self.end, self.heard = clock, clock() + (60*minutes or math.inf), ""
+        self.clock, self.end, self.heard = clock, clock() + (60 * minutes or math.inf), ""
 
     def __enter__(self):
-        def hear(number, frame): self.heard = signal.Signals(number).name
+        def hear(number, frame):
+            self.heard = signal.Signals(number).name
+
         here = threading.current_thread() is threading.main_thread()
-        self.before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM) if here}
+        self.before = {
+            number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM) if here
+        }
         return self
 
     def __exit__(self, *error):
-        for number, handler in self.before.items(): signal.signal(number, handler or signal.SIG_DFL)
+        for number, handler in self.before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
     @property
-    def reason(self) -> str: return self.heard or ("time is up" if self.clock() > self.end else "")
+    def reason(self) -> str:
+        return self.heard or ("time is up" if self.clock() > self.end else "")
 
 # %% ../../nbs/10_training.ipynb #training-run
-DEFAULTS = dict(model=asdict(ModelConfig()), loss=asdict(LossConfig()), training=asdict(TrainingConfig()))  # what a run did with a field that is younger than it
+DEFAULTS = dict(
+    model=asdict(ModelConfig()), loss=asdict(LossConfig()), training=asdict(TrainingConfig())
+)  # what a run did with a field that is younger than it
+
 
 @dataclass
 class Progress:
     "Where a run is; epochs count from 1."
-    step: int = 0                # steps done
-    validated: int = 0           # the last step after which there was a validation
-    best: float | None = None    # the lowest validation mel L1,
-    best_epoch: int = 0          # its epoch
-    best_step: int = 0           # and its step
-    skipped: int = 0             # steps in a row, up to now, that were left out
+
+    step: int = 0  # steps done
+    validated: int = 0  # the last step after which there was a validation
+    best: float | None = None  # the lowest validation mel L1,
+    best_epoch: int = 0  # its epoch
+    best_step: int = 0  # and its step
+    skipped: int = 0  # steps in a row, up to now, that were left out
+
 
 def check_data(data) -> str:
-    "A fingerprint of the prepared dataset folder `data`. Raises `InputError` if a shard is missing or of another size than its report says."
-    try: files = json.loads((Path(data)/"report.json").read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError): raise InputError(f"{data}: not a prepared dataset; make one with: mambamuse prepare --out {data}") from None
+    """A fingerprint of the prepared dataset folder `data`. Raises `InputError` if a shard is missing or of
+    another size than its report says.
+    """
+    try:
+        files = json.loads((Path(data) / "report.json").read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{data}: not a prepared dataset; make one with: mambamuse prepare --out {data}"
+        ) from None
     for name, about in files.items():
-        path = Path(data)/"data"/name
+        path = Path(data) / "data" / name
         size = path.stat().st_size if path.is_file() else None
-        if size != about["bytes"]: raise InputError(f"{path}: {'missing' if size is None else f'{size:,} bytes'}, expected {about['bytes']:,} bytes; prepare the data again")
+        if size != about["bytes"]:
+            raise InputError(
+                f"{path}: {'missing' if size is None else f'{size:,} bytes'}, expected {about['bytes']:,}"
+                " bytes; prepare the data again"
+            )
     return digest(canonical(files))
+
 
 def picture(path, sounds):
     "Write the mel spectrograms of `sounds`, each `(time,)`, one above the other, as a PNG."
-    decibels = [10*mel_spectrogram()(x).clamp(min=1e-10).log10() for x in sounds]
-    plt.imsave(path, torch.cat([d.clamp(min=d.max() - 80).sub(d.max()).flip(0) for d in decibels]), cmap="magma")
+    decibels = [10 * mel_spectrogram()(x).clamp(min=1e-10).log10() for x in sounds]
+    plt.imsave(
+        path, torch.cat([d.clamp(min=d.max() - 80).sub(d.max()).flip(0) for d in decibels]), cmap="magma"
+    )
+
 
 class Run:
-    "The folder `out` of the run that `trainer` makes on `clips` and `valid`, each of clips or triplets, `in_epoch` steps an epoch, `total` in all."
+    """The folder `out` of the run that `trainer` makes on `clips` and `valid`, each of clips or triplets,
+    `in_epoch` steps an epoch, `total` in all.
+    """
+
     def __init__(self, out, trainer, recipe: dict, clips, valid):
-        self.out, self.trainer, self.recipe, self.clips, self.valid, self.progress = Path(out), trainer, recipe, clips, valid, Progress()
+        self.out, self.trainer, self.recipe, self.clips, self.valid, self.progress = (
+            Path(out),
+            trainer,
+            recipe,
+            clips,
+            valid,
+            Progress(),
+        )
         self.config, self.main, self.board = trainer.config, trainer.accelerator.is_main_process, None
-        self.in_epoch = self.config.epoch_steps or len(clips)//self.config.batch
-        self.total = self.config.steps or self.config.epochs*self.in_epoch
-        self.checkpoints = self.out/"checkpoints"
+        self.in_epoch = self.config.epoch_steps or len(clips) // self.config.batch
+        self.total = self.config.steps or self.config.epochs * self.in_epoch
+        self.checkpoints = self.out / "checkpoints"
 
     @property
-    def epoch(self) -> int: return max(1, -(-self.progress.step//self.in_epoch))
+    def epoch(self) -> int:
+        return max(1, -(-self.progress.step // self.in_epoch))
 
     @property
-    def at_end_of_epoch(self) -> bool: return self.progress.step % self.in_epoch == 0 or self.progress.step == self.total
+    def at_end_of_epoch(self) -> bool:
+        return self.progress.step % self.in_epoch == 0 or self.progress.step == self.total
 
     @property
     def over(self) -> bool:
         p = self.progress
-        return p.step >= self.total or 0 < p.validated == p.step and self.epoch - p.best_epoch >= self.config.patience
+        return (
+            p.step >= self.total
+            or 0 < p.validated == p.step
+            and self.epoch - p.best_epoch >= self.config.patience
+        )
 
     def begin(self):
         "Write what is known beforehand."
-        networks = dict(generator=self.trainer.generator, mpd=self.trainer.critics.mpd, msd=self.trainer.critics.msd)
-        about = dict(self.recipe, device=str(self.trainer.device.type), processes=self.trainer.accelerator.num_processes, threads=torch.get_num_threads(), clips=len(self.clips),
-                     parameters={name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()})
+        networks = dict(
+            generator=self.trainer.generator, mpd=self.trainer.critics.mpd, msd=self.trainer.critics.msd
+        )
+        about = dict(
+            self.recipe,
+            device=str(self.trainer.device.type),
+            processes=self.trainer.accelerator.num_processes,
+            threads=torch.get_num_threads(),
+            clips=len(self.clips),
+            parameters={name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()},
+        )
         if self.main:
-            with written_beside(self.out/"run.json") as part: part.write_text(json.dumps(about, indent=1))
+            with written_beside(self.out / "run.json") as part:
+                part.write_text(json.dumps(about, indent=1))
 
     def resume(self):
-        "Go on from the newest whole checkpoint; from the beginning if there is none. Raises `InputError` if none is whole, it is of another recipe, or the log ends before it."
+        """Go on from the newest whole checkpoint; from the beginning if there is none. Raises `InputError` if
+        none is whole, it is of another recipe, or the log ends before it.
+        """
         found, passed = newest_whole(self.checkpoints)
         if found:
             tensors, state = found
             self.progress = Progress(**state["progress"])
             folder = at_step(self.checkpoints, self.progress.step)
             was = {section: DEFAULTS.get(section, {}) | fields for section, fields in state["recipe"].items()}
-            if differs := differing(was, self.recipe, MAY_CHANGE): raise InputError(f"{folder}: of another configuration: {'; '.join(differs)}")
-            if len(lines_until(self.out/"metrics.jsonl", self.progress.step)) < self.progress.step: raise InputError(f"{self.out/'metrics.jsonl'}: ends before step {self.progress.step}, where {folder} goes on")
+            if differs := differing(was, self.recipe, MAY_CHANGE):
+                raise InputError(f"{folder}: of another configuration: {'; '.join(differs)}")
+            if len(lines_until(self.out / "metrics.jsonl", self.progress.step)) < self.progress.step:
+                raise InputError(
+                    f"{self.out / 'metrics.jsonl'}: ends before step {self.progress.step}, where {folder}"
+                    " goes on"
+                )
             self.trainer.load(tensors)
         if self.main:
-            for name in ("metrics", "timings", "validation"): cut(self.out/f"{name}.jsonl", self.progress.step)
-            print(*(f"passed over {reason}" for reason in passed), f"{self.out}: goes on after step {self.progress.step}" if found else f"{self.out}: no checkpoint yet, so from the beginning", sep="\n", file=sys.stderr)
+            for name in ("metrics", "timings", "validation"):
+                cut(self.out / f"{name}.jsonl", self.progress.step)
+            print(
+                *(f"passed over {reason}" for reason in passed),
+                (
+                    f"{self.out}: goes on after step {self.progress.step}"
+                    if found
+                    else f"{self.out}: no checkpoint yet, so from the beginning"
+                ),
+                sep="\n",
+                file=sys.stderr,
+            )
         self.trainer.accelerator.wait_for_everyone()
 
     def record(self, row: dict, seconds: float):
@@ -421,99 +677,219 @@ class Run:
         p.step += 1
         skipped = [name for name in ("generator", "critics") if row.pop(f"skipped_{name}", 0)]
         p.skipped = p.skipped + 1 if skipped else 0
-        row = dict(step=p.step, epoch=self.epoch, **row, learning_rate=self.trainer.optimisers[0].param_groups[0]["lr"], **(dict(skipped=skipped) if skipped else {}))
+        row = dict(
+            step=p.step,
+            epoch=self.epoch,
+            **row,
+            learning_rate=self.trainer.optimisers[0].param_groups[0]["lr"],
+            **(dict(skipped=skipped) if skipped else {}),
+        )
         if self.main:
-            append(self.out/"metrics.jsonl", row)
-            append(self.out/"timings.jsonl", dict(step=p.step, seconds=seconds))
-            if self.board: [self.board.add_scalar(name, value, p.step) for name, value in row.items() if isinstance(value, float)]
+            append(self.out / "metrics.jsonl", row)
+            append(self.out / "timings.jsonl", dict(step=p.step, seconds=seconds))
+            if self.board:
+                [
+                    self.board.add_scalar(name, value, p.step)
+                    for name, value in row.items()
+                    if isinstance(value, float)
+                ]
         if p.skipped >= self.config.skip_limit:
             last = next(iter(checkpoints(self.checkpoints)), "no checkpoint yet")
-            raise InputError(f"{self.out}: in {p.skipped} steps in a row, up to step {p.step}, a loss or gradient was not finite; the weights were left as they were; last checkpoint: {last}")
+            raise InputError(
+                f"{self.out}: in {p.skipped} steps in a row, up to step {p.step}, a loss or gradient was not"
+                f" finite; the weights were left as they were; last checkpoint: {last}"
+            )
 
     def validate(self):
         "An epoch is done: judge it, keep its weights and a sound."
-        p, mel = self.progress, self.trainer.validate(DataLoader(self.valid, self.config.batch, generator=torch.Generator()))
+        p, mel = (
+            self.progress,
+            self.trainer.validate(DataLoader(self.valid, self.config.batch, generator=torch.Generator())),
+        )
         p.validated = p.step
-        if math.isfinite(mel) and (p.best is None or mel < p.best): p.best, p.best_epoch, p.best_step = mel, self.epoch, p.step
-        if not self.main: return
-        append(self.out/"validation.jsonl", dict(step=p.step, epoch=self.epoch, mel=mel, best=p.best_step == p.step))
+        if math.isfinite(mel) and (p.best is None or mel < p.best):
+            p.best, p.best_epoch, p.best_step = mel, self.epoch, p.step
+        if not self.main:
+            return
+        append(
+            self.out / "validation.jsonl",
+            dict(step=p.step, epoch=self.epoch, mel=mel, best=p.best_step == p.step),
+        )
         example = self.valid[0][None].to(self.trainer.device)
-        with torch.no_grad(): generated, _ = self.trainer.generated(self.trainer.average, example, float(example.shape[1] > 1))
-        names = ("original", "generated") if example.shape[1] == 1 else ("content", "style", "target", "generated")
+        with torch.no_grad():
+            generated, _ = self.trainer.generated(self.trainer.average, example, float(example.shape[1] > 1))
+        names = (
+            ("original", "generated")
+            if example.shape[1] == 1
+            else ("content", "style", "target", "generated")
+        )
         sounds = dict(zip(names, torch.cat([example, generated], 1)[0].cpu()))
         try:
-            with folder_beside(self.out/f"epoch-{self.epoch:03d}") as part:
+            with folder_beside(self.out / f"epoch-{self.epoch:03d}") as part:
                 self.trainer.average.save_pretrained(part)
-                for name, audio in sounds.items(): save(part/f"{name}.wav", audio[None].numpy(), SAMPLE_RATE)
-                picture(part/"mels.png", sounds.values())
-        except OSError as error: raise InputError(f"{self.out/f'epoch-{self.epoch:03d}'}: cannot be written ({error.strerror or error}); make room and go on with --resume") from None
+                for name, audio in sounds.items():
+                    save(part / f"{name}.wav", audio[None].numpy(), SAMPLE_RATE)
+                picture(part / "mels.png", sounds.values())
+        except OSError as error:
+            raise InputError(
+                f"{self.out / f'epoch-{self.epoch:03d}'}: cannot be written ({error.strerror or error}); make"
+                " room and go on with --resume"
+            ) from None
         if self.board:
             self.board.add_scalar("validation mel", mel, p.step)
             self.board.add_audio("generated", sounds["generated"][None], p.step, SAMPLE_RATE)
-            self.board.add_image("mels", plt.imread(self.out/f"epoch-{self.epoch:03d}"/"mels.png")[..., :3], p.step, dataformats="HWC")
+            self.board.add_image(
+                "mels",
+                plt.imread(self.out / f"epoch-{self.epoch:03d}" / "mels.png")[..., :3],
+                p.step,
+                dataformats="HWC",
+            )
 
     def save(self):
         "Write a checkpoint; remove those that are no longer kept."
         tensors = self.trainer.tensors()
         if self.main:
             for name in ("metrics", "timings", "validation"):
-                if (path := self.out/f"{name}.jsonl").exists(): to_disk(path)
-            write_checkpoint(at_step(self.checkpoints, self.progress.step), tensors, dict(progress=asdict(self.progress), recipe=self.recipe))
+                if (path := self.out / f"{name}.jsonl").exists():
+                    to_disk(path)
+            write_checkpoint(
+                at_step(self.checkpoints, self.progress.step),
+                tensors,
+                dict(progress=asdict(self.progress), recipe=self.recipe),
+            )
             prune(self.checkpoints, self.config.keep, self.progress.best_step)
         self.trainer.accelerator.wait_for_everyone()
 
 # %% ../../nbs/10_training.ipynb #training-train
 def tensorboard_at(folder, step: int):
     "A TensorBoard writer that forgets what lies after `step`. Raises `InputError` if the package is missing."
-    try: from torch.utils.tensorboard import SummaryWriter
-    except ImportError: raise InputError("TensorBoard is not installed: pip install tensorboard") from None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("TensorBoard is not installed: pip install tensorboard") from None
     return SummaryWriter(folder, purge_step=step + 1)
 
-def train(data, out, model=ModelConfig(), loss=LossConfig(), training=TrainingConfig(), resume=False, minutes=0., tensorboard=False, watch=None, clock=perf_counter) -> dict:
-    """Train on the prepared dataset folder `data` into the run folder `out`; returns steps, epochs, best epoch, seconds, and why it stopped, if before its end.
 
-    `resume`: go on with the run in `out`, if there is one. `minutes`: stop after so long, with a checkpoint, as SIGTERM and Ctrl-C do; 0: never.
+def train(
+    data,
+    out,
+    model=ModelConfig(),
+    loss=LossConfig(),
+    training=TrainingConfig(),
+    resume=False,
+    minutes=0.0,
+    tensorboard=False,
+    watch=None,
+    clock=perf_counter,
+) -> dict:
+    """Train on the prepared dataset folder `data` into the run folder `out`; returns steps, epochs, best
+    epoch, seconds, and why it stopped, if before its end.
+
+    `resume`: go on with the run in `out`, if there is one. `minutes`: stop after so long, with a checkpoint,
+    as SIGTERM and Ctrl-C do; 0: never.
     `clock`: what measures these minutes, in s; `time.process_time` counts what the processor worked.
-    `tensorboard`: write a log for it, too. `watch`: a function of `out`, called every twenty seconds and at the end.
-    Raises `InputError` if `data` is not a prepared dataset, damaged, or too small for one batch, or `out` already holds a run (with `resume`: one of
-    another configuration), the disk is full, a process that reads died, or too many steps in a row were not finite.
+    `tensorboard`: write a log for it, too. `watch`: a function of `out`, called every twenty seconds and at
+    the end.
+    Raises `InputError` if `data` is not a prepared dataset, damaged, or too small for one batch, or `out`
+    already holds a run (with `resume`: one of
+    another configuration), the disk is full, a process that reads died, or too many steps in a row were not
+    finite.
     """
-    out, recipe = Path(out), dict(model=asdict(model), loss=asdict(loss), training=asdict(training), data=dict(sha256=check_data(data)))
+    out, recipe = (
+        Path(out),
+        dict(
+            model=asdict(model),
+            loss=asdict(loss),
+            training=asdict(training),
+            data=dict(sha256=check_data(data)),
+        ),
+    )
     kind = Clips if training.reconstruct == 1 else Triplets
-    clips, valid, began, watched = kind(data, "train"), kind(data, "valid"), perf_counter(), 0.
-    if len(clips) < training.batch: raise InputError(f"{data}: {len(clips)} clips, fewer than one batch of {training.batch}")
-    if out.is_file() or (not resume and (out/"metrics.jsonl").exists()): raise InputError(f"{out}: already holds a run (or is a file); go on with it with --resume, or choose another folder")
+    clips, valid, began, watched = kind(data, "train"), kind(data, "valid"), perf_counter(), 0.0
+    if len(clips) < training.batch:
+        raise InputError(f"{data}: {len(clips)} clips, fewer than one batch of {training.batch}")
+    if out.is_file() or (not resume and (out / "metrics.jsonl").exists()):
+        raise InputError(
+            f"{out}: already holds a run (or is a file); go on with it with --resume, or choose another"
+            " folder"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with Stop(minutes, clock) as stop:
         trainer = Trainer(model, loss, training)
-        run, gpu, processes = Run(out, trainer, recipe, clips, valid), trainer.device.type == "cuda", trainer.accelerator.num_processes
-        if training.batch % (processes*training.accumulate): raise InputError(f"a batch of {training.batch} clips cannot be shared by {processes} processes in {training.accumulate} pieces each")
-        if resume: run.resume()
-        if training.init and not run.progress.step: trainer.begin_with(training.init)
+        run, gpu, processes = (
+            Run(out, trainer, recipe, clips, valid),
+            trainer.device.type == "cuda",
+            trainer.accelerator.num_processes,
+        )
+        if training.batch % (processes * training.accumulate):
+            raise InputError(
+                f"a batch of {training.batch} clips cannot be shared by {processes} processes in"
+                f" {training.accumulate} pieces each"
+            )
+        if resume:
+            run.resume()
+        if training.init and not run.progress.step:
+            trainer.begin_with(training.init)
         run.begin()
         progress = run.progress
-        if tensorboard and run.main: run.board = tensorboard_at(out/"tensorboard", progress.step)
-        if progress.step and run.at_end_of_epoch and progress.validated < progress.step: run.validate(), run.save()   # it was told to stop just there
-        workers = training.workers if training.workers >= 0 else 2*gpu
-        share = batches(clips, training.batch, progress.step, progress.step if run.over else run.total, trainer.accelerator.process_index, processes, num_workers=workers, pin_memory=gpu)
-        with tqdm(total=run.total, initial=progress.step, unit="step", mininterval=1, disable=not run.main) as bar:
+        if tensorboard and run.main:
+            run.board = tensorboard_at(out / "tensorboard", progress.step)
+        if progress.step and run.at_end_of_epoch and progress.validated < progress.step:
+            run.validate(), run.save()  # it was told to stop just there
+        workers = training.workers if training.workers >= 0 else 2 * gpu
+        share = batches(
+            clips,
+            training.batch,
+            progress.step,
+            progress.step if run.over else run.total,
+            trainer.accelerator.process_index,
+            processes,
+            num_workers=workers,
+            pin_memory=gpu,
+        )
+        with tqdm(
+            total=run.total, initial=progress.step, unit="step", mininterval=1, disable=not run.main
+        ) as bar:
             try:
                 last = perf_counter()
                 for real in share:
-                    trainer.set_rate(progress.step//run.in_epoch)
-                    task = dict(alpha=alpha_at(progress.step, training), skips=skips_at(progress.step, training))
+                    trainer.set_rate(progress.step // run.in_epoch)
+                    task = dict(
+                        alpha=alpha_at(progress.step, training), skips=skips_at(progress.step, training)
+                    )
                     row = task | trainer.step(real.to(trainer.device, non_blocking=True), **task)
                     now, last = perf_counter() - last, perf_counter()
                     run.record(row, now)
-                    bar.update(); bar.set_postfix(epoch=run.epoch, mel=row["mel"], stft=row["stft"], refresh=False)
+                    bar.update()
+                    bar.set_postfix(epoch=run.epoch, mel=row["mel"], stft=row["stft"], refresh=False)
                     stopped = trainer.agreed(stop.reason)
-                    if run.at_end_of_epoch and not stopped: run.validate()
-                    if stopped or run.at_end_of_epoch or progress.step % training.save_every == 0: run.save()
-                    if watch and run.main and (last - watched > 20 or stopped or run.over): watch(out); watched = perf_counter()
-                    if stopped or run.over: break
-            except torch.OutOfMemoryError: raise InputError(f"a share of {training.batch//processes} clips does not fit into the GPU's memory: raise training.accumulate") from None
+                    if run.at_end_of_epoch and not stopped:
+                        run.validate()
+                    if stopped or run.at_end_of_epoch or progress.step % training.save_every == 0:
+                        run.save()
+                    if watch and run.main and (last - watched > 20 or stopped or run.over):
+                        watch(out)
+                        watched = perf_counter()
+                    if stopped or run.over:
+                        break
+            except torch.OutOfMemoryError:
+                raise InputError(
+                    f"a share of {training.batch // processes} clips does not fit into the GPU's memory: raise"  # noqa: E501
+                    " training.accumulate"
+                ) from None
             except RuntimeError as error:
-                if "DataLoader worker" not in str(error): raise
-                raise InputError(f"{data}: a process that reads clips died ({str(error).splitlines()[0]}); go on with --resume") from None
-    if run.board: run.board.close()
-    return dict(steps=progress.step, epochs=run.epoch, best_epoch=progress.best_epoch, seconds=perf_counter() - began, stopped="" if run.over else stop.reason or "another process was stopped")
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise InputError(
+                    f"{data}: a process that reads clips died ({str(error).splitlines()[0]}); go on with"
+                    " --resume"
+                ) from None
+    if run.board:
+        run.board.close()
+    return dict(
+        steps=progress.step,
+        epochs=run.epoch,
+        best_epoch=progress.best_epoch,
+        seconds=perf_counter() - began,
+        stopped="" if run.over else stop.reason or "another process was stopped",
+    )

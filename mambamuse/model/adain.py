@@ -15,82 +15,111 @@ from .places import EPS
 
 # %% ../../nbs/05_adain.ipynb #adain-statistics
 def statistics(x, axis: str, eps=EPS):
-    "Mean and standard deviation of `x (batch, channels, time)`: `(batch, 1, time)` for \"frame\", `(batch, channels, 1)` for \"clip\"."
+    """Mean and standard deviation of `x (batch, channels, time)`: `(batch, 1, time)` for "frame", `(batch,
+    channels, 1)` for "clip".
+    """
     variance, mean = torch.var_mean(x, dim=AXES[axis], keepdim=True)
     return mean, torch.sqrt(variance + eps)
 
 # %% ../../nbs/05_adain.ipynb #adain-stages
-FRAME = 16                                      # samples: the bottleneck's step
-LEAST = 1e-8                                    # energy of a frame that counts as none
+FRAME = 16  # samples: the bottleneck's step
+LEAST = 1e-8  # energy of a frame that counts as none
+
 
 def before(x, frames: int):
     "The mean of the `frames` energies up to each, `x (batch, time)` beginning after silence."
     return F.avg_pool1d(F.pad(x[:, None], (frames - 1, 0), value=LEAST), frames, 1)[:, 0]
 
+
 def held(x, seconds: float):
     "`x (batch, frames)` above 0, or what is left of an earlier, higher value that falls to 1/e in `seconds`."
-    fall = torch.arange(x.shape[-1], device=x.device, dtype=torch.float64)*FRAME/16_000/seconds
+    fall = torch.arange(x.shape[-1], device=x.device, dtype=torch.float64) * FRAME / 16_000 / seconds
     return (torch.cummax(x.double().clamp(min=1e-9).log() + fall, -1).values - fall).exp().to(x.dtype)
+
 
 @torch.no_grad()
 def envelope_stages(x, sets: int):
-    "`x (batch, 1, time)` -> the weights of its stages `(batch, sets, time/16)`, whose sum is 1. A frame's depend on the samples before it alone."
-    rough = x[:, 0] - .95*F.pad(x[:, 0], (1, 0))[:, :-1]
-    energy = F.pad((rough**2).unflatten(-1, (-1, FRAME)).mean(-1), (1, 0))[:, :-1] + LEAST      # of the frame before
+    """`x (batch, 1, time)` -> the weights of its stages `(batch, sets, time/16)`, whose sum is 1. A frame's
+    depend on the samples before it alone.
+    """
+    rough = x[:, 0] - 0.95 * F.pad(x[:, 0], (1, 0))[:, :-1]
+    energy = (
+        F.pad((rough**2).unflatten(-1, (-1, FRAME)).mean(-1), (1, 0))[:, :-1] + LEAST
+    )  # of the frame before
     short, long = before(energy, 16), F.pad(before(energy, 64), (16, 0), value=LEAST)[:, :-16]
-    onset = ((10*(short/long).log10() - 4)/8).clamp(0, 1)
+    onset = ((10 * (short / long).log10() - 4) / 8).clamp(0, 1)
     marks = [held(onset, seconds) for seconds in STAGES[sets]]
     after = [b - a for a, b in zip(marks, marks[1:])]
     body = 1 - marks[-1]
-    if sets == 2: return torch.stack([*marks, body], 1)
-    below = 10*(held(short, .5)/short).log10()
-    release = body*((below - 15)/15).clamp(0, 1)
+    if sets == 2:
+        return torch.stack([*marks, body], 1)
+    below = 10 * (held(short, 0.5) / short).log10()
+    release = body * ((below - 15) / 15).clamp(0, 1)
     return torch.stack([marks[0], *after, body - release, release], 1)
+
 
 def upsampled(weights, time: int):
     "Weights `(batch, sets, frames)` -> `(batch, sets, time)`, each held until the next."
-    return weights.repeat_interleave(time//weights.shape[-1], -1)
+    return weights.repeat_interleave(time // weights.shape[-1], -1)
+
 
 def stage_statistics(x, weights, eps=EPS):
-    """Mean and deviation of `x (batch, channels, time)` in each stage, each `(batch, channels, sets)`; `weights (batch, sets, time)`.
+    """Mean and deviation of `x (batch, channels, time)` in each stage, each `(batch, channels, sets)`;
+    `weights (batch, sets, time)`.
 
-    A stage that hardly occurs has about those of the whole: that counts in each stage as a hundredth of its length.
+    A stage that hardly occurs has about those of the whole: that counts in each stage as a hundredth of its
+    length.
     """
-    part = .01
-    with torch.autocast(x.device.type, enabled=False):        # squares need float32
+    part = 0.01
+    with torch.autocast(x.device.type, enabled=False):  # squares need float32
         x, weights = x.float(), weights.float()
         whole = x.mean(-1, keepdim=True)
         x = x - whole
-        share = weights.mean(-1)[:, None] + part                                         # (batch, 1, sets)
-        first, second = (torch.einsum("bct,bst->bcs", power, weights)/x.shape[-1] for power in (x, x**2))
-        off = first/share
-        variance = (second + part*(x**2).mean(-1, keepdim=True))/share - off**2
+        share = weights.mean(-1)[:, None] + part  # (batch, 1, sets)
+        first, second = (torch.einsum("bct,bst->bcs", power, weights) / x.shape[-1] for power in (x, x**2))
+        off = first / share
+        variance = (second + part * (x**2).mean(-1, keepdim=True)) / share - off**2
         return whole + off, torch.sqrt(variance.clamp(min=0) + eps)
 
+
 def mixed(weights, mean, deviation):
-    "Statistics of stages, each `(batch, channels, sets)`, at each moment of `weights (batch, sets, time)`: `(batch, channels, time)` each."
+    """Statistics of stages, each `(batch, channels, sets)`, at each moment of `weights (batch, sets, time)`:
+    `(batch, channels, time)` each.
+    """
     return mean @ weights, deviation @ weights
 
 # %% ../../nbs/05_adain.ipynb #adain-adain
 def restyle(x, content, style):
-    "`x` with the statistics `style` in place of `content`, each `(mean, deviation)` that broadcast against `x`."
+    """`x` with the statistics `style` in place of `content`, each `(mean, deviation)` that broadcast against
+    `x`.
+    """
     (mu_x, sigma_x), (mu_y, sigma_y) = content, style
-    return sigma_y * (x - mu_x)/sigma_x + mu_y
+    return sigma_y * (x - mu_x) / sigma_x + mu_y
+
 
 def adain(content, style, axis: str, stages=None):
     """`content (batch, channels, time)` with the statistics of `style (batch, channels, time')`.
 
-    `stages`: the `envelope_stages` of both; then each stage has statistics of its own, mixed at each moment by the content's.
-    Raises `ValueError` if axis is "frame" and the lengths differ. Source: section III.C; for the axis, the released code.
+    `stages`: the `envelope_stages` of both; then each stage has statistics of its own, mixed at each moment
+    by the content's.
+    Raises `ValueError` if axis is "frame" and the lengths differ. Source: section III.C; for the axis, the
+    released code.
     """
     if axis == "frame" and content.shape[-1] != style.shape[-1]:
-        raise ValueError(f"frame statistics pair each time step of the content with one of the style: "
-                         f"lengths {content.shape[-1]} and {style.shape[-1]} differ")
-    if stages is None: return restyle(content, statistics(content, axis), statistics(style, axis))
+        raise ValueError(
+            "frame statistics pair each time step of the content with one of the style: "
+            f"lengths {content.shape[-1]} and {style.shape[-1]} differ"
+        )
+    if stages is None:
+        return restyle(content, statistics(content, axis), statistics(style, axis))
     now, theirs = (upsampled(weights, x.shape[-1]) for weights, x in zip(stages, (content, style)))
-    return restyle(content, mixed(now, *stage_statistics(content, now)), mixed(now, *stage_statistics(style, theirs)))
+    return restyle(
+        content, mixed(now, *stage_statistics(content, now)), mixed(now, *stage_statistics(style, theirs))
+    )
 
 # %% ../../nbs/05_adain.ipynb #adain-blend
 def blend(content, style, alpha: float, axis: str, stages=None):
-    "`alpha * adain(content, style) + (1 - alpha) * content`; all `(batch, channels, time)`. With `alpha` 0 nothing is computed. `stages` as in `adain`."
-    return alpha*adain(content, style, axis, stages) + (1 - alpha)*content if alpha else content
+    """`alpha * adain(content, style) + (1 - alpha) * content`; all `(batch, channels, time)`. With `alpha` 0
+    nothing is computed. `stages` as in `adain`.
+    """
+    return alpha * adain(content, style, axis, stages) + (1 - alpha) * content if alpha else content

@@ -6,14 +6,15 @@
 __all__ = ['SLOPE', 'leaky', 'Conv', 'ConvTransposed', 'conv', 'ChannelNorm', 'MambaBlock', 'EncoderBlock', 'ResidualBlock']
 
 # %% ../../nbs/06_blocks.ipynb #blocks-imports
-from torch import nn
 import torch.nn.functional as F
+from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from .mamba import Mamba
 
 # %% ../../nbs/06_blocks.ipynb #blocks-conventions
-SLOPE = .1
+SLOPE = 0.1
+
 
 def leaky(inplace=False):
     "The network's activation; `inplace` where its input is nobody else's."
@@ -22,13 +23,26 @@ def leaky(inplace=False):
 # %% ../../nbs/06_blocks.ipynb #blocks-conv
 class Conv(nn.Conv1d):
     "`nn.Conv1d` on `(batch, channels, time)` that keeps channels-last memory as it is."
+
     def _conv_forward(self, x, weight, bias):
-        return F.conv2d(x[:, :, None], weight[:, :, None], bias, (1, *self.stride), (0, *self.padding), (1, *self.dilation))[:, :, 0]
+        return F.conv2d(
+            x[:, :, None],
+            weight[:, :, None],
+            bias,
+            (1, *self.stride),
+            (0, *self.padding),
+            (1, *self.dilation),
+        )[:, :, 0]
+
 
 class ConvTransposed(nn.ConvTranspose1d):
     "`nn.ConvTranspose1d`, likewise."
+
     def forward(self, x):
-        return F.conv_transpose2d(x[:, :, None], self.weight[:, :, None], self.bias, (1, *self.stride), (0, *self.padding))[:, :, 0]
+        return F.conv_transpose2d(
+            x[:, :, None], self.weight[:, :, None], self.bias, (1, *self.stride), (0, *self.padding)
+        )[:, :, 0]
+
 
 def conv(channels_in, channels_out, kernel, **kw):
     "A weight-normed `Conv`."
@@ -37,29 +51,43 @@ def conv(channels_in, channels_out, kernel, **kw):
 # %% ../../nbs/06_blocks.ipynb #blocks-channel-norm
 class ChannelNorm(nn.Module):
     "LayerNorm over the channels of `(batch, channels, time)`, at each time step."
-    def __init__(self, channels): super().__init__(); self.ln = nn.LayerNorm(channels)
-    def forward(self, x): return self.ln(x.transpose(1, 2)).transpose(1, 2)
+
+    def __init__(self, channels):
+        super().__init__()
+        self.ln = nn.LayerNorm(channels)
+
+    def forward(self, x):
+        return self.ln(x.transpose(1, 2)).transpose(1, 2)
 
 # %% ../../nbs/06_blocks.ipynb #blocks-mamba-block
 class MambaBlock(nn.Module):
     "`n` pre-norm residual Mambas on `(batch, channels, time)`. Source: section III, Fig. 2 left."
+
     def __init__(self, channels, n=2):
         super().__init__()
         self.lns = nn.ModuleList(ChannelNorm(channels) for _ in range(n))
         self.mambas = nn.ModuleList(Mamba(channels) for _ in range(n))
 
     def forward(self, x):
-        for norm, mamba in zip(self.lns, self.mambas): x = x + mamba(norm(x).transpose(1, 2)).transpose(1, 2)  # views, not copies
+        for norm, mamba in zip(self.lns, self.mambas):
+            x = x + mamba(norm(x).transpose(1, 2)).transpose(1, 2)  # views, not copies
         return x
 
 # %% ../../nbs/06_blocks.ipynb #blocks-encoder-block
 class EncoderBlock(nn.Module):
     """Stem (two convolutions), average pooling if `pool`, MambaBlock: `(batch, channels_in, time)` to
-    `(batch, channels_out, time/2)`, or `time` without pooling. Source: section III.A, Fig. 1 left; padding: released code.
+    `(batch, channels_out, time/2)`, or `time` without pooling. Source: section III.A, Fig. 1 left; padding:
+    released code.
     """
+
     def __init__(self, channels_in, channels_out, kernel=4, mambas=2, pool=True):
         super().__init__()
-        stem = lambda channels: nn.Sequential(conv(channels, channels_out, kernel), ChannelNorm(channels_out), leaky(inplace=True))
+
+        def stem(channels):
+            return nn.Sequential(
+                conv(channels, channels_out, kernel), ChannelNorm(channels_out), leaky(inplace=True)
+            )
+
         self.conv1, self.conv2 = stem(channels_in), stem(channels_out)
         self.right, self.pool = (0, kernel - 1), pool
         self.mamba = MambaBlock(channels_out, mambas)
@@ -71,15 +99,27 @@ class EncoderBlock(nn.Module):
     def forward(self, x):
         x = self.conv1(self.padded(x))
         x = self.conv2(self.padded(x)) + x
-        if self.pool: x = F.avg_pool2d(x[:, :, None], (1, 2))[:, :, 0]
+        if self.pool:
+            x = F.avg_pool2d(x[:, :, None], (1, 2))[:, :, 0]
         return self.mamba(x)
 
 # %% ../../nbs/06_blocks.ipynb #blocks-residual-block
 class ResidualBlock(nn.Module):
-    "HiFi-GAN's residual block with kernel 3 and dilations 1 and 3, on `(batch, channels, time)`. Source: section III.B, Fig. 2 right."
+    """HiFi-GAN's residual block with kernel 3 and dilations 1 and 3, on `(batch, channels, time)`. Source:
+    section III.B, Fig. 2 right.
+    """
+
     def __init__(self, channels):
         super().__init__()
-        branch = lambda d: nn.Sequential(leaky(), conv(channels, channels, 3, dilation=d, padding=d), leaky(inplace=True), conv(channels, channels, 3, padding=1))
+
+        def branch(d):
+            return nn.Sequential(
+                leaky(),
+                conv(channels, channels, 3, dilation=d, padding=d),
+                leaky(inplace=True),
+                conv(channels, channels, 3, padding=1),
+            )
+
         self.dilation1, self.dilation2 = branch(1), branch(3)
 
     def forward(self, x):

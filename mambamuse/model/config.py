@@ -14,22 +14,35 @@ from .places import check_alphas
 AXES = {"frame": 1, "clip": 2}  # of (batch, channels, time)
 
 # %% ../../nbs/model/config.ipynb #adain-stages-config
-STAGES = {2: (.06,), 3: (.06,), 4: (.03, .2)}   # number of sets -> s in which the stages that follow an onset fall to 1/e
+STAGES = {
+    2: (0.06,),
+    3: (0.06,),
+    4: (0.03, 0.2),
+}  # number of sets -> s in which the stages that follow an onset fall to 1/e
 
 # %% ../../nbs/model/config.ipynb #generator-model-config
 @dataclass(frozen=True)
 class ModelConfig:
     "What may differ between generators; the defaults are the released one."
-    widths: tuple[int, ...] = (32, 64, 128, 256)             # channels of the four levels
-    axis: str = "frame"                                      # AdaIN's statistics: "frame" or "clip"
-    alphas: tuple[float, ...] = (1., 1., 1., 1., 0.)         # default blend at ENCODED, or at all PLACES
-    bypass: bool = True                                      # whether the skip of 32 channels reaches the decoder
-    sets: int = 1                                            # of the style's statistics: one, or one for each of as many stages of an envelope
+
+    widths: tuple[int, ...] = (32, 64, 128, 256)  # channels of the four levels
+    axis: str = "frame"  # AdaIN's statistics: "frame" or "clip"
+    alphas: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 0.0)  # default blend at ENCODED, or at all PLACES
+    bypass: bool = True  # whether the skip of 32 channels reaches the decoder
+    sets: int = 1  # of the style's statistics: one, or one for each of as many stages of an envelope
 
     def __post_init__(self):
-        if self.axis not in AXES: raise ValueError(f"axis is {self.axis!r}, expected one of {', '.join(AXES)}")
-        if len(self.widths) != 4 or not all(isinstance(w, int) and w > 0 and w % 2 == 0 for w in self.widths): raise ValueError(f"widths are {self.widths}, expected four even numbers of channels")
+        if self.axis not in AXES:
+            raise ValueError(f"axis is {self.axis!r}, expected one of {', '.join(AXES)}")
+        if len(self.widths) != 4 or not all(isinstance(w, int) and w > 0 and w % 2 == 0 for w in self.widths):
+            raise ValueError(f"widths are {self.widths}, expected four even numbers of channels")
         check_alphas(self.alphas)
-        if self.sets not in (1, *STAGES): raise ValueError(f"sets is {self.sets}, expected one of 1, {', '.join(map(str, STAGES))}")
-        if self.sets > 1 and self.axis != "clip": raise ValueError(f"sets is {self.sets}, and axis {self.axis!r}: each time step has its own statistics there, so there can be one set only")
-        if not isinstance(self.bypass, bool): raise ValueError(f"bypass is {self.bypass!r}, expected true or false")
+        if self.sets not in (1, *STAGES):
+            raise ValueError(f"sets is {self.sets}, expected one of 1, {', '.join(map(str, STAGES))}")
+        if self.sets > 1 and self.axis != "clip":
+            raise ValueError(
+                f"sets is {self.sets}, and axis {self.axis!r}: each time step has its own statistics there,"
+                " so there can be one set only"
+            )
+        if not isinstance(self.bypass, bool):
+            raise ValueError(f"bypass is {self.bypass!r}, expected true or false")

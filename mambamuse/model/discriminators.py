@@ -7,22 +7,26 @@ __all__ = ['Critic', 'fold', 'MultiPeriodDiscriminator', 'MultiScaleDiscriminato
 
 # %% ../../nbs/08_discriminators.ipynb #discriminators-imports
 import torch
-from torch import nn
 import torch.nn.functional as F
+from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from .blocks import SLOPE
 
 # %% ../../nbs/08_discriminators.ipynb #discriminators-critic
 class Critic(nn.Module):
-    "Convolutions with LeakyReLUs between: `(batch, 1, ...)` -> the outputs of all layers; the last are the scores `(batch, n)`."
+    """Convolutions with LeakyReLUs between: `(batch, 1, ...)` -> the outputs of all layers; the last are the
+    scores `(batch, n)`.
+    """
+
     def __init__(self, convs):
         super().__init__()
         self.convs = nn.ModuleList(convs)
 
     def forward(self, x):
         maps = [x]
-        for conv in self.convs[:-1]: maps.append(F.leaky_relu(conv(maps[-1]), SLOPE))
+        for conv in self.convs[:-1]:
+            maps.append(F.leaky_relu(conv(maps[-1]), SLOPE))
         return [*maps[1:], self.convs[-1](maps[-1]).flatten(1)]
 
 # %% ../../nbs/08_discriminators.ipynb #discriminators-mpd
@@ -31,37 +35,70 @@ def fold(x, period: int):
     x = F.pad(x, (0, -x.shape[-1] % period), "reflect")
     return x.unflatten(-1, (-1, period))
 
+
 class MultiPeriodDiscriminator(nn.Module):
-    "`(batch, 1, time)` -> the layers of five critics, one a period, up to the scores `(batch, n)`. Source: section III.D; HiFi-GAN, section 2.3."
-    def __init__(self, periods=(2, 3, 5, 7, 11), width=1.):
+    """`(batch, 1, time)` -> the layers of five critics, one a period, up to the scores `(batch, n)`. Source:
+    section III.D; HiFi-GAN, section 2.3.
+    """
+
+    def __init__(self, periods=(2, 3, 5, 7, 11), width=1.0):
         super().__init__()
         self.periods = periods
         self.critics = nn.ModuleList(self.critic(width) for _ in periods)
 
     @staticmethod
     def critic(width):
-        channels = [1, *(round(c*width) for c in (32, 128, 512, 1024, 1024))]
-        conv = lambda a, b, kernel, stride: weight_norm(nn.Conv2d(a, b, (kernel, 1), (stride, 1), (kernel//2, 0)))
-        return Critic([*(conv(a, b, 5, stride) for a, b, stride in zip(channels, channels[1:], (3, 3, 3, 3, 1))), conv(channels[-1], 1, 3, 1)])
+        channels = [1, *(round(c * width) for c in (32, 128, 512, 1024, 1024))]
 
-    def forward(self, x): return [critic(fold(x, period)) for period, critic in zip(self.periods, self.critics)]
+        def conv(a, b, kernel, stride):
+            return weight_norm(nn.Conv2d(a, b, (kernel, 1), (stride, 1), (kernel // 2, 0)))
+
+        return Critic(
+            [
+                *(conv(a, b, 5, stride) for a, b, stride in zip(channels, channels[1:], (3, 3, 3, 3, 1))),
+                conv(channels[-1], 1, 3, 1),
+            ]
+        )
+
+    def forward(self, x):
+        return [critic(fold(x, period)) for period, critic in zip(self.periods, self.critics)]
 
 # %% ../../nbs/08_discriminators.ipynb #discriminators-msd
 class MultiScaleDiscriminator(nn.Module):
-    "`(batch, 1, time)` -> the layers of three critics, of the wave, its half and its quarter rate, up to the scores `(batch, n)`. Source: section III.D; HiFi-GAN, section 2.3."
-    def __init__(self, width=1.):
+    """`(batch, 1, time)` -> the layers of three critics, of the wave, its half and its quarter rate, up to
+    the scores `(batch, n)`. Source: section III.D; HiFi-GAN, section 2.3.
+    """
+
+    def __init__(self, width=1.0):
         super().__init__()
-        self.critics = nn.ModuleList(self.critic(norm, width) for norm in (spectral_norm, weight_norm, weight_norm))
+        self.critics = nn.ModuleList(
+            self.critic(norm, width) for norm in (spectral_norm, weight_norm, weight_norm)
+        )
 
     @staticmethod
     def critic(norm, width):
-        c = [round(c*width) for c in (128, 128, 256, 512, 1024, 1024, 1024)]
-        conv = lambda a, b, kernel, stride=1, groups=1: norm(nn.Conv1d(a, b, kernel, stride, kernel//2, groups=groups))
-        return Critic([conv(1, c[0], 15), conv(c[0], c[1], 41, 2, 4), conv(c[1], c[2], 41, 2, 16), conv(c[2], c[3], 41, 4, 16),
-                       conv(c[3], c[4], 41, 4, 16), conv(c[4], c[5], 41, 1, 16), conv(c[5], c[6], 5), conv(c[6], 1, 3)])
+        c = [round(c * width) for c in (128, 128, 256, 512, 1024, 1024, 1024)]
+
+        def conv(a, b, kernel, stride=1, groups=1):
+            return norm(nn.Conv1d(a, b, kernel, stride, kernel // 2, groups=groups))
+
+        return Critic(
+            [
+                conv(1, c[0], 15),
+                conv(c[0], c[1], 41, 2, 4),
+                conv(c[1], c[2], 41, 2, 16),
+                conv(c[2], c[3], 41, 4, 16),
+                conv(c[3], c[4], 41, 4, 16),
+                conv(c[4], c[5], 41, 1, 16),
+                conv(c[5], c[6], 5),
+                conv(c[6], 1, 3),
+            ]
+        )
 
     def forward(self, x, parts=1):
-        "Spectral norm refines its estimate at every pass, so its critic sees the `parts` of a batch one after the other; the others see all at once."
+        """Spectral norm refines its estimate at every pass, so its critic sees the `parts` of a batch one
+        after the other; the others see all at once.
+        """
         seen = []
         for critic in self.critics:
             apart = [critic(part) for part in x.chunk(parts if critic is self.critics[0] else 1)]

@@ -6,46 +6,67 @@
 __all__ = ['WHOLE', 'SHIPPED', 'Whole', 'Encoder', 'read_upstream', 'keep_memory', 'MambaMuse', 'look_ahead']
 
 # %% ../../nbs/07_generator.ipynb #generator-imports
+import ctypes
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-import ctypes
 
+import torch
+import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from safetensors.torch import load_file
-import torch
 from torch import nn
-import torch.nn.functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from .adain import blend, envelope_stages
 from ..errors import InputError
-from .blocks import SLOPE, ChannelNorm, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock, conv, leaky
+from . import topology
+from .adain import blend, envelope_stages
+from mambamuse.model.blocks import (
+    SLOPE,
+    ChannelNorm,
+    ConvTransposed,
+    EncoderBlock,
+    MambaBlock,
+    ResidualBlock,
+    conv,
+    leaky,
+)
 from .config import ModelConfig
 from .mamba import Mamba
 from .places import ENCODED, check_alphas
-from . import topology
 
 # %% ../../nbs/07_generator.ipynb #generator-encoder
 class Whole:
     "The reading of whole tensors `(batch, channels, time)`."
-    def run(self, module, x): return module(x)
-    def activated(self, x): return F.leaky_relu(x, SLOPE)
-    def added(self, x, skip): return x + skip
+
+    def run(self, module, x):
+        return module(x)
+
+    def activated(self, x):
+        return F.leaky_relu(x, SLOPE)
+
+    def added(self, x, skip):
+        return x + skip
+
 
 WHOLE = Whole()
 
+
 class Encoder(nn.Module):
-    "`(batch, 1, time)` -> the features at `ENCODED`: bottleneck `(batch, 256, time/16)`, skips `(batch, 256, time/16)` to `(batch, 32, time/2)`."
+    """`(batch, 1, time)` -> the features at `ENCODED`: bottleneck `(batch, 256, time/16)`, skips `(batch,
+    256, time/16)` to `(batch, 32, time/2)`.
+    """
+
     def __init__(self, widths):
         super().__init__()
         levels = [EncoderBlock(a, b) for a, b in zip((1, *widths), widths)]
-        self.convs = nn.ModuleList([*levels, EncoderBlock(widths[-1], widths[-1], kernel=3, mambas=3, pool=False)])
+        self.convs = nn.ModuleList(
+            [*levels, EncoderBlock(widths[-1], widths[-1], kernel=3, mambas=3, pool=False)]
+        )
         self.lns = nn.ModuleList(ChannelNorm(width) for width in (*widths, widths[-1]))
 
     def forward(self, x):
@@ -53,67 +74,110 @@ class Encoder(nn.Module):
 
 # %% ../../nbs/07_generator.ipynb #generator-read-upstream
 def read_upstream(source) -> dict:
-    """The generator's state dict in `source`: a state dict, or a `.safetensors` or PyTorch file, alone or one level deep under any key.
+    """The generator's state dict in `source`: a state dict, or a `.safetensors` or PyTorch file, alone or one
+    level deep under any key.
 
     Raises `InputError` if the file is missing, holds anything but tensors, or no generator.
     """
     name = "the state dict" if isinstance(source, Mapping) else source
     if not isinstance(source, Mapping):
         path = Path(source)
-        if not path.is_file(): raise InputError(f"{path}: no such file")
-        try: source = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:   # a damaged file may be any instructions, and raise anything
-            raise InputError(f"{path}: not a file of tensors, so it was not loaded ({type(error).__name__})") from None
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        try:
+            source = (
+                load_file(path)
+                if path.suffix == ".safetensors"
+                else torch.load(path, map_location="cpu", weights_only=True)
+            )
+        except Exception as error:  # a damaged file may be any instructions, and raise anything
+            raise InputError(
+                f"{path}: not a file of tensors, so it was not loaded ({type(error).__name__})"
+            ) from None
     for state in (source, *(source.values() if isinstance(source, Mapping) else ())):
-        if isinstance(state, Mapping) and "ups.0.bias" in state: return dict(state)
+        if isinstance(state, Mapping) and "ups.0.bias" in state:
+            return dict(state)
     raise InputError(f"{name}: no generator of the released layout in it (there is no tensor ups.0.bias)")
 
 # %% ../../nbs/07_generator.ipynb #generator-keep-memory
 def keep_memory():
     """Ask the C library to keep freed memory for the next tensor, as long as the process lives.
 
-    Each pass frees and asks again for half a gigabyte in pieces of megabytes. glibc hands such pieces back to the system and
+    Each pass frees and asks again for half a gigabyte in pieces of megabytes. glibc hands such pieces back to
+    the system and
     gets them back page by page, 48,000 of them in a pass over 2.1 s. Other C libraries are left as they are.
     """
-    try: mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError): return  # macOS, Windows, musl
-    trim_threshold, mmap_threshold = -1, -3           # their numbers in malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return  # macOS, Windows, musl
+    trim_threshold, mmap_threshold = -1, -3  # their numbers in malloc.h
     mallopt(trim_threshold, 2**31 - 1)
-    mallopt(mmap_threshold, 32 * 2**20)               # the largest that glibc accepts
+    mallopt(mmap_threshold, 32 * 2**20)  # the largest that glibc accepts
 
 # %% ../../nbs/07_generator.ipynb #generator-mambamuse
-SHIPPED = Path(files("mambamuse")/"weights")  # those of the package
+SHIPPED = Path(files("mambamuse") / "weights")  # those of the package
 
-class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", license="mit", tags=["audio", "timbre-transfer", "mamba"]):
-    """The generator: `model(content)` reconstructs, `model(content, style)` transfers; `(batch, 1, time)` at 16 kHz, peak 0.9.
 
-    No arguments: the released configuration; else those of `ModelConfig`, which raises `ValueError`. Source: section III, Fig. 1; open questions: released code.
+class MambaMuse(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="mambamuse",
+    license="mit",
+    tags=["audio", "timbre-transfer", "mamba"],
+):
+    """The generator: `model(content)` reconstructs, `model(content, style)` transfers; `(batch, 1, time)` at
+    16 kHz, peak 0.9.
+
+    No arguments: the released configuration; else those of `ModelConfig`, which raises `ValueError`. Source:
+    section III, Fig. 1; open questions: released code.
     """
-    def __init__(self, widths=ModelConfig.widths, axis=ModelConfig.axis, alphas=ModelConfig.alphas, bypass=ModelConfig.bypass, sets=ModelConfig.sets):
+
+    def __init__(
+        self,
+        widths=ModelConfig.widths,
+        axis=ModelConfig.axis,
+        alphas=ModelConfig.alphas,
+        bypass=ModelConfig.bypass,
+        sets=ModelConfig.sets,
+    ):
         super().__init__()
         ModelConfig(widths, axis, alphas, bypass, sets)  # raises ValueError on what no model can have
         self.axis, self.alphas, self.bypass, self.sets = axis, tuple(alphas), bypass, sets
-        outs = (*widths[-2::-1], widths[0]//2)  # 128, 64, 32, 16
+        outs = (*widths[-2::-1], widths[0] // 2)  # 128, 64, 32, 16
         self.encoder = Encoder(widths)
-        self.ups = nn.ModuleList(weight_norm(ConvTransposed(a, b, kernel, stride=2, padding=kernel//2 - 1))
-                                 for a, b, kernel in zip((widths[-1], *outs), outs, (4, 4, 8, 8)))
+        self.ups = nn.ModuleList(
+            weight_norm(ConvTransposed(a, b, kernel, stride=2, padding=kernel // 2 - 1))
+            for a, b, kernel in zip((widths[-1], *outs), outs, (4, 4, 8, 8))
+        )
         self.mambas = nn.ModuleList(MambaBlock(width) for width in outs)
         self.resblocks = nn.ModuleList(ResidualBlock(width) for width in outs)
         self.final_upsample = nn.Sequential(leaky(), conv(outs[-1], 1, 7, padding=3), nn.Tanh())
 
     def forward(self, content, style=None, alphas=None, skips=4):
-        """`(batch, 1, time)` like `content`; with `style`, blended by `alphas`, numbers in the order of `PLACES` (five: the decoder's are 0).
+        """`(batch, 1, time)` like `content`; with `style`, blended by `alphas`, numbers in the order of
+        `PLACES` (five: the decoder's are 0).
 
         Of the encoder's four skips the decoder gets the `skips` deepest.
 
         Raises `ValueError` if a length is not a multiple of 16, or differs between the two on the frame axis.
         """
         features = self.encode(content)
-        if style is None: return self.decode(features[:1 + skips])
+        if style is None:
+            return self.decode(features[: 1 + skips])
         alphas = check_alphas(self.alphas if alphas is None else alphas)
-        borrowed = self.features(style, max((level for level, alpha in enumerate(alphas[len(ENCODED):], 1) if alpha), default=0), skips)
+        borrowed = self.features(
+            style,
+            max((level for level, alpha in enumerate(alphas[len(ENCODED) :], 1) if alpha), default=0),
+            skips,
+        )
         stages = [envelope_stages(x, self.sets) for x in (content, style)] if self.sets > 1 else None
-        return self.decode(features[:1 + skips], lambda place, x: blend(x, borrowed[place], alphas[place], self.axis, stages) if alphas[place] else x)
+        return self.decode(
+            features[: 1 + skips],
+            lambda place, x: (
+                blend(x, borrowed[place], alphas[place], self.axis, stages) if alphas[place] else x
+            ),
+        )
 
     def encode(self, x):
         "`(batch, 1, time)` -> features at `ENCODED`."
@@ -122,13 +186,17 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
         return self.encoder(x)
 
     def levels(self, features, change=lambda place, x: x):
-        "The outputs of the decoder's levels, one after the other, from features at `ENCODED` or the first few of them; `change(place, x)` may alter those of any place."
+        """The outputs of the decoder's levels, one after the other, from features at `ENCODED` or the first
+        few of them; `change(place, x)` may alter those of any place.
+        """
         return topology.levels(self, WHOLE, features, change)
 
     def features(self, x, depth: int, skips=4) -> list:
-        "`(batch, 1, time)` -> features at `ENCODED` and, of its own reconstruction with the `skips` deepest skips, at the first `depth` levels of the decoder."
+        """`(batch, 1, time)` -> features at `ENCODED` and, of its own reconstruction with the `skips` deepest
+        skips, at the first `depth` levels of the decoder.
+        """
         encoded = self.encode(x)
-        return [*encoded, *islice(self.levels(encoded[:1 + skips]), depth)]
+        return [*encoded, *islice(self.levels(encoded[: 1 + skips]), depth)]
 
     def decode(self, features, change=lambda place, x: x):
         "Features at `ENCODED`, or the first few of them -> `(batch, 1, time)`."
@@ -138,12 +206,15 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
     def for_inference(self):
         """The same function, faster, and no longer to be trained; returns self.
 
-        Each weight's direction and length are multiplied once and for all (2,913 parameters fewer), each Mamba's decay rates
+        Each weight's direction and length are multiplied once and for all (2,913 parameters fewer), each
+        Mamba's decay rates
         computed, and the process keeps memory that it has freed (`keep_memory`).
         """
         for module in self.modules():
-            if parametrize.is_parametrized(module): parametrize.remove_parametrizations(module, "weight")
-            if isinstance(module, Mamba): module.keep_rates()
+            if parametrize.is_parametrized(module):
+                parametrize.remove_parametrizations(module, "weight")
+            if isinstance(module, Mamba):
+                module.keep_rates()
         keep_memory()
         return self.eval()
 
@@ -160,41 +231,53 @@ class MambaMuse(nn.Module, PyTorchModelHubMixin, library_name="mambamuse", licen
         return digest.hexdigest()[:16]
 
     def network(self):
-        "The model in stages, for `mambamuse.use.transfer`. Raises `InputError` if it has several sets of statistics, which only `forward` mixes so far."
+        """The model in stages, for `mambamuse.use.transfer`. Raises `InputError` if it has several sets of
+        statistics, which only `forward` mixes so far.
+        """
         from mambamuse.use.streaming import TorchNetwork
+
         return TorchNetwork(self)
 
-    def transfer(self, content, style, alpha: float = 1., sample_rate: int = 16_000, **how):
-        "`content` with the timbre of `style`, as `mambamuse.use.transfer.transfer` with this model; arguments and errors are its."
+    def transfer(self, content, style, alpha: float = 1.0, sample_rate: int = 16_000, **how):
+        """`content` with the timbre of `style`, as `mambamuse.use.transfer.transfer` with this model;
+        arguments and errors are its.
+        """
         from mambamuse.use.transfer import transfer
+
         return transfer(content, style, alpha, sample_rate, network=self.network(), **how)
 
     @classmethod
     def from_upstream(cls, source):
-        """The model with the released repository's weights: `source` is its checkpoint's path, or a state dict.
+        """The model with the released repository's weights: `source` is its checkpoint's path, or a state
+        dict.
 
         Raises `InputError` if it is not such a checkpoint.
         """
         model = cls()
-        try: model.load_state_dict(read_upstream(source))
-        except RuntimeError as error: raise InputError(f"not the released layout: {' '.join(str(error).split())[:200]}") from None
+        try:
+            model.load_state_dict(read_upstream(source))
+        except RuntimeError as error:
+            raise InputError(f"not the released layout: {' '.join(str(error).split())[:200]}") from None
         return model
 
     @classmethod
     def from_pretrained(cls, weights=SHIPPED, **how):
-        "The model with the weights of the package, or of a folder, or a name on the Hub; `how` goes to huggingface_hub."
+        """The model with the weights of the package, or of a folder, or a name on the Hub; `how` goes to
+        huggingface_hub.
+        """
         return super().from_pretrained(weights, **how)
 
     @classmethod
     def _from_pretrained(cls, *, strict=True, **kw):  # the mixin is lenient by default, and talks
-        with redirect_stdout(None): return super()._from_pretrained(strict=strict, **kw)
+        with redirect_stdout(None):
+            return super()._from_pretrained(strict=strict, **kw)
 
 # %% ../../nbs/07_generator.ipynb #generator-look-ahead
 def look_ahead(model, time=1_024) -> int:
     "The largest number of future samples that any output sample of `model` depends on, from gradients."
     x = torch.randn(1, 1, time, requires_grad=True)
-    y, middle, worst = model(x), time//2, 0
+    y, middle, worst = model(x), time // 2, 0
     for at in range(middle, middle + 16):
-        grad, = torch.autograd.grad(y[0, 0, at], x, retain_graph=True)
+        (grad,) = torch.autograd.grad(y[0, 0, at], x, retain_graph=True)
         worst = max(worst, grad[0, 0].nonzero().max().item() - at)
     return worst

@@ -9,13 +9,13 @@ __all__ = ['initial_dt_bias', 'causal_conv', 'Mamba']
 import math
 
 import torch
-from torch import nn
 import torch.nn.functional as F
+from torch import nn
 
 from .scan import selective_scan
 
 # %% ../../nbs/04_mamba.ipynb #mamba-initial-dt-bias
-def initial_dt_bias(d: int, low=1e-3, high=.1, floor=1e-4):
+def initial_dt_bias(d: int, low=1e-3, high=0.1, floor=1e-4):
     "`(d,)` numbers whose softplus is log-uniform between `low` and `high`."
     dt = torch.exp(torch.empty(d).uniform_(math.log(low), math.log(high))).clamp(min=floor)
     return dt + torch.log(-torch.expm1(-dt))
@@ -24,34 +24,43 @@ def initial_dt_bias(d: int, low=1e-3, high=.1, floor=1e-4):
 def causal_conv(x, weight, bias, past=None):
     """Depthwise causal convolution of `x (batch, time, d)` with `weight (d, 1, k)`, in channels-last memory.
 
-    Before `x` came silence, or `past (batch, k - 1, d)`: then `x` is a short piece, for which `k` products are faster than a convolution.
+    Before `x` came silence, or `past (batch, k - 1, d)`: then `x` is a short piece, for which `k` products
+    are faster than a convolution.
     """
     time, k = x.shape[1], weight.shape[-1]
     if past is None:
-        image = F.conv2d(x.transpose(1, 2)[:, :, None], weight[:, :, None], bias, padding=(0, k - 1), groups=len(weight))  # (batch, d, 1, time + k - 1)
+        image = F.conv2d(
+            x.transpose(1, 2)[:, :, None], weight[:, :, None], bias, padding=(0, k - 1), groups=len(weight)
+        )  # (batch, d, 1, time + k - 1)
         return image[:, :, 0, :time].transpose(1, 2)
     x, taps = torch.cat([past, x], 1), weight[:, 0].unbind(-1)
     y = torch.addcmul(bias, x[:, :time], taps[0])
-    for i in range(1, k): y = torch.addcmul(y, x[:, i:time + i], taps[i])
+    for i in range(1, k):
+        y = torch.addcmul(y, x[:, i : time + i], taps[i])
     return y
 
 # %% ../../nbs/04_mamba.ipynb #mamba-mamba
 class Mamba(nn.Module):
     """Mamba-1, causal: `(batch, time, d_model) -> (batch, time, d_model)`.
 
-    Parameter names, shapes, initial values and arithmetic are those of `mamba_ssm.Mamba` 2.2.2 (Gu and Dao 2023).
+    Parameter names, shapes, initial values and arithmetic are those of `mamba_ssm.Mamba` 2.2.2 (Gu and Dao
+    2023).
     """
+
     def __init__(self, d_model: int, d_state=16, d_conv=4, expand=2):
         super().__init__()
-        d_inner, self.dt_rank, self.d_state = expand*d_model, math.ceil(d_model/16), d_state
-        self.in_proj = nn.Linear(d_model, 2*d_inner, bias=False)
+        d_inner, self.dt_rank, self.d_state = expand * d_model, math.ceil(d_model / 16), d_state
+        self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=False)
         self.conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner)
-        self.x_proj = nn.Linear(d_inner, self.dt_rank + 2*d_state, bias=False)
+        self.x_proj = nn.Linear(d_inner, self.dt_rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(self.dt_rank, d_inner)
         self.out_proj = nn.Linear(d_inner, d_model, bias=False)
-        nn.init.uniform_(self.dt_proj.weight, -self.dt_rank**-.5, self.dt_rank**-.5)
-        with torch.no_grad(): self.dt_proj.bias.copy_(initial_dt_bias(d_inner))
-        self.A_log = nn.Parameter(torch.arange(1., d_state + 1).log().repeat(d_inner, 1))  # (d_inner, d_state)
+        nn.init.uniform_(self.dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
+        with torch.no_grad():
+            self.dt_proj.bias.copy_(initial_dt_bias(d_inner))
+        self.A_log = nn.Parameter(
+            torch.arange(1.0, d_state + 1).log().repeat(d_inner, 1)
+        )  # (d_inner, d_state)
         self.D = nn.Parameter(torch.ones(d_inner))
         self.register_buffer("A", None, persistent=False)  # set by `keep_rates`
 
@@ -60,22 +69,38 @@ class Mamba(nn.Module):
         self.A = -torch.exp(self.A_log.detach())
 
     def start(self, batch: int):
-        "The state before the first sample: the convolution's last inputs `(batch, d_conv - 1, d_inner)` and the scan's `(batch, d_inner, d_state)`, all 0."
+        """The state before the first sample: the convolution's last inputs `(batch, d_conv - 1, d_inner)` and
+        the scan's `(batch, d_inner, d_state)`, all 0.
+        """
         d_inner, _, k = self.conv1d.weight.shape
         return self.D.new_zeros(batch, k - 1, d_inner), self.D.new_zeros(batch, d_inner, self.d_state)
 
     def forward(self, x, state=None, scan=selective_scan):
-        "With the `state` after everything before `x`, goes on from there and returns `(y, state)`. `scan` is a function like `selective_scan`."
+        """With the `state` after everything before `x`, goes on from there and returns `(y, state)`. `scan`
+        is a function like `selective_scan`.
+        """
         to_x, to_z = self.in_proj.weight.chunk(2)
-        x, z = F.linear(x, to_x), F.linear(x, to_z)                                       # (batch, time, d_inner)
+        x, z = F.linear(x, to_x), F.linear(x, to_z)  # (batch, time, d_inner)
         past, h = state or (None, None)
-        recent = None if state is None else torch.cat([past, x], 1)[:, -past.shape[1]:]
+        recent = None if state is None else torch.cat([past, x], 1)[:, -past.shape[1] :]
         x = F.silu(causal_conv(x, self.conv1d.weight, self.conv1d.bias, past))
         dt, B, C = F.linear(x, self.x_proj.weight).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta = F.linear(dt, self.dt_proj.weight)
-        x, delta, B, C, z = (s.transpose(1, 2) for s in (x, delta, B, C, z))              # views, (batch, ..., time)
+        x, delta, B, C, z = (s.transpose(1, 2) for s in (x, delta, B, C, z))  # views, (batch, ..., time)
         A = -torch.exp(self.A_log) if self.A is None else self.A
-        y = scan(x, delta, A, B, C, self.D, z, self.dt_proj.bias, True, return_last_state=state is not None, initial_state=h)
+        y = scan(
+            x,
+            delta,
+            A,
+            B,
+            C,
+            self.D,
+            z,
+            self.dt_proj.bias,
+            True,
+            return_last_state=state is not None,
+            initial_state=h,
+        )
         y, h = (y, None) if state is None else y
         y = F.linear(y.transpose(1, 2), self.out_proj.weight)
         return y if state is None else (y, (recent, h))

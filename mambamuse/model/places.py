@@ -9,11 +9,17 @@ __all__ = ['ENCODED', 'PLACES', 'STRIDES', 'STRIDE', 'EPS', 'check_alphas']
 from collections.abc import Sequence
 
 # %% ../../nbs/model/places.ipynb #places-places
-ENCODED = ("bottleneck", "skip256", "skip128", "skip64", "skip32")  # what passes from the encoder to the decoder
+ENCODED = (
+    "bottleneck",
+    "skip256",
+    "skip128",
+    "skip64",
+    "skip32",
+)  # what passes from the encoder to the decoder
 PLACES = (*ENCODED, "decoder128", "decoder64", "decoder32", "decoder16")
 STRIDES = (16, 16, 8, 4, 2, 8, 4, 2, 1)  # samples in a time step, at PLACES
-STRIDE = max(STRIDES)                    # a length must divide by it
-EPS = 1e-5                               # added to a variance, so that silence has a deviation
+STRIDE = max(STRIDES)  # a length must divide by it
+EPS = 1e-5  # added to a variance, so that silence has a deviation
 
 # %% ../../nbs/model/places.ipynb #places-check-alphas
 def check_alphas(alphas: Sequence[float]) -> tuple[float, ...]:
@@ -23,5 +29,7 @@ def check_alphas(alphas: Sequence[float]) -> tuple[float, ...]:
     """
     numbers = all(isinstance(a, (int, float)) and 0 <= a <= 1 for a in alphas)
     if len(alphas) not in (len(ENCODED), len(PLACES)) or not numbers:
-        raise ValueError(f"alphas are {alphas}, expected {len(ENCODED)} numbers from 0 to 1, or {len(PLACES)}")
-    return *alphas, *[0.]*(len(PLACES) - len(alphas))
+        raise ValueError(
+            f"alphas are {alphas}, expected {len(ENCODED)} numbers from 0 to 1, or {len(PLACES)}"
+        )
+    return *alphas, *[0.0] * (len(PLACES) - len(alphas))

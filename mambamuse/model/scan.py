@@ -6,9 +6,9 @@
 __all__ = ['try_import', 'importable', 'backend_for', 'selective_scan']
 
 # %% ../../nbs/model/scan.ipynb #model-scan-imports
+import os
 from functools import cache
 from importlib import import_module
-import os
 
 import torch
 
@@ -18,41 +18,70 @@ from .scan_reference import selective_scan_torch
 @cache
 def try_import(module, name) -> bool:
     "Does `from module import name` work?"
-    try: return hasattr(import_module(module), name)
-    except ImportError: return False
+    try:
+        return hasattr(import_module(module), name)
+    except ImportError:
+        return False
+
 
 @torch.compiler.assume_constant_result
 def importable(module, name) -> bool:
     "`try_import`, into which torch.compile does not look."
     return try_import(module, name)
 
-def backend_for(u, *others, initial_state=None) -> str:
-    """Name of the scan for these tensors: that in the environment variable `MAMBAMUSE_SCAN`, or the fastest that takes them.
 
-    "numba" for float32 on the CPU; on CUDA "mamba_ssm" if its kernel imports and there is no initial state, else "triton" for
+def backend_for(u, *others, initial_state=None) -> str:
+    """Name of the scan for these tensors: that in the environment variable `MAMBAMUSE_SCAN`, or the fastest
+    that takes them.
+
+    "numba" for float32 on the CPU; on CUDA "mamba_ssm" if its kernel imports and there is no initial state,
+    else "triton" for
     float32, bfloat16 and float16 if it imports; else "torch".
     """
     types = {x.dtype for x in (u, *others, initial_state) if x is not None}
     devices = {x.device.type for x in (u, *others, initial_state) if x is not None}
-    if wish := os.environ.get("MAMBAMUSE_SCAN"): return wish
-    if devices == {"cpu"} and types == {torch.float32}: return "numba"
-    if u.is_cuda and initial_state is None and importable("selective_scan_cuda", "fwd"): return "mamba_ssm"
-    if u.is_cuda and types <= {torch.float32, torch.bfloat16, torch.float16} and importable("triton", "jit"): return "triton"
+    if wish := os.environ.get("MAMBAMUSE_SCAN"):
+        return wish
+    if devices == {"cpu"} and types == {torch.float32}:
+        return "numba"
+    if u.is_cuda and initial_state is None and importable("selective_scan_cuda", "fwd"):
+        return "mamba_ssm"
+    if u.is_cuda and types <= {torch.float32, torch.bfloat16, torch.float16} and importable("triton", "jit"):
+        return "triton"
     return "torch"
 
 # %% ../../nbs/model/scan.ipynb #scan-selective-scan
-def selective_scan(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False, initial_state=None, backend=None):
+def selective_scan(
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D=None,
+    z=None,
+    delta_bias=None,
+    delta_softplus=False,
+    return_last_state=False,
+    initial_state=None,
+    backend=None,
+):
     """`selective_scan_torch`, or a faster function with the same arguments and results.
 
-    `backend` is "numba", "triton", "mamba_ssm" (with an initial state, which it cannot take, "torch"), "torch", or None for
+    `backend` is "numba", "triton", "mamba_ssm" (with an initial state, which it cannot take, "torch"),
+    "torch", or None for
     that of `backend_for`. Raises `ValueError` on others.
     """
     backend = backend or backend_for(u, delta, A, B, C, D, z, delta_bias, initial_state=initial_state)
     if backend == "mamba_ssm" and initial_state is None:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+
         return selective_scan_fn(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state)
-    if backend == "numba": from mambamuse.model.scan_numba import selective_scan_numba as scan
-    elif backend == "triton": from mambamuse.model.scan_triton import selective_scan_triton as scan
-    elif backend in ("torch", "mamba_ssm"): scan = selective_scan_torch
-    else: raise ValueError(f"the scan's backend is {backend!r}, expected numba, triton, mamba_ssm or torch")
+    if backend == "numba":
+        from mambamuse.model.scan_numba import selective_scan_numba as scan
+    elif backend == "triton":
+        from mambamuse.model.scan_triton import selective_scan_triton as scan
+    elif backend in ("torch", "mamba_ssm"):
+        scan = selective_scan_torch
+    else:
+        raise ValueError(f"the scan's backend is {backend!r}, expected numba, triton, mamba_ssm or torch")
     return scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, initial_state)

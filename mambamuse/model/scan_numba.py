@@ -14,192 +14,295 @@ __all__ = ['LANES', 'DUST', 'CHUNK', 'lanes', 'lanes_ir', 'bits_ir', 'AVX512', '
            'selective_scan_numba']
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-imports
-from contextlib import nullcontext
-from pickle import UnpicklingError
-from time import perf_counter
 import math
 import operator
 import sys
 import threading
+from contextlib import nullcontext
+from pickle import UnpicklingError
+from time import perf_counter
 
+import numba
+import numpy as np
+import torch
+import torch.nn.functional as F
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
-import numba
-import numpy as np
-import torch
-import torch.nn.functional as F
 
 from .scan_reference import check_shapes
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-constants
-LANES = 16    # channels that move together: one AVX-512 register, two of AVX2, four of NEON
+LANES = 16  # channels that move together: one AVX-512 register, two of AVX2, four of NEON
 DUST = 1e-25  # a state or gradient smaller than this is taken for 0, once per chunk
-CHUNK = 64    # samples between two states kept for the backward pass; what it recomputes at once has to fit a 48 KB L1 cache
+# samples between two states kept for the backward pass; what it recomputes at once has to fit a 48 KB L1
+# cache
+CHUNK = 64
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-lanes
 class LanesType(types.Type):
     "16 float32 numbers, one per channel of a block."
-    def __init__(self): super().__init__(name="Lanes")
+
+    def __init__(self):
+        super().__init__(name="Lanes")
+
 
 lanes = LanesType()
 lanes_ir, bits_ir = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(32), LANES)
 
+
 @register_model(LanesType)
 class LanesModel(models.PrimitiveModel):
-    def __init__(self, manager, fe_type): super().__init__(manager, fe_type, lanes_ir)
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, lanes_ir)
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-memory
 def splat_ir(builder, x):
     "All lanes equal to the float `x`."
     first = builder.insert_element(ir.Constant(lanes_ir, ir.Undefined), x, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, first, ir.Constant(bits_ir, [0]*LANES))
+    return builder.shuffle_vector(first, first, ir.Constant(bits_ir, [0] * LANES))
+
 
 def pointer_ir(context, builder, array_type, array, index_type, index):
     "Address of `array[index]`. No bounds check, no wraparound."
-    index = [context.cast(builder, i, t, types.intp) for i, t in zip(cgutils.unpack_tuple(builder, index), index_type)]
+    index = [
+        context.cast(builder, i, t, types.intp)
+        for i, t in zip(cgutils.unpack_tuple(builder, index), index_type)
+    ]
     view = context.make_array(array_type)(context, builder, array)
     return cgutils.get_item_pointer(context, builder, array_type, view, index, wraparound=False)
+
 
 @intrinsic
 def load(typingctx, x, index):
     "16 neighbours of a contiguous array, beginning at `x[index]`."
+
     def codegen(context, builder, signature, args):
         at = pointer_ir(context, builder, x, args[0], index, args[1])
         return builder.load(builder.bitcast(at, lanes_ir.as_pointer()), align=4)
+
     return lanes(x, index), codegen
+
 
 @intrinsic
 def store(typingctx, x, index, value):
     "`x[index]` and its 15 right neighbours become `value`."
+
     def codegen(context, builder, signature, args):
         at = pointer_ir(context, builder, x, args[0], index, args[1])
         builder.store(args[2], builder.bitcast(at, lanes_ir.as_pointer()), align=4)
         return context.get_dummy_value()
+
     return types.void(x, index, lanes), codegen
+
 
 @intrinsic
 def spread(typingctx, x, index):
     "The one number `x[index]` in all lanes."
+
     def codegen(context, builder, signature, args):
         return splat_ir(builder, builder.load(pointer_ir(context, builder, x, args[0], index, args[1])))
+
     return lanes(x, index), codegen
+
 
 @intrinsic
 def splat(typingctx, number):
     "The number in all lanes."
+
     def codegen(context, builder, signature, args):
         return splat_ir(builder, context.cast(builder, args[0], number, types.float32))
+
     return lanes(number), codegen
+
 
 @intrinsic
 def prefetch(typingctx, x, index):
     "Ask for `x[index]` to be brought near: no effect but on time, and none at all outside of the array."
+
     def codegen(context, builder, signature, args):
         at, number = pointer_ir(context, builder, x, args[0], index, args[1]), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), number, number, number])
         call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(call, [builder.bitcast(at, ir.IntType(8).as_pointer()), number(0), number(3), number(1)])  # to read, near, data
+        builder.call(
+            call, [builder.bitcast(at, ir.IntType(8).as_pointer()), number(0), number(3), number(1)]
+        )  # to read, near, data
         return context.get_dummy_value()
+
     return types.void(x, index), codegen
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-bits
 @intrinsic
 def total(typingctx, x):
     "Sum over the lanes."
+
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), lanes_ir])
         add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
-        return builder.call(add, [ir.Constant(ir.FloatType(), -0.0), args[0]], fastmath=["reassoc"])  # any order will do
+        return builder.call(
+            add, [ir.Constant(ir.FloatType(), -0.0), args[0]], fastmath=["reassoc"]
+        )  # any order will do
+
     return types.float32(lanes), codegen
+
 
 def choose(comparison):
     "Emits `y if y comparison x else x`: `x` if either is NaN, so that a NaN in `x` survives."
     return lambda builder, x, y: builder.select(builder.fcmp_ordered(comparison, y, x), y, x)
 
+
 AVX512 = get_host_cpu_features().get("avx512f", False)
+
 
 @intrinsic
 def scaled(typingctx, p, k):
-    "`p * 2 ** k`, `k` integer, 0 or infinity beyond the range of float32: one instruction of AVX-512, else by writing an exponent's bits."
+    """`p * 2 ** k`, `k` integer, 0 or infinity beyond the range of float32: one instruction of AVX-512, else
+    by writing an exponent's bits.
+    """
+
     def one_instruction(context, builder, signature, args):
         mask, rounding = ir.Constant(ir.IntType(16), -1), ir.Constant(ir.IntType(32), 4)
         kind = ir.FunctionType(lanes_ir, [lanes_ir, lanes_ir, lanes_ir, mask.type, rounding.type])
         scale = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.mask.scalef.ps.512")
         return builder.call(scale, [args[0], args[1], args[0], mask, rounding])
+
     def by_bits(context, builder, signature, args):
-        constant = lambda value: ir.Constant(lanes_ir, [value]*LANES)
+        def constant(value):
+            return ir.Constant(lanes_ir, [value] * LANES)
+
         k = choose("<")(builder, choose(">")(builder, args[1], constant(-127.0)), constant(128.0))
-        last = builder.bitcast(builder.fadd(k, constant(1.5*2**23 + 127)), bits_ir)  # its last bits are k + 127, an exponent
-        return builder.fmul(args[0], builder.bitcast(builder.shl(last, ir.Constant(bits_ir, [23]*LANES)), lanes_ir))
+        last = builder.bitcast(
+            builder.fadd(k, constant(1.5 * 2**23 + 127)), bits_ir
+        )  # its last bits are k + 127, an exponent
+        return builder.fmul(
+            args[0], builder.bitcast(builder.shl(last, ir.Constant(bits_ir, [23] * LANES)), lanes_ir)
+        )
+
     return lanes(lanes, lanes), one_instruction if AVX512 else by_bits
+
 
 @intrinsic
 def without_dust(typingctx, x):
-    "Lanes smaller than 1e-25 become 0: what decays forever ends up in denormal numbers, which cost 100 cycles each."
+    """Lanes smaller than 1e-25 become 0: what decays forever ends up in denormal numbers, which cost 100
+    cycles each.
+    """
+
     def codegen(context, builder, signature, args):
-        constant = lambda value: ir.Constant(lanes_ir, [value]*LANES)
+        def constant(value):
+            return ir.Constant(lanes_ir, [value] * LANES)
+
         above = builder.fcmp_ordered(">", args[0], constant(-DUST))
         below = builder.fcmp_ordered("<", args[0], constant(DUST))
         return builder.select(builder.and_(above, below), constant(0.0), args[0])
+
     return lanes(lanes), codegen
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-arithmetic
 def lanewise(emit):
     "An intrinsic of two `Lanes` from `emit(builder, x, y)`."
+
     @intrinsic
     def op(typingctx, x, y):
         return lanes(lanes, lanes), lambda context, builder, signature, args: emit(builder, *args)
+
     return op
 
-contract = ("contract",)  # a*b + c may be one rounding; sums are never reordered, and NaN and infinity stay themselves
+
+contract = (
+    "contract",
+)  # a*b + c may be one rounding; sums are never reordered, and NaN and infinity stay themselves
 at_least, at_most = lanewise(choose(">")), lanewise(choose("<"))
-arithmetic = {operator.add: lanewise(lambda builder, x, y: builder.fadd(x, y, flags=contract)),
-              operator.sub: lanewise(lambda builder, x, y: builder.fsub(x, y, flags=contract)),
-              operator.mul: lanewise(lambda builder, x, y: builder.fmul(x, y, flags=contract)),
-              operator.truediv: lanewise(lambda builder, x, y: builder.fdiv(x, y))}
+arithmetic = {
+    operator.add: lanewise(lambda builder, x, y: builder.fadd(x, y, flags=contract)),
+    operator.sub: lanewise(lambda builder, x, y: builder.fsub(x, y, flags=contract)),
+    operator.mul: lanewise(lambda builder, x, y: builder.fmul(x, y, flags=contract)),
+    operator.truediv: lanewise(lambda builder, x, y: builder.fdiv(x, y)),
+}
+
 
 def teach(symbol, op):
     "`x symbol y` is `op(x, y)` when one of them is `Lanes`; a plain number is spread over the lanes first."
+
     @overload(symbol)
     def dispatch(x, y):
-        if x == lanes and y == lanes: return lambda x, y: op(x, y)
-        if x == lanes and isinstance(y, types.Number): return lambda x, y: op(x, splat(y))
-        if y == lanes and isinstance(x, types.Number): return lambda x, y: op(splat(x), y)
+        if x == lanes and y == lanes:
+            return lambda x, y: op(x, y)
+        if x == lanes and isinstance(y, types.Number):
+            return lambda x, y: op(x, splat(y))
+        if y == lanes and isinstance(x, types.Number):
+            return lambda x, y: op(splat(x), y)
 
-for symbol, op in arithmetic.items(): teach(symbol, op)
+
+for symbol, op in arithmetic.items():
+    teach(symbol, op)
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-elementary
 LOG2E, LN2 = math.log2(math.e), math.log(2)
-MAGIC = 1.5*2**23  # floats of this size are 1 apart, so adding it rounds to an integer
+MAGIC = 1.5 * 2**23  # floats of this size are 1 apart, so adding it rounds to an integer
+
 
 @njit
 def exp2(x):
-    "`2 ** x` for finite `x`, relative error below 2e-7 while the result is between 2**-126 and 2**127; 0 below, infinity above."
+    """`2 ** x` for finite `x`, relative error below 2e-7 while the result is between 2**-126 and 2**127; 0
+    below, infinity above.
+    """
     k = (x + MAGIC) - MAGIC
     f = x - k  # in [-1/2, 1/2]; there the polynomial's relative error is 9e-8, and 0 at 0, where decays are
-    p = ((((0.001326472731307149*f + 0.009671512991189957)*f + 0.05550733581185341)*f + 0.24022242426872253)*f
-         + 0.6931470036506653)*f + 1.0
+    p = (
+        (
+            ((0.001326472731307149 * f + 0.009671512991189957) * f + 0.05550733581185341) * f
+            + 0.24022242426872253
+        )
+        * f
+        + 0.6931470036506653
+    ) * f + 1.0
     return scaled(p, k)
+
 
 @njit
 def log1p(x):
-    "`log(1 + x)` for `x` in [0, 1], relative error below 2e-7: `x` times a polynomial whose relative error is 3e-8."
-    return x * ((((((((0.005232694558799267*x - 0.02950524352490902)*x + 0.07822596281766891)*x - 0.13663247227668762)*x
-                     + 0.19106008112430573)*x - 0.2484298199415207)*x + 0.3331909775733948)*x - 0.4999949336051941)*x
-                + 0.9999999403953552)
+    """`log(1 + x)` for `x` in [0, 1], relative error below 2e-7: `x` times a polynomial whose relative error
+    is 3e-8.
+    """
+    return x * (
+        (
+            (
+                (
+                    (
+                        (
+                            ((0.005232694558799267 * x - 0.02950524352490902) * x + 0.07822596281766891) * x
+                            - 0.13663247227668762
+                        )
+                        * x
+                        + 0.19106008112430573
+                    )
+                    * x
+                    - 0.2484298199415207
+                )
+                * x
+                + 0.3331909775733948
+            )
+            * x
+            - 0.4999949336051941
+        )
+        * x
+        + 0.9999999403953552
+    )
+
 
 @njit
 def decay_of(x):
     "`exp(-|x|)`, which cannot overflow."
     return exp2(at_most(x, 0.0 - x) * LOG2E)
 
+
 @njit
 def softplus(x):
     "`log(1 + exp(x))`, from an exponential that cannot overflow."
     return at_least(x, splat(0.0)) + log1p(decay_of(x))
+
 
 @njit
 def sigmoid(x):
@@ -221,29 +324,36 @@ def step_size(delta, bias, at, c, soft):
     x = load(delta, (at[0], at[1], c)) + load(bias, (c,))
     return softplus(x) if soft else x
 
+
 @njit
 def prepare(start, stop, b, c, u, delta, D, bias, soft, work):
     "Fills `work`, with the direct path in place of `y`."
     skip = load(D, (c,))
     for i in range(stop - start):
-        x, dt = load(u, (b, start+i, c)), step_size(delta, bias, (b, start+i), c, soft)
+        x, dt = load(u, (b, start + i, c)), step_size(delta, bias, (b, start + i), c, soft)
         store(work, (0, i, 0), dt)
         store(work, (1, i, 0), dt * x)
         store(work, (2, i, 0), x * skip)
 
+
 @njit
 def advance(start, stop, b, block, A, B, C, state, work, ahead, u, delta, z):
-    "The recurrence of one block over one chunk: moves `state`, adds what is read from it to `y`. Meanwhile memory fetches what comes next."
+    """The recurrence of one block over one chunk: moves `state`, adds what is read from it to `y`. Meanwhile
+    memory fetches what comes next.
+    """
     for i in range(stop - start):
-        prefetch(u, (b, ahead[0]+i, ahead[1]))
-        prefetch(delta, (b, ahead[0]+i, ahead[1]))
-        prefetch(z, (b, start+i, block*LANES))
+        prefetch(u, (b, ahead[0] + i, ahead[1]))
+        prefetch(delta, (b, ahead[0] + i, ahead[1]))
+        prefetch(z, (b, start + i, block * LANES))
         dt, dx, out = load(work, (0, i, 0)), load(work, (1, i, 0)), load(work, (2, i, 0))
         for j in range(A.shape[1]):
-            h = exp2(dt * load(A, (block, j, 0))) * load(state, (b, block, j, 0)) + dx * spread(B, (b, start+i, j))
+            h = exp2(dt * load(A, (block, j, 0))) * load(state, (b, block, j, 0)) + dx * spread(
+                B, (b, start + i, j)
+            )
             store(state, (b, block, j, 0), h)
-            out = out + h * spread(C, (b, start+i, j))
+            out = out + h * spread(C, (b, start + i, j))
         store(work, (2, i, 0), out)
+
 
 @njit
 def finish(start, stop, b, c, z, gated, work, y):
@@ -251,9 +361,10 @@ def finish(start, stop, b, c, z, gated, work, y):
     for i in range(stop - start):
         out = load(work, (2, i, 0))
         if gated:
-            gate = load(z, (b, start+i, c))
+            gate = load(z, (b, start + i, c))
             out = out * (gate * sigmoid(gate))
-        store(y, (b, start+i, c), out)
+        store(y, (b, start + i, c), out)
+
 
 @threaded
 def forward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, state, starts, y):
@@ -265,34 +376,42 @@ def forward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, state, st
         work = np.empty((3, CHUNK, LANES), np.float32)
         for start in range(0, time, CHUNK):
             stop = min(start + CHUNK, time)
-            for block in range(blocks * group // groups, blocks * (group+1) // groups):
+            for block in range(blocks * group // groups, blocks * (group + 1) // groups):
                 for j in range(n):
                     h = without_dust(load(state, (b, block, j, 0)))
                     store(state, (b, block, j, 0), h)
-                    store(starts, (b, start//CHUNK, block, j, 0), h)
-                prepare(start, stop, b, block*LANES, u, delta, D, bias, soft, work)
-                ahead = (start, (block+1)*LANES) if block+1 < blocks * (group+1) // groups else (stop, blocks * group // groups * LANES)
+                    store(starts, (b, start // CHUNK, block, j, 0), h)
+                prepare(start, stop, b, block * LANES, u, delta, D, bias, soft, work)
+                ahead = (
+                    (start, (block + 1) * LANES)
+                    if block + 1 < blocks * (group + 1) // groups
+                    else (stop, blocks * group // groups * LANES)
+                )
                 advance(start, stop, b, block, A, B, C, state, work, ahead, u, delta, z)
-                finish(start, stop, b, block*LANES, z, gated, work, y)
+                finish(start, stop, b, block * LANES, z, gated, work, y)
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-replay
-# What the backward pass keeps for each sample of the chunk it is in. Of the block: dt, dt*u, y before D and gate, and the
-# gradients of y, of dt*u, and of dt divided by ln(2), as far as A is concerned. Of one state: its decay, and the state
+# What the backward pass keeps for each sample of the chunk it is in. Of the block: dt, dt*u, y before D and
+# gate, and the
+# gradients of y, of dt*u, and of dt divided by ln(2), as far as A is concerned. Of one state: its decay, and
+# the state
 # *before* the sample, hence one row more than samples; 65 rows also keep the eight parts apart in the cache.
 DT, DX, Y, GY, GDX, GDT, DECAY, H = range(8)
+
 
 @njit
 def replay(start, stop, b, block, j, A, B, C, starts, work):
     "State `j` of one chunk once more: fills `DECAY` and `H`, and adds to `Y`."
     rate = load(A, (block, j, 0))
-    now = load(starts, (b, start//CHUNK, block, j, 0))
+    now = load(starts, (b, start // CHUNK, block, j, 0))
     store(work, (H, 0, 0), now)
     for i in range(stop - start):
         decay = exp2(load(work, (DT, i, 0)) * rate)
-        now = decay * now + load(work, (DX, i, 0)) * spread(B, (b, start+i, j))
+        now = decay * now + load(work, (DX, i, 0)) * spread(B, (b, start + i, j))
         store(work, (DECAY, i, 0), decay)
-        store(work, (H, i+1, 0), now)
-        store(work, (Y, i, 0), load(work, (Y, i, 0)) + now * spread(C, (b, start+i, j)))
+        store(work, (H, i + 1, 0), now)
+        store(work, (Y, i, 0), load(work, (Y, i, 0)) + now * spread(C, (b, start + i, j)))
+
 
 @njit
 def walk_back(start, stop, b, block, j, A, B, C, work, gstate, gA, sums):
@@ -302,12 +421,12 @@ def walk_back(start, stop, b, block, j, A, B, C, work, gstate, gA, sums):
     grate = load(gA, (b, block, j, 0))
     for i in range(stop - start - 1, -1, -1):
         gy = load(work, (GY, i, 0))
-        g = g + gy * spread(C, (b, start+i, j))
-        store(sums, (0, j, i, 0), load(sums, (0, j, i, 0)) + g * load(work, (DX, i, 0)))    # for B
-        store(sums, (1, j, i, 0), load(sums, (1, j, i, 0)) + gy * load(work, (H, i+1, 0)))  # for C
-        store(work, (GDX, i, 0), load(work, (GDX, i, 0)) + g * spread(B, (b, start+i, j)))
-        g = g * load(work, (DECAY, i, 0))    # gradient of the state before
-        gexp = g * load(work, (H, i, 0))     # gradient of dt*A
+        g = g + gy * spread(C, (b, start + i, j))
+        store(sums, (0, j, i, 0), load(sums, (0, j, i, 0)) + g * load(work, (DX, i, 0)))  # for B
+        store(sums, (1, j, i, 0), load(sums, (1, j, i, 0)) + gy * load(work, (H, i + 1, 0)))  # for C
+        store(work, (GDX, i, 0), load(work, (GDX, i, 0)) + g * spread(B, (b, start + i, j)))
+        g = g * load(work, (DECAY, i, 0))  # gradient of the state before
+        gexp = g * load(work, (H, i, 0))  # gradient of dt*A
         grate = grate + gexp * load(work, (DT, i, 0))
         store(work, (GDT, i, 0), load(work, (GDT, i, 0)) + gexp * rate)
     store(gstate, (b, block, j, 0), without_dust(g))
@@ -319,78 +438,130 @@ def enter_chunk(start, stop, b, c, u, delta, z, bias, soft, gated, gout, work):
     "Fills `DT`, `DX` and `GY`; clears `Y`, `GDX` and `GDT`, sums over the states."
     zero = splat(0.0)
     for i in range(stop - start):
-        dt = step_size(delta, bias, (b, start+i), c, soft)
-        gy = load(gout, (b, start+i, c))
+        dt = step_size(delta, bias, (b, start + i), c, soft)
+        gy = load(gout, (b, start + i, c))
         if gated:
-            gate = load(z, (b, start+i, c))
+            gate = load(z, (b, start + i, c))
             gy = gy * (gate * sigmoid(gate))
         store(work, (DT, i, 0), dt)
-        store(work, (DX, i, 0), dt * load(u, (b, start+i, c)))
+        store(work, (DX, i, 0), dt * load(u, (b, start + i, c)))
         store(work, (GY, i, 0), gy)
-        for part in (Y, GDX, GDT): store(work, (part, i, 0), zero)
+        for part in (Y, GDX, GDT):
+            store(work, (part, i, 0), zero)
+
 
 @njit
 def leave_chunk(start, stop, b, c, u, delta, D, z, bias, soft, gated, gout, work, gu, gdelta, gD, gz, gbias):
     "From the sums over the states to the gradients of `u`, `delta`, `D`, `z` and `bias`."
     skip, gskip, gshift = load(D, (c,)), load(gD, (b, c)), load(gbias, (b, c))
     for i in range(stop - start):
-        x, gy, gdx = load(u, (b, start+i, c)), load(work, (GY, i, 0)), load(work, (GDX, i, 0))
-        store(gu, (b, start+i, c), gy * skip + gdx * load(work, (DT, i, 0)))
+        x, gy, gdx = load(u, (b, start + i, c)), load(work, (GY, i, 0)), load(work, (GDX, i, 0))
+        store(gu, (b, start + i, c), gy * skip + gdx * load(work, (DT, i, 0)))
         gskip = gskip + gy * x
         gdt = gdx * x + load(work, (GDT, i, 0)) * LN2
-        if soft: gdt = gdt * sigmoid(load(delta, (b, start+i, c)) + load(bias, (c,)))
-        store(gdelta, (b, start+i, c), gdt)
+        if soft:
+            gdt = gdt * sigmoid(load(delta, (b, start + i, c)) + load(bias, (c,)))
+        store(gdelta, (b, start + i, c), gdt)
         gshift = gshift + gdt
         if gated:
-            gate = load(z, (b, start+i, c))
+            gate = load(z, (b, start + i, c))
             s = sigmoid(gate)
             y = load(work, (Y, i, 0)) + skip * x
-            store(gz, (b, start+i, c), load(gout, (b, start+i, c)) * y * (s * (1.0 + gate * (1.0 - s))))
+            store(gz, (b, start + i, c), load(gout, (b, start + i, c)) * y * (s * (1.0 + gate * (1.0 - s))))
     store(gD, (b, c), gskip)
     store(gbias, (b, c), gshift)
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-backward
 @threaded
-def backward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, starts, gout,
-                    gstate, gu, gdelta, gA, gB, gC, gD, gz, gbias):
-    """Fills all `g...`. `gstate` holds the last state's gradient, then the initial state's; `gA (batch, block, n, 16)`,
-    `gD, gbias (batch, d)` begin at 0; `gB, gC (group, batch, time, n)`: the sum over channels, one part per group.
+def backward_kernel(
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D,
+    z,
+    bias,
+    soft,
+    gated,
+    groups,
+    starts,
+    gout,
+    gstate,
+    gu,
+    gdelta,
+    gA,
+    gB,
+    gC,
+    gD,
+    gz,
+    gbias,
+):
+    """Fills all `g...`. `gstate` holds the last state's gradient, then the initial state's; `gA (batch,
+    block, n, 16)`,
+    `gD, gbias (batch, d)` begin at 0; `gB, gC (group, batch, time, n)`: the sum over channels, one part per
+    group.
     """
     batch, time = u.shape[:2]
     blocks, n = A.shape[:2]
     for task in prange(batch * groups):
         b, group = task // groups, task % groups
         work = np.empty((8, CHUNK + 1, LANES), np.float32)
-        sums = np.empty((2, n, CHUNK, LANES), np.float32)  # gradients of B and C, not yet summed over the lanes
+        sums = np.empty(
+            (2, n, CHUNK, LANES), np.float32
+        )  # gradients of B and C, not yet summed over the lanes
         for start in range((time - 1) // CHUNK * CHUNK, -1, -CHUNK):
             stop = min(start + CHUNK, time)
             sums[:] = 0
-            for block in range(blocks * group // groups, blocks * (group+1) // groups):
+            for block in range(blocks * group // groups, blocks * (group + 1) // groups):
                 c = block * LANES
                 enter_chunk(start, stop, b, c, u, delta, z, bias, soft, gated, gout, work)
                 for j in range(n):
                     replay(start, stop, b, block, j, A, B, C, starts, work)
                     walk_back(start, stop, b, block, j, A, B, C, work, gstate, gA, sums)
-                leave_chunk(start, stop, b, c, u, delta, D, z, bias, soft, gated, gout, work, gu, gdelta, gD, gz, gbias)
+                leave_chunk(
+                    start,
+                    stop,
+                    b,
+                    c,
+                    u,
+                    delta,
+                    D,
+                    z,
+                    bias,
+                    soft,
+                    gated,
+                    gout,
+                    work,
+                    gu,
+                    gdelta,
+                    gD,
+                    gz,
+                    gbias,
+                )
             for i in range(stop - start):
                 for j in range(n):
-                    gB[group, b, start+i, j] = total(load(sums, (0, j, i, 0)))
-                    gC[group, b, start+i, j] = total(load(sums, (1, j, i, 0)))
+                    gB[group, b, start + i, j] = total(load(sums, (0, j, i, 0)))
+                    gC[group, b, start + i, j] = total(load(sums, (1, j, i, 0)))
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-tensors
 one_at_a_time, one_compiles = threading.Lock(), threading.Lock()
+
 
 def any_strides(x):
     "The type of a kernel's argument; an array may have any strides."
     return types.Array(types.float32, x.ndim, "A") if isinstance(x, np.ndarray) else numba.typeof(x)
 
+
 def compile_once(kernel, args):
-    "Compile `kernel`, or fetch it from the disk, for such `args`: seconds, once a machine, and then it says so."
+    """Compile `kernel`, or fetch it from the disk, for such `args`: seconds, once a machine, and then it says
+    so.
+    """
     began, signature = perf_counter(), tuple(map(any_strides, args))
     try:
         kernel.compile(signature)
     except (OSError, EOFError, UnpicklingError):
-        if not kernel.signatures:   # what was kept is damaged; else it could not be kept, and is compiled
+        if not kernel.signatures:  # what was kept is damaged; else it could not be kept, and is compiled
             kernel._cache.flush()
             kernel.compile(signature)
     kernel.disable_compile()  # contiguous arrays would get a variant of their own, for nothing
@@ -398,41 +569,57 @@ def compile_once(kernel, args):
     if kernel.stats.cache_misses or not kept:
         seconds = perf_counter() - began
         then = "kept for next time" if kept else "not kept: NUMBA_CACHE_DIR can name a folder for it"
-        print(f"mambamuse: {kernel.__name__} compiled for this processor in {seconds:.1f} s; {then}", file=sys.stderr)
+        print(
+            f"mambamuse: {kernel.__name__} compiled for this processor in {seconds:.1f} s; {then}",
+            file=sys.stderr,
+        )
+
 
 def parallel_run(kernel, *args):
-    "Call `kernel` on as many threads as PyTorch uses. Numba's own pool of threads, unlike OpenMP's and TBB's, bears one caller."
+    """Call `kernel` on as many threads as PyTorch uses. Numba's own pool of threads, unlike OpenMP's and
+    TBB's, bears one caller.
+    """
     args = [x.detach().numpy() if isinstance(x, torch.Tensor) else x for x in args]
     with one_compiles:
         if not kernel.signatures:
             compile_once(kernel, args)
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-    with one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext(): kernel(*args)
+    with one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext():
+        kernel(*args)
+
 
 def in_rows(x):
     "`x` itself if neighbours along its last axis are neighbours in memory, else a copy."
     return x if x.stride(-1) == 1 else x.contiguous()
 
+
 def pad(x, axis):
     "Zeros appended along `axis` until its length is a multiple of `LANES`."
     missing = -x.shape[axis] % LANES
-    return F.pad(x, [0]*(2*(-axis) - 1) + [missing]) if missing else x
+    return F.pad(x, [0] * (2 * (-axis) - 1) + [missing]) if missing else x
+
 
 def time_first(x):
-    "`(batch, d, time)` to `(batch, time, d)` with padded `d`: nothing to do if that is how it lies in memory."
+    """`(batch, d, time)` to `(batch, time, d)` with padded `d`: nothing to do if that is how it lies in
+    memory.
+    """
     return in_rows(pad(x.transpose(1, 2), -1))
+
 
 def channels_first(x, d):
     "`time_first` undone: a view."
     return x.transpose(1, 2)[:, :d]
 
+
 def to_blocks(x):
     "`(..., d, n)` to `(..., block, n, 16)`, padded."
     return pad(x, -2).unflatten(-2, (-1, LANES)).transpose(-1, -2).contiguous()
 
+
 def from_blocks(x, d):
     "`to_blocks` undone."
     return x.transpose(-1, -2).flatten(-3, -2)[..., :d, :].contiguous()
+
 
 def kernel_inputs(u, delta, A, B, C, D, z, delta_bias):
     "The eight arrays as the kernels want them; what is `None` becomes zeros, `z` an empty array."
@@ -442,10 +629,14 @@ def kernel_inputs(u, delta, A, B, C, D, z, delta_bias):
     B, C = (in_rows(x.transpose(1, 2)) for x in (B, C))
     return time_first(u), time_first(delta), to_blocks(A * LOG2E), B, C, D, gate, bias
 
+
 def group_count(batch, blocks):
-    "Groups of channels per batch: one if the batches alone occupy all threads evenly, else as many as threads."
+    """Groups of channels per batch: one if the batches alone occupy all threads evenly, else as many as
+    threads.
+    """
     threads = torch.get_num_threads()
     return 1 if batch % threads == 0 else min(blocks, threads)
+
 
 def starts_shape(batch, d, time, n):
     "Shape of the states before each chunk."
@@ -454,13 +645,27 @@ def starts_shape(batch, d, time, n):
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-operator
 Maybe = torch.Tensor | None
 
-# Both operators are called by name through torch.ops: a second definition, as when a notebook cell runs twice, disables
+# Both operators are called by name through torch.ops: a second definition, as when a notebook cell runs
+# twice, disables
 # the object that the first one returned.
 
+
 @torch.library.custom_op("mambamuse::scan_numba", mutates_args=(), device_types="cpu")
-def scan_op(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: Maybe, z: Maybe,
-            delta_bias: Maybe, initial_state: Maybe, delta_softplus: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    "`out (batch, d, time)`, last state `(batch, d, n)`, and the states before each chunk, for the backward pass."
+def scan_op(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: Maybe,
+    z: Maybe,
+    delta_bias: Maybe,
+    initial_state: Maybe,
+    delta_softplus: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`out (batch, d, time)`, last state `(batch, d, n)`, and the states before each chunk, for the backward
+    pass.
+    """
     (batch, d, time), n = u.shape, A.shape[1]
     arrays = kernel_inputs(u, delta, A, B, C, D, z, delta_bias)
     state = to_blocks(u.new_zeros(batch, d, n) if initial_state is None else initial_state.clone())
@@ -470,10 +675,12 @@ def scan_op(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tens
         parallel_run(forward_kernel, *arrays, delta_softplus, z is not None, groups, state, starts, out)
     return channels_first(out, d), from_blocks(state, d), starts
 
+
 @scan_op.register_fake
 def _(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus):
     (batch, d, time), n = u.shape, A.shape[1]
     return fake_channels_last(u), u.new_empty(batch, d, n), u.new_empty(starts_shape(batch, d, time, n))
+
 
 def fake_channels_last(u):
     "Shape and strides of `channels_first(time_first(u), d)`."
@@ -483,10 +690,32 @@ def fake_channels_last(u):
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-backward-operator
 @torch.library.custom_op("mambamuse::scan_numba_backward", mutates_args=(), device_types="cpu")
 def scan_backward_op(
-    gout: torch.Tensor, glast: Maybe, starts: torch.Tensor, u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor,
-    C: torch.Tensor, D: Maybe, z: Maybe, delta_bias: Maybe, delta_softplus: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    "Gradients of `u, delta, A, B, C, D, z, delta_bias, initial_state`; that of `z` is empty if `z` is `None`."
+    gout: torch.Tensor,
+    glast: Maybe,
+    starts: torch.Tensor,
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: Maybe,
+    z: Maybe,
+    delta_bias: Maybe,
+    delta_softplus: bool,
+) -> tuple[
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+]:
+    """Gradients of `u, delta, A, B, C, D, z, delta_bias, initial_state`; that of `z` is empty if `z` is
+    `None`.
+    """
     (batch, d, time), n = u.shape, A.shape[1]
     arrays = kernel_inputs(u, delta, A, B, C, D, z, delta_bias)
     gstate = to_blocks(u.new_zeros(batch, d, n) if glast is None else glast.clone())
@@ -496,28 +725,69 @@ def scan_backward_op(
     gA, (gD, gbias) = torch.zeros_like(gstate), u.new_zeros(2, batch, blocks * LANES)
     gB, gC = u.new_zeros(2, groups, batch, time, n)
     if u.numel():
-        parallel_run(backward_kernel, *arrays, delta_softplus, z is not None, groups, starts, time_first(gout),
-                     gstate, gu, gdelta, gA, gB, gC, gD, gz, gbias)
+        parallel_run(
+            backward_kernel,
+            *arrays,
+            delta_softplus,
+            z is not None,
+            groups,
+            starts,
+            time_first(gout),
+            gstate,
+            gu,
+            gdelta,
+            gA,
+            gB,
+            gC,
+            gD,
+            gz,
+            gbias,
+        )
     gB, gC = gB.sum(0).transpose(1, 2), gC.sum(0).transpose(1, 2)
     gD, gbias = gD.sum(0)[:d].clone(), gbias.sum(0)[:d].clone()
     gz = gz if z is None else channels_first(gz, d)
-    return channels_first(gu, d), channels_first(gdelta, d), from_blocks(gA.sum(0), d), gB, gC, gD, gz, gbias, from_blocks(gstate, d)
+    return (
+        channels_first(gu, d),
+        channels_first(gdelta, d),
+        from_blocks(gA.sum(0), d),
+        gB,
+        gC,
+        gD,
+        gz,
+        gbias,
+        from_blocks(gstate, d),
+    )
+
 
 @scan_backward_op.register_fake
 def _(gout, glast, starts, u, delta, A, B, C, D, z, delta_bias, delta_softplus):
     (batch, d, time), n = u.shape, A.shape[1]
     gB, gC = (u.new_empty(batch, time, n).transpose(1, 2) for _ in "BC")
     gz = u.new_empty(0, 0, 0) if z is None else fake_channels_last(u)
-    return (fake_channels_last(u), fake_channels_last(u), u.new_empty(d, n), gB, gC, u.new_empty(d), gz, u.new_empty(d),
-            u.new_empty(batch, d, n))
+    return (
+        fake_channels_last(u),
+        fake_channels_last(u),
+        u.new_empty(d, n),
+        gB,
+        gC,
+        u.new_empty(d),
+        gz,
+        u.new_empty(d),
+        u.new_empty(batch, d, n),
+    )
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-gradient
 def remember(ctx, inputs, output):
-    "Keep for the backward pass the inputs but the initial state, which is the first of the states before each chunk."
+    """Keep for the backward pass the inputs but the initial state, which is the first of the states before
+    each chunk.
+    """
     *tensors, initial_state, ctx.delta_softplus = inputs
     ctx.save_for_backward(output[2], *tensors)
     ctx.needs = [x is not None for x in (*tensors, initial_state)]
-    ctx.set_materialize_grads(False)  # the states before each chunk have no gradient: do not make zeros of their size
+    ctx.set_materialize_grads(
+        False
+    )  # the states before each chunk have no gradient: do not make zeros of their size
+
 
 def backward(ctx, gout, glast, gstarts):
     "One gradient for each input, `None` for those that were `None`."
@@ -526,31 +796,37 @@ def backward(ctx, gout, glast, gstarts):
     grads = torch.ops.mambamuse.scan_numba_backward(gout, glast, starts, u, *others, ctx.delta_softplus)
     return *(g if there else None for g, there in zip(grads, ctx.needs)), None
 
+
 scan_op.register_autograd(backward, setup_context=remember)
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-public
 def selective_scan_numba(
-    u,                         # (batch, d, time) input
-    delta,                     # (batch, d, time) step sizes
-    A,                         # (d, n) decay rates, negative
-    B,                         # (batch, n, time) what is written
-    C,                         # (batch, n, time) what is read
-    D=None,                    # (d,) direct path
-    z=None,                    # (batch, d, time) gate
-    delta_bias=None,           # (d,) added to delta
-    delta_softplus=False,      # pass delta through softplus?
-    return_last_state=False,   # also return the state after the last sample?
-    initial_state=None,        # (batch, d, n) state before the first sample; zero if None
+    u,  # (batch, d, time) input
+    delta,  # (batch, d, time) step sizes
+    A,  # (d, n) decay rates, negative
+    B,  # (batch, n, time) what is written
+    C,  # (batch, n, time) what is read
+    D=None,  # (d,) direct path
+    z=None,  # (batch, d, time) gate
+    delta_bias=None,  # (d,) added to delta
+    delta_softplus=False,  # pass delta through softplus?
+    return_last_state=False,  # also return the state after the last sample?
+    initial_state=None,  # (batch, d, n) state before the first sample; zero if None
 ):
-    """`selective_scan` for float32 tensors on the CPU: same arguments, same results, one operator to `torch.compile`.
+    """`selective_scan` for float32 tensors on the CPU: same arguments, same results, one operator to
+    `torch.compile`.
 
-    Fastest when time comes before channels in memory (`x.transpose(1, 2)` contiguous), which saves a copy per argument;
-    the result lies that way. The gradients cannot be differentiated again. Raises `ValueError` on shapes, types or
+    Fastest when time comes before channels in memory (`x.transpose(1, 2)` contiguous), which saves a copy per
+    argument;
+    the result lies that way. The gradients cannot be differentiated again. Raises `ValueError` on shapes,
+    types or
     devices that do not fit.
     """
     check_shapes(u, delta, A, B, C, D, z, delta_bias, initial_state)
     for x in (u, delta, A, B, C, D, z, delta_bias, initial_state):
         if x is not None and (x.dtype != torch.float32 or x.device.type != "cpu"):
             raise ValueError(f"expected float32 on the CPU, got {x.dtype} on {x.device}")
-    out, last, _ = torch.ops.mambamuse.scan_numba(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
+    out, last, _ = torch.ops.mambamuse.scan_numba(
+        u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus
+    )
     return (out, last) if return_last_state else out

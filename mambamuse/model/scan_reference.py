@@ -25,6 +25,7 @@ def recurrence(a, b):
 # %% ../../nbs/03_scan_reference.ipynb #scan-linear-scan
 class LinearScan(torch.autograd.Function):
     "`recurrence` with its gradient: `(a, b) (time, ...) -> h (time, ...)`."
+
     @staticmethod
     def forward(ctx, a, b):
         h = recurrence(a, b)
@@ -34,54 +35,70 @@ class LinearScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         a, h = ctx.saved_tensors
-        after = torch.cat([a[1:], torch.zeros_like(a[:1])])       # a[t+1]; nothing follows the last sample
+        after = torch.cat([a[1:], torch.zeros_like(a[:1])])  # a[t+1]; nothing follows the last sample
         gb = recurrence(after.flip(0), g.flip(0)).flip(0)
-        before = torch.cat([torch.zeros_like(h[:1]), h[:-1]])     # h[t-1]; nothing precedes the first
-        return gb*before, gb
+        before = torch.cat([torch.zeros_like(h[:1]), h[:-1]])  # h[t-1]; nothing precedes the first
+        return gb * before, gb
 
 # %% ../../nbs/03_scan_reference.ipynb #scan-chunk
 def scan_chunk(state, u, delta, B, C, A):
-    """One chunk, time first: `u, delta (t, batch, d)`, `A (d, n)`, `B, C (t, batch, n)`, `state (batch, d, n)`.
+    """One chunk, time first: `u, delta (t, batch, d)`, `A (d, n)`, `B, C (t, batch, n)`, `state (batch, d,
+    n)`.
 
     Returns `y (t, batch, d)` and the last state `(batch, d, n)`.
     """
-    a = torch.exp(delta[..., None] * A)                       # (t, batch, d, n)
+    a = torch.exp(delta[..., None] * A)  # (t, batch, d, n)
     b = (delta * u)[..., None] * B[:, :, None]
-    b = torch.cat([b[:1] + a[:1]*state, b[1:]])
+    b = torch.cat([b[:1] + a[:1] * state, b[1:]])
     h = LinearScan.apply(a, b)
     return torch.einsum("tbdn,tbn->tbd", h, C), h[-1]
 
 # %% ../../nbs/03_scan_reference.ipynb #scan-check-shapes
 def check_shapes(u, delta, A, B, C, D, z, delta_bias, initial_state):
-    "Raise `ValueError` naming the first argument whose shape does not fit `u (batch, d, time)` and `A (d, n)`."
-    if u.ndim != 3: raise ValueError(f"u has shape {tuple(u.shape)}, expected (batch, d, time)")
-    if A.ndim != 2: raise ValueError(f"A has shape {tuple(A.shape)}, expected (d, n)")
+    """Raise `ValueError` naming the first argument whose shape does not fit `u (batch, d, time)` and `A (d,
+    n)`.
+    """
+    if u.ndim != 3:
+        raise ValueError(f"u has shape {tuple(u.shape)}, expected (batch, d, time)")
+    if A.ndim != 2:
+        raise ValueError(f"A has shape {tuple(A.shape)}, expected (d, n)")
     (batch, d, time), n = u.shape, A.shape[1]
-    want = dict(delta=(delta, (batch, d, time)), A=(A, (d, n)), B=(B, (batch, n, time)), C=(C, (batch, n, time)), D=(D, (d,)),
-                z=(z, (batch, d, time)), delta_bias=(delta_bias, (d,)), initial_state=(initial_state, (batch, d, n)))
+    want = dict(
+        delta=(delta, (batch, d, time)),
+        A=(A, (d, n)),
+        B=(B, (batch, n, time)),
+        C=(C, (batch, n, time)),
+        D=(D, (d,)),
+        z=(z, (batch, d, time)),
+        delta_bias=(delta_bias, (d,)),
+        initial_state=(initial_state, (batch, d, n)),
+    )
     for name, (x, shape) in want.items():
-        if x is not None and tuple(x.shape) != shape: raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {shape}")
+        if x is not None and tuple(x.shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {shape}")
 
 # %% ../../nbs/03_scan_reference.ipynb #scan-selective-scan-torch
 WORK = 2**17  # numbers in a chunk's states: fewer means more calls, more falls out of the processor's cache
 
+
 def selective_scan_torch(
-    u,                         # (batch, d, time) input
-    delta,                     # (batch, d, time) step sizes
-    A,                         # (d, n) decay rates, negative
-    B,                         # (batch, n, time) what is written
-    C,                         # (batch, n, time) what is read
-    D=None,                    # (d,) direct path
-    z=None,                    # (batch, d, time) gate
-    delta_bias=None,           # (d,) added to delta
-    delta_softplus=False,      # pass delta through softplus?
-    return_last_state=False,   # also return the state after the last sample?
-    initial_state=None,        # (batch, d, n) state before the first sample; zero if None
+    u,  # (batch, d, time) input
+    delta,  # (batch, d, time) step sizes
+    A,  # (d, n) decay rates, negative
+    B,  # (batch, n, time) what is written
+    C,  # (batch, n, time) what is read
+    D=None,  # (d,) direct path
+    z=None,  # (batch, d, time) gate
+    delta_bias=None,  # (d,) added to delta
+    delta_softplus=False,  # pass delta through softplus?
+    return_last_state=False,  # also return the state after the last sample?
+    initial_state=None,  # (batch, d, n) state before the first sample; zero if None
 ):
     """Mamba's selective scan: `y (batch, d, time)`, and the last state `(batch, d, n)` if asked for.
 
     Cutting a signal anywhere and passing the last state on gives the same as not cutting. Memory is
-    `batch * d * n * chunk`, kept near `WORK`. Raises `ValueError` on shapes that do not fit. Source: Gu and Dao 2023, algorithm 2.
+    `batch * d * n * chunk`, kept near `WORK`. Raises `ValueError` on shapes that do not fit. Source: Gu and
+    Dao 2023, algorithm 2.
     """
     check_shapes(u, delta, A, B, C, D, z, delta_bias, initial_state)
     dtype = torch.promote_types(u.dtype, torch.float32)
@@ -90,13 +107,21 @@ def selective_scan_torch(
     delta = F.softplus(delta) if delta_softplus else delta
     h = x.new_zeros(*u.shape[:2], A.shape[1]) if initial_state is None else initial_state.to(dtype)
     chunk = max(16, WORK // max(1, h.numel()))
-    pieces = zip(*(s.to(dtype).permute(2, 0, 1).split(chunk) for s in (x, delta, B, C)))  # each (chunk, batch, ...)
-    forget = partial(checkpoint, use_reentrant=False, preserve_rng_state=False) if torch.is_grad_enabled() else lambda f, *x: f(*x)
+    pieces = zip(
+        *(s.to(dtype).permute(2, 0, 1).split(chunk) for s in (x, delta, B, C))
+    )  # each (chunk, batch, ...)
+    forget = (
+        partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        if torch.is_grad_enabled()
+        else lambda f, *x: f(*x)
+    )
     ys = []
     for piece in pieces if u.numel() else ():
         y, h = forget(scan_chunk, h, *piece, A)
         ys.append(y)
     y = torch.cat(ys).permute(1, 2, 0) if ys else torch.zeros_like(x)
-    if D is not None: y = y + x * D[:, None].to(dtype)
-    if z is not None: y = y * F.silu(z.to(dtype))
+    if D is not None:
+        y = y + x * D[:, None].to(dtype)
+    if z is not None:
+        y = y * F.silu(z.to(dtype))
     return (y.to(u.dtype), h) if return_last_state else y.to(u.dtype)

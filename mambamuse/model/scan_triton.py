@@ -18,14 +18,18 @@ import triton.language as tl
 from .scan_reference import check_shapes
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-constants
-# Chunks of 32 samples on one warp. With one warp, scans and sums are shuffles between lanes, with few barriers. With 32 samples,
-# what `backward_kernel` holds fits into a thread's 255 registers (234 to 254 for 16 states, by precision, layout and GPU); with
-# 64 it would spill 300 to 570 bytes per thread to memory. Two warps on 64 would not, but wait for each other at 24 to 54 barriers;
-# two on 32 would execute 40 % more instructions per sample. From ptxas for sm_80 and sm_90; not measured on a GPU.
-CHUNK = 32        # samples handled at once
-WARPS = 1         # of a program, for up to 16 states
-JOIN = 64         # chunks that `join_kernel` takes at once
-PROGRAMS = 4096   # enough to keep any GPU busy; a constant, so that sums have the same order on all
+# Chunks of 32 samples on one warp. With one warp, scans and sums are shuffles between lanes, with few
+# barriers. With 32 samples,
+# what `backward_kernel` holds fits into a thread's 255 registers (234 to 254 for 16 states, by precision,
+# layout and GPU); with
+# 64 it would spill 300 to 570 bytes per thread to memory. Two warps on 64 would not, but wait for each other
+# at 24 to 54 barriers;
+# two on 32 would execute 40 % more instructions per sample. From ptxas for sm_80 and sm_90; not measured on a
+# GPU.
+CHUNK = 32  # samples handled at once
+WARPS = 1  # of a program, for up to 16 states
+JOIN = 64  # chunks that `join_kernel` takes at once
+PROGRAMS = 4096  # enough to keep any GPU busy; a constant, so that sums have the same order on all
 LOG2E = math.log2(math.e)
 LN2 = tl.constexpr(math.log(2))
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1: the kernels run on the CPU, slowly
@@ -33,10 +37,34 @@ INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1: the kernels 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-elementary
 @triton.jit
 def log1p(x):
-    "`log(1 + x)` for `x` in [0, 1], relative error below 2e-7: `log(1 + x)` itself would round away a small `x`."
-    return x * ((((((((0.005232694558799267*x - 0.02950524352490902)*x + 0.07822596281766891)*x - 0.13663247227668762)*x
-                     + 0.19106008112430573)*x - 0.2484298199415207)*x + 0.3331909775733948)*x - 0.4999949336051941)*x
-                + 0.9999999403953552)
+    """`log(1 + x)` for `x` in [0, 1], relative error below 2e-7: `log(1 + x)` itself would round away a small
+    `x`.
+    """
+    return x * (
+        (
+            (
+                (
+                    (
+                        (
+                            ((0.005232694558799267 * x - 0.02950524352490902) * x + 0.07822596281766891) * x
+                            - 0.13663247227668762
+                        )
+                        * x
+                        + 0.19106008112430573
+                    )
+                    * x
+                    - 0.2484298199415207
+                )
+                * x
+                + 0.3331909775733948
+            )
+            * x
+            - 0.4999949336051941
+        )
+        * x
+        + 0.9999999403953552
+    )
+
 
 @triton.jit
 def softplus(x):
@@ -47,48 +75,59 @@ def softplus(x):
 @triton.jit
 def chain(a, x, b, y):
     "`h -> a h + x`, then `h -> b h + y`, as one step."
-    return a*b, b*x + y
+    return a * b, b * x + y
+
 
 @triton.jit
 def states(start, dt, dx, rate, B):
-    "`h[t] = 2**(dt[t] rate) h[t-1] + dx[t] B[t]` after `start`: `dt, dx (1, t)`, `start, rate (n, 1)`, `B (n, t)`."
+    """`h[t] = 2**(dt[t] rate) h[t-1] + dx[t] B[t]` after `start`: `dt, dx (1, t)`, `start, rate (n, 1)`, `B
+    (n, t)`.
+    """
     decay, h = tl.associative_scan((tl.exp2(dt * rate), dx * B), 1, chain)
-    return h + decay*start
+    return h + decay * start
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-memory
 # A tile has two axes, (state, sample), of length 1 where it does not vary.
+
 
 @triton.jit
 def axes(N: tl.constexpr, T: tl.constexpr):
     "Numbers along the two axes of a tile."
     return tl.arange(0, N)[:, None], tl.arange(0, T)[None, :]
 
+
 @triton.jit
 def address(x, b, i, t):
     "Of `x[b, i, t]`."
-    return x[0] + b*x[1] + i*x[2] + t*x[3]
+    return x[0] + b * x[1] + i * x[2] + t * x[3]
+
 
 @triton.jit
 def load(x, b, i, t, inside):
     "`x[b, i, t]` as float32; 0 where not `inside`."
     return tl.load(address(x, b, i, t), inside, 0.0).to(tl.float32)
 
+
 @triton.jit
 def per_channel(x, c):
     "`x[c]` as float32, `x` contiguous; 0 if there is no `x`."
-    if x is None: return 0.0
-    else: return tl.load(x + c).to(tl.float32)
+    if x is None:
+        return 0.0
+    else:
+        return tl.load(x + c).to(tl.float32)
+
 
 @triton.jit
 def cell(b, i, length, c, j, d, n):
     "Where `[b, i, c, j]` is in `(batch, length, d, n)`."
-    return ((b*length + i)*d + c)*n + j
+    return ((b * length + i) * d + c) * n + j
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-steps
 @triton.jit
 def positive(raw, inside, SOFT: tl.constexpr):
     "`dt` from `delta + delta_bias`. Outside, 0: a sample at which nothing decays and nothing is written."
     return tl.where(inside, softplus(raw) if SOFT else raw, 0.0)
+
 
 @triton.jit
 def step_size(delta, shift, b, c, t, inside, SOFT: tl.constexpr):
@@ -99,41 +138,49 @@ def step_size(delta, shift, b, c, t, inside, SOFT: tl.constexpr):
 @triton.jit
 def place(d, span):
     "Batch (64 bits wide, as addresses need), chunk, and the range of channels of this program."
-    # That range is walked by `while`: the interpreter of Triton 3.6 makes no `range` of such numbers under NumPy 2.4.
-    first = tl.program_id(1)*span
+    # That range is walked by `while`: the interpreter of Triton 3.6 makes no `range` of such numbers under
+    # NumPy 2.4.
+    first = tl.program_id(1) * span
     return tl.program_id(2).to(tl.int64), tl.program_id(0), first, tl.minimum(first + span, d)
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-ends
 @triton.jit
-def ends_kernel(u, delta, A, B, bias, marks, sums, d, n, time, span, SOFT: tl.constexpr, N: tl.constexpr, T: tl.constexpr):
-    "`marks[b, chunk+1]`: the state that each chunk leaves if it starts from zero; `sums (batch, chunks, d)`: of `dt`."
+def ends_kernel(
+    u, delta, A, B, bias, marks, sums, d, n, time, span, SOFT: tl.constexpr, N: tl.constexpr, T: tl.constexpr
+):
+    """`marks[b, chunk+1]`: the state that each chunk leaves if it starts from zero; `sums (batch, chunks,
+    d)`: of `dt`.
+    """
     b, chunk, c, stop = place(d, span)
     j, k = axes(N, T)
-    t, chunks, there = chunk*T + k, tl.cdiv(time, T), j < n
+    t, chunks, there = chunk * T + k, tl.cdiv(time, T), j < n
     inside = t < time
     write = load(B, b, j, t, there & inside)
     while c < stop:
         shift = per_channel(bias, c)
         dt = step_size(delta, shift, b, c, t, inside, SOFT)
-        later = step_size(delta, shift, b, c, t + 1, inside & (k < T-1) & (t < time-1), SOFT)
-        rate = tl.load(A + c*n + j, there, 0.0)
-        reach = tl.exp2(tl.cumsum(later, 1, reverse=True) * rate)  # not a difference of sums: a large dt would swallow small ones
+        later = step_size(delta, shift, b, c, t + 1, inside & (k < T - 1) & (t < time - 1), SOFT)
+        rate = tl.load(A + c * n + j, there, 0.0)
+        reach = tl.exp2(
+            tl.cumsum(later, 1, reverse=True) * rate
+        )  # not a difference of sums: a large dt would swallow small ones
         end = tl.sum(reach * (dt * load(u, b, c, t, inside) * write), 1, keep_dims=True)
         tl.store(marks + cell(b, chunk + 1, chunks + 1, c, j, d, n), end, there)
-        tl.store(sums + (b*chunks + chunk)*d + c, tl.sum(dt))
+        tl.store(sums + (b * chunks + chunk) * d + c, tl.sum(dt))
         c += 1
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-join
 @triton.jit
 def join_kernel(marks, sums, A, d, n, chunks, BACK: tl.constexpr, N: tl.constexpr, T: tl.constexpr):
-    """Chunks alone to chunks in a row, in place: each of `marks (batch, chunks+1, d, n)` plus the one before it, decayed.
+    """Chunks alone to chunks in a row, in place: each of `marks (batch, chunks+1, d, n)` plus the one before
+    it, decayed.
 
     With `BACK`, plus the one after it.
     """
     b = tl.program_id(1).to(tl.int64)
     j, k = axes(N, T)
     c, there = tl.program_id(0), j < n
-    rate = tl.load(A + c*n + j, there, 0.0)
+    rate = tl.load(A + c * n + j, there, 0.0)
     state = tl.load(marks + cell(b, chunks if BACK else 0, chunks + 1, c, j, d, n), there, 0.0)
     passed = 0
     while passed < chunks:
@@ -141,27 +188,44 @@ def join_kernel(marks, sums, A, d, n, chunks, BACK: tl.constexpr, N: tl.constexp
         inside = step < chunks
         chunk = chunks - 1 - step if BACK else step
         mark = marks + cell(b, chunk if BACK else chunk + 1, chunks + 1, c, j, d, n)
-        dt = tl.load(sums + (b*chunks + chunk)*d + c, inside, 0.0)
+        dt = tl.load(sums + (b * chunks + chunk) * d + c, inside, 0.0)
         decay, h = tl.associative_scan((tl.exp2(dt * rate), tl.load(mark, there & inside, 0.0)), 1, chain)
         h += decay * state
         tl.store(mark, h, there & inside)
-        state = tl.sum(tl.where(k == T-1, h, 0.0), 1, keep_dims=True)
+        state = tl.sum(tl.where(k == T - 1, h, 0.0), 1, keep_dims=True)
         passed += T
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-forward
 @triton.jit
-def forward_kernel(u, delta, A, B, C, D, z, bias, marks, out, d, n, time, span, SOFT: tl.constexpr, N: tl.constexpr,
-                   T: tl.constexpr):
+def forward_kernel(
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D,
+    z,
+    bias,
+    marks,
+    out,
+    d,
+    n,
+    time,
+    span,
+    SOFT: tl.constexpr,
+    N: tl.constexpr,
+    T: tl.constexpr,
+):
     "Fills `out`, each chunk from the state before it in `marks (batch, chunks+1, d, n)`."
     b, chunk, c, stop = place(d, span)
     j, k = axes(N, T)
-    t, slots, there = chunk*T + k, tl.cdiv(time, T) + 1, j < n
+    t, slots, there = chunk * T + k, tl.cdiv(time, T) + 1, j < n
     inside = t < time
     write, read = load(B, b, j, t, there & inside), load(C, b, j, t, there & inside)
     while c < stop:
         dt, x = step_size(delta, per_channel(bias, c), b, c, t, inside, SOFT), load(u, b, c, t, inside)
         start = tl.load(marks + cell(b, chunk, slots, c, j, d, n), there, 0.0)
-        h = states(start, dt, dt * x, tl.load(A + c*n + j, there, 0.0), write)
+        h = states(start, dt, dt * x, tl.load(A + c * n + j, there, 0.0), write)
         y = tl.sum(h * read, 0, keep_dims=True) + x * per_channel(D, c)
         if z is not None:
             gate = load(z, b, c, t, inside)
@@ -171,12 +235,27 @@ def forward_kernel(u, delta, A, B, C, D, z, bias, marks, out, d, n, time, span, 
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-origins
 @triton.jit
-def origins_kernel(delta, A, C, z, bias, gout, gmarks, sums, d, n, time, span, SOFT: tl.constexpr, N: tl.constexpr,
-                   T: tl.constexpr):
+def origins_kernel(
+    delta,
+    A,
+    C,
+    z,
+    bias,
+    gout,
+    gmarks,
+    sums,
+    d,
+    n,
+    time,
+    span,
+    SOFT: tl.constexpr,
+    N: tl.constexpr,
+    T: tl.constexpr,
+):
     "`gmarks[b, chunk]`: what each chunk alone adds to the gradient of the state before it; `sums` as above."
     b, chunk, c, stop = place(d, span)
     j, k = axes(N, T)
-    t, chunks, there = chunk*T + k, tl.cdiv(time, T), j < n
+    t, chunks, there = chunk * T + k, tl.cdiv(time, T), j < n
     inside = t < time
     read = load(C, b, j, t, there & inside)
     while c < stop:
@@ -185,37 +264,69 @@ def origins_kernel(delta, A, C, z, bias, gout, gmarks, sums, d, n, time, span, S
         if z is not None:
             gate = load(z, b, c, t, inside)
             gy *= gate * tl.sigmoid(gate)
-        rate = tl.load(A + c*n + j, there, 0.0)
+        rate = tl.load(A + c * n + j, there, 0.0)
         origin = tl.sum(tl.exp2(tl.cumsum(dt, 1) * rate) * (gy * read), 1, keep_dims=True)
         tl.store(gmarks + cell(b, chunk, chunks + 1, c, j, d, n), origin, there)
-        tl.store(sums + (b*chunks + chunk)*d + c, tl.sum(dt))
+        tl.store(sums + (b * chunks + chunk) * d + c, tl.sum(dt))
         c += 1
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-backward
 @triton.jit
-def backward_kernel(u, delta, A, B, C, D, z, bias, marks, gmarks, gout, gu, gdelta, gA, gB, gC, gD, gz, gbias, d, n, time, span,
-                    SOFT: tl.constexpr, N: tl.constexpr, T: tl.constexpr):
+def backward_kernel(
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D,
+    z,
+    bias,
+    marks,
+    gmarks,
+    gout,
+    gu,
+    gdelta,
+    gA,
+    gB,
+    gC,
+    gD,
+    gz,
+    gbias,
+    d,
+    n,
+    time,
+    span,
+    SOFT: tl.constexpr,
+    N: tl.constexpr,
+    T: tl.constexpr,
+):
     """Fills all `g...`, each chunk from the state before it and the gradient of the state after it.
 
-    Not yet summed: `gA (batch, chunks, d, n)`, `gD, gbias (batch, chunks, d)`, and `gB, gC (groups of channels, batch, n, time)`.
+    Not yet summed: `gA (batch, chunks, d, n)`, `gD, gbias (batch, chunks, d)`, and `gB, gC (groups of
+    channels, batch, n, time)`.
     """
     b, chunk, c, stop = place(d, span)
     j, k = axes(N, T)
-    t, chunks, there = chunk*T + k, tl.cdiv(time, T), j < n
+    t, chunks, there = chunk * T + k, tl.cdiv(time, T), j < n
     inside = t < time
     known = there & inside
     write, read = load(B, b, j, t, known), load(C, b, j, t, known)
     write_before = load(B, b, j, t - 1, known & (k > 0))
     gwrite, gread = tl.zeros_like(write), tl.zeros_like(read)
     while c < stop:
-        earlier, later = inside & (k > 0), inside & (k < T-1) & (t < time-1)
-        shift, skip, rate = per_channel(bias, c), per_channel(D, c), tl.load(A + c*n + j, there, 0.0)
-        raw, x, gy = load(delta, b, c, t, inside) + shift, load(u, b, c, t, inside), load(gout, b, c, t, inside)
+        earlier, later = inside & (k > 0), inside & (k < T - 1) & (t < time - 1)
+        shift, skip, rate = per_channel(bias, c), per_channel(D, c), tl.load(A + c * n + j, there, 0.0)
+        raw, x, gy = (
+            load(delta, b, c, t, inside) + shift,
+            load(u, b, c, t, inside),
+            load(gout, b, c, t, inside),
+        )
         dt = positive(raw, inside, SOFT)
         dt_before = step_size(delta, shift, b, c, t - 1, earlier, SOFT)
         dt_after = step_size(delta, shift, b, c, t + 1, later, SOFT)
 
-        # The state before each sample, then the one after it. The other way round, `decay * before = h - dt*x*B`, is a
+        # The state before each sample, then the one after it. The other way round, `decay * before = h -
+        # dt*x*B`, is a
         # difference of close numbers where dt is large.
         start = tl.load(marks + cell(b, chunk, chunks + 1, c, j, d, n), there, 0.0)
         before = states(start, dt_before, dt_before * load(u, b, c, t - 1, earlier), rate, write_before)
@@ -237,40 +348,49 @@ def backward_kernel(u, delta, A, B, C, D, z, bias, marks, gmarks, gout, gu, gdel
         gdx = tl.sum(g * write, 0, keep_dims=True)
         gpower = g * kept  # gradient of dt*A
         gdt = gdx * x + tl.sum(gpower * rate, 0, keep_dims=True) * LN2
-        if SOFT: gdt *= tl.sigmoid(raw)
+        if SOFT:
+            gdt *= tl.sigmoid(raw)
         tl.store(address(gu, b, c, t), gdx * dt + gy * skip, inside)
         tl.store(address(gdelta, b, c, t), gdt, inside)
 
-        part = (b*chunks + chunk)*d + c
-        tl.store(gA + part*n + j, tl.sum(gpower * dt, 1, keep_dims=True), there)
+        part = (b * chunks + chunk) * d + c
+        tl.store(gA + part * n + j, tl.sum(gpower * dt, 1, keep_dims=True), there)
         tl.store(gD + part, tl.sum(gy * x))
         tl.store(gbias + part, tl.sum(tl.where(inside, gdt, 0.0)))
         c += 1
-    row = (tl.program_id(1)*tl.num_programs(2) + b)*n + j
-    tl.store(gB + row*time + t, gwrite, known)
-    tl.store(gC + row*time + t, gread, known)
+    row = (tl.program_id(1) * tl.num_programs(2) + b) * n + j
+    tl.store(gB + row * time + t, gwrite, known)
+    tl.store(gC + row * time + t, gread, known)
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-launching
 def strided(x):
     "What `address` takes: `(pointer, three strides)`, `None` for `None`."
     return None if x is None else (x, *x.stride())
 
+
 def flat(x):
     "Contiguous, `None` for `None`."
     return None if x is None else x.contiguous()
 
+
 def plan(u, n):
-    "Grid `(chunks, groups of channels, batch)`, channels per group, and what the kernels want at compile time."
+    """Grid `(chunks, groups of channels, batch)`, channels per group, and what the kernels want at compile
+    time.
+    """
     batch, d, time = u.shape
     chunks = triton.cdiv(time, CHUNK)
     span = triton.cdiv(d, min(d, triton.cdiv(PROGRAMS, batch * chunks)))
     N = triton.next_power_of_2(n)
     return (chunks, triton.cdiv(d, span), batch), span, dict(N=N, T=CHUNK, num_warps=WARPS * max(1, N // 16))
 
+
 def join(marks, sums, rate, back):
     "`join_kernel` on `marks (batch, chunks+1, d, n)`."
-    (batch, slots, d, n) = marks.shape
-    join_kernel[(d, batch)](marks, sums, rate, d, n, slots - 1, BACK=back, N=triton.next_power_of_2(n), T=JOIN, num_warps=1)
+    batch, slots, d, n = marks.shape
+    join_kernel[(d, batch)](
+        marks, sums, rate, d, n, slots - 1, BACK=back, N=triton.next_power_of_2(n), T=JOIN, num_warps=1
+    )
+
 
 def new_marks(u, n, slot, state):
     "`(batch, chunks+1, d, n)` with `state`, or zero if `None`, in `slot`."
@@ -283,74 +403,211 @@ def new_marks(u, n, slot, state):
 Maybe = torch.Tensor | None
 DEVICES = None if INTERPRETED else "cuda"  # the interpreter takes any
 
-# Both operators are called by name through torch.ops: a second definition, as when a notebook cell runs twice, disables
+# Both operators are called by name through torch.ops: a second definition, as when a notebook cell runs
+# twice, disables
 # the object that the first one returned.
 
+
 @torch.library.custom_op("mambamuse::scan_triton", mutates_args=(), device_types=DEVICES)
-def scan_op(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: Maybe, z: Maybe,
-            delta_bias: Maybe, initial_state: Maybe, delta_softplus: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    "`out (batch, d, time)`, last state `(batch, d, n)`, and the states before each chunk, for the backward pass."
+def scan_op(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: Maybe,
+    z: Maybe,
+    delta_bias: Maybe,
+    initial_state: Maybe,
+    delta_softplus: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`out (batch, d, time)`, last state `(batch, d, n)`, and the states before each chunk, for the backward
+    pass.
+    """
     n, rate, bias = A.shape[1], flat(A.float() * LOG2E), flat(delta_bias)
     out, marks = torch.empty_like(u), new_marks(u, n, 0, initial_state)
     if u.numel():
         grid, span, sizes = plan(u, n)
         sums = u.new_empty(grid[2], grid[0], u.shape[1], dtype=torch.float32)
         with torch.cuda.device_of(u):  # Triton launches on the current GPU
-            ends_kernel[grid](strided(u), strided(delta), rate, strided(B), bias, marks, sums, u.shape[1], n, u.shape[2], span,
-                              SOFT=delta_softplus, **sizes)
+            ends_kernel[grid](
+                strided(u),
+                strided(delta),
+                rate,
+                strided(B),
+                bias,
+                marks,
+                sums,
+                u.shape[1],
+                n,
+                u.shape[2],
+                span,
+                SOFT=delta_softplus,
+                **sizes,
+            )
             join(marks, sums, rate, False)
-            forward_kernel[grid](strided(u), strided(delta), rate, strided(B), strided(C), flat(D), strided(z), bias, marks,
-                                 strided(out), u.shape[1], n, u.shape[2], span, SOFT=delta_softplus, **sizes)
+            forward_kernel[grid](
+                strided(u),
+                strided(delta),
+                rate,
+                strided(B),
+                strided(C),
+                flat(D),
+                strided(z),
+                bias,
+                marks,
+                strided(out),
+                u.shape[1],
+                n,
+                u.shape[2],
+                span,
+                SOFT=delta_softplus,
+                **sizes,
+            )
     return out, marks[:, -1].clone(), marks
+
 
 @scan_op.register_fake
 def _(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus):
     (batch, d, time), n = u.shape, A.shape[1]
-    state = lambda *shape: u.new_empty(*shape, d, n, dtype=torch.float32)
+
+    def state(*shape):
+        return u.new_empty(*shape, d, n, dtype=torch.float32)
+
     return torch.empty_like(u), state(batch), state(batch, -(-time // CHUNK) + 1)
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-backward-operator
 @torch.library.custom_op("mambamuse::scan_triton_backward", mutates_args=(), device_types=DEVICES)
 def scan_backward_op(
-    gout: torch.Tensor, glast: Maybe, marks: torch.Tensor, u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor,
-    C: torch.Tensor, D: Maybe, z: Maybe, delta_bias: Maybe, delta_softplus: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    "Gradients of `u, delta, A, B, C, D, z, delta_bias, initial_state`; that of `z` is empty if `z` is `None`."
+    gout: torch.Tensor,
+    glast: Maybe,
+    marks: torch.Tensor,
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: Maybe,
+    z: Maybe,
+    delta_bias: Maybe,
+    delta_softplus: bool,
+) -> tuple[
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+]:
+    """Gradients of `u, delta, A, B, C, D, z, delta_bias, initial_state`; that of `z` is empty if `z` is
+    `None`.
+    """
     (batch, d, time), n = u.shape, A.shape[1]
     rate, skip, bias = flat(A.float() * LOG2E), flat(D), flat(delta_bias)
-    gu, gdelta, gz = torch.empty_like(u), torch.empty_like(delta), u.new_empty(0, 0, 0) if z is None else torch.empty_like(z)
+    gu, gdelta, gz = (
+        torch.empty_like(u),
+        torch.empty_like(delta),
+        u.new_empty(0, 0, 0) if z is None else torch.empty_like(z),
+    )
     gmarks = new_marks(u, n, -1, glast)
-    new = lambda *shape: u.new_empty(*shape, dtype=torch.float32)
+
+    def new(*shape):
+        return u.new_empty(*shape, dtype=torch.float32)
+
     chunks, groups, _ = grid = plan(u, n)[0] if u.numel() else (0, 0, 0)
-    sums, gD, gbias, gA = new(batch, chunks, d), new(batch, chunks, d), new(batch, chunks, d), new(batch, chunks, d, n)
+    sums, gD, gbias, gA = (
+        new(batch, chunks, d),
+        new(batch, chunks, d),
+        new(batch, chunks, d),
+        new(batch, chunks, d, n),
+    )
     gB, gC = new(groups, batch, n, time), new(groups, batch, n, time)
     if u.numel():
         _, span, sizes = plan(u, n)
         with torch.cuda.device_of(u):
-            origins_kernel[grid](strided(delta), rate, strided(C), strided(z), bias, strided(gout), gmarks, sums, d, n, time, span,
-                                 SOFT=delta_softplus, **sizes)
+            origins_kernel[grid](
+                strided(delta),
+                rate,
+                strided(C),
+                strided(z),
+                bias,
+                strided(gout),
+                gmarks,
+                sums,
+                d,
+                n,
+                time,
+                span,
+                SOFT=delta_softplus,
+                **sizes,
+            )
             join(gmarks, sums, rate, True)
-            backward_kernel[grid](strided(u), strided(delta), rate, strided(B), strided(C), skip, strided(z), bias, marks, gmarks,
-                                  strided(gout), strided(gu), strided(gdelta), gA, gB, gC, gD, strided(gz), gbias, d, n, time, span,
-                                  SOFT=delta_softplus, **sizes)
+            backward_kernel[grid](
+                strided(u),
+                strided(delta),
+                rate,
+                strided(B),
+                strided(C),
+                skip,
+                strided(z),
+                bias,
+                marks,
+                gmarks,
+                strided(gout),
+                strided(gu),
+                strided(gdelta),
+                gA,
+                gB,
+                gC,
+                gD,
+                strided(gz),
+                gbias,
+                d,
+                n,
+                time,
+                span,
+                SOFT=delta_softplus,
+                **sizes,
+            )
     gA, gB, gC, gD, gbias = gA.sum((0, 1)), gB.sum(0), gC.sum(0), gD.sum((0, 1)), gbias.sum((0, 1))
     return gu, gdelta, gA, gB, gC, gD, gz, gbias, gmarks[:, 0].clone()
+
 
 @scan_backward_op.register_fake
 def _(gout, glast, marks, u, delta, A, B, C, D, z, delta_bias, delta_softplus):
     (batch, d, time), n = u.shape, A.shape[1]
-    new = lambda *shape: u.new_empty(*shape, dtype=torch.float32)
+
+    def new(*shape):
+        return u.new_empty(*shape, dtype=torch.float32)
+
     gz = u.new_empty(0, 0, 0) if z is None else torch.empty_like(z)
-    return (torch.empty_like(u), torch.empty_like(delta), new(d, n), new(batch, n, time), new(batch, n, time), new(d), gz, new(d),
-            new(batch, d, n))
+    return (
+        torch.empty_like(u),
+        torch.empty_like(delta),
+        new(d, n),
+        new(batch, n, time),
+        new(batch, n, time),
+        new(d),
+        gz,
+        new(d),
+        new(batch, d, n),
+    )
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-gradient
 def remember(ctx, inputs, output):
-    "Keep for the backward pass the inputs but the initial state, which is the first of the states before each chunk."
+    """Keep for the backward pass the inputs but the initial state, which is the first of the states before
+    each chunk.
+    """
     *tensors, initial_state, ctx.delta_softplus = inputs
     ctx.save_for_backward(output[2], *tensors)
     ctx.types = [None if x is None else x.dtype for x in (*tensors, initial_state)]
-    ctx.set_materialize_grads(False)  # the states before each chunk have no gradient: do not make zeros of their size
+    ctx.set_materialize_grads(
+        False
+    )  # the states before each chunk have no gradient: do not make zeros of their size
+
 
 def backward(ctx, gout, glast, gmarks):
     "One gradient for each input, of its type; `None` for those that were `None`."
@@ -359,33 +616,40 @@ def backward(ctx, gout, glast, gmarks):
     grads = torch.ops.mambamuse.scan_triton_backward(gout, glast, marks, u, *others, ctx.delta_softplus)
     return *(g.to(t) if t else None for g, t in zip(grads, ctx.types)), None
 
+
 scan_op.register_autograd(backward, setup_context=remember)
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-public
 TYPES = torch.float32, torch.bfloat16, torch.float16
 
-def selective_scan_triton(
-    u,                         # (batch, d, time) input
-    delta,                     # (batch, d, time) step sizes
-    A,                         # (d, n) decay rates, negative
-    B,                         # (batch, n, time) what is written
-    C,                         # (batch, n, time) what is read
-    D=None,                    # (d,) direct path
-    z=None,                    # (batch, d, time) gate
-    delta_bias=None,           # (d,) added to delta
-    delta_softplus=False,      # pass delta through softplus?
-    return_last_state=False,   # also return the state after the last sample?
-    initial_state=None,        # (batch, d, n) state before the first sample; zero if None
-):
-    """`selective_scan` for CUDA tensors of float32, bfloat16 or float16: same arguments, same results, one operator to `torch.compile`.
 
-    Any strides, fastest if samples are neighbours in memory; the output lies in memory as `u` does. States are float32
-    throughout. A signal (all channels of one batch item) has fewer than 2**31 numbers. The gradients cannot be differentiated
+def selective_scan_triton(
+    u,  # (batch, d, time) input
+    delta,  # (batch, d, time) step sizes
+    A,  # (d, n) decay rates, negative
+    B,  # (batch, n, time) what is written
+    C,  # (batch, n, time) what is read
+    D=None,  # (d,) direct path
+    z=None,  # (batch, d, time) gate
+    delta_bias=None,  # (d,) added to delta
+    delta_softplus=False,  # pass delta through softplus?
+    return_last_state=False,  # also return the state after the last sample?
+    initial_state=None,  # (batch, d, n) state before the first sample; zero if None
+):
+    """`selective_scan` for CUDA tensors of float32, bfloat16 or float16: same arguments, same results, one
+    operator to `torch.compile`.
+
+    Any strides, fastest if samples are neighbours in memory; the output lies in memory as `u` does. States
+    are float32
+    throughout. A signal (all channels of one batch item) has fewer than 2**31 numbers. The gradients cannot
+    be differentiated
     again. Raises `ValueError` on shapes, types or devices that do not fit.
     """
     check_shapes(u, delta, A, B, C, D, z, delta_bias, initial_state)
     for x in (u, delta, A, B, C, D, z, delta_bias, initial_state):
         if x is not None and (x.dtype not in TYPES or x.device != u.device or not (x.is_cuda or INTERPRETED)):
             raise ValueError(f"expected float32, bfloat16 or float16 on one GPU, got {x.dtype} on {x.device}")
-    out, last, _ = torch.ops.mambamuse.scan_triton(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus)
+    out, last, _ = torch.ops.mambamuse.scan_triton(
+        u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus
+    )
     return (out, last) if return_last_state else out

@@ -13,7 +13,9 @@ from .places import ENCODED, PLACES
 
 # %% ../../nbs/model/topology.ipynb #topology-reading
 class Reading(Protocol):
-    "What a walk asks of its reader, wherever the walk has come to. `x` and `skip` are features, in the reader's own form."
+    """What a walk asks of its reader, wherever the walk has come to. `x` and `skip` are features, in the
+    reader's own form.
+    """
 
     def run(self, module, x) -> Any:
         "`x` after `module`, one of the network's."
@@ -27,8 +29,11 @@ class Reading(Protocol):
 # %% ../../nbs/model/topology.ipynb #topology-encoded
 DEPTH = len(PLACES) - len(ENCODED)  # levels of the encoder, and of the decoder
 
+
 def encoded(encoder, reading: Reading, x) -> list:
-    "The features at `ENCODED` of the sound `x`: the bottleneck, then the skips from deep to shallow. Source: section III.A."
+    """The features at `ENCODED` of the sound `x`: the bottleneck, then the skips from deep to shallow.
+    Source: section III.A.
+    """
     skips = []
     for block, norm in zip(encoder.convs[:-1], encoder.lns[:-1]):
         skips.append(reading.run(block, x))
@@ -41,8 +46,11 @@ def has_skip(model, number: int) -> bool:
     "Whether a skip reaches level `number`, 1 to 4, of the decoder."
     return model.bypass or number < DEPTH
 
+
 def level(model, reading: Reading, number: int, x, skip=None):
-    "The features behind level `number` of the decoder, from those in front of it and a skip. Source: section III.B."
+    """The features behind level `number` of the decoder, from those in front of it and a skip. Source:
+    section III.B.
+    """
     x = reading.activated(x)
     if skip is not None:
         x = reading.added(x, skip)
@@ -50,8 +58,10 @@ def level(model, reading: Reading, number: int, x, skip=None):
         x = reading.run(module, x)
     return x
 
+
 def levels(model, reading: Reading, features: Sequence, change: Callable = lambda place, x: x) -> Iterator:
-    """The features behind each level of the decoder, one after the other, from those at `ENCODED`, or at the first few of them.
+    """The features behind each level of the decoder, one after the other, from those at `ENCODED`, or at the
+    first few of them.
 
     `change(place, x)` may alter the features at any of `PLACES`: there AdaIN acts.
     """
@@ -62,6 +72,7 @@ def levels(model, reading: Reading, features: Sequence, change: Callable = lambd
             skip = change(number, features[number])
         x = change(DEPTH + number, level(model, reading, number, x, skip))
         yield x
+
 
 def decoded(model, reading: Reading, features: Sequence, change: Callable = lambda place, x: x):
     "The sound from features at `ENCODED`, or at the first few of them."

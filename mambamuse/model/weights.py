@@ -6,53 +6,73 @@
 __all__ = ['pad', 'fit', 'newest_weights', 'check_weights', 'load_model']
 
 # %% ../../nbs/model/weights.ipynb #pretrained-imports
-from dataclasses import fields
-from pathlib import Path
 import json
 import math
+from dataclasses import fields
+from pathlib import Path
 
-from safetensors import SafetensorError
 import torch
+from safetensors import SafetensorError
 
 from ..errors import InputError
-from .generator import SHIPPED, MambaMuse
 from .config import ModelConfig
+from .generator import SHIPPED, MambaMuse
 from .places import STRIDE
 
 # %% ../../nbs/model/weights.ipynb #transfer-pad
 def pad(x):
     "`(..., time)` with zeros at its end, to a multiple of 16 samples and at least 32."
-    length = max(2*STRIDE, math.ceil(x.shape[-1]/STRIDE)*STRIDE)
+    length = max(2 * STRIDE, math.ceil(x.shape[-1] / STRIDE) * STRIDE)
     return torch.nn.functional.pad(x, (0, length - x.shape[-1]))
+
 
 def fit(style, time: int):
     "`style (..., n)` repeated or cut to `(..., time)`."
-    return style.repeat(*(1,)*(style.ndim - 1), math.ceil(time/style.shape[-1]))[..., :time]
+    return style.repeat(*(1,) * (style.ndim - 1), math.ceil(time / style.shape[-1]))[..., :time]
 
 # %% ../../nbs/model/weights.ipynb #transfer-load-model
 def newest_weights(runs="runs") -> Path:
-    "The weights of the run below `runs` that was written last: its best epoch's, its last one's if none was judged. Raises `InputError` if there is none."
+    """The weights of the run below `runs` that was written last: its best epoch's, its last one's if none was
+    judged. Raises `InputError` if there is none.
+    """
     found = sorted(Path(runs).glob("**/epoch-*/model.safetensors"), key=lambda p: p.stat().st_mtime)
-    if not found: raise InputError(f"{runs}: no run with weights in it; make one with 'mambamuse train' or 'mambamuse reproduce'")
-    last, judged = found[-1].parent, found[-1].parents[1]/"validation.jsonl"
-    rows = [json.loads(line) for line in (judged.read_text().splitlines() if judged.is_file() else ()) if line.endswith("}")]
+    if not found:
+        raise InputError(
+            f"{runs}: no run with weights in it; make one with 'mambamuse train' or 'mambamuse reproduce'"
+        )
+    last, judged = found[-1].parent, found[-1].parents[1] / "validation.jsonl"
+    rows = [
+        json.loads(line)
+        for line in (judged.read_text().splitlines() if judged.is_file() else ())
+        if line.endswith("}")
+    ]
     best = [last.with_name(f"epoch-{row['epoch']:03d}") for row in rows if row["best"]]
-    return best[-1] if best and (best[-1]/"model.safetensors").is_file() else last
+    return best[-1] if best and (best[-1] / "model.safetensors").is_file() else last
+
 
 def check_weights(folder) -> Path:
     "The weights folder `folder` itself. Raises `InputError` if it is none."
     for name in ("config.json", "model.safetensors"):
-        if not (Path(folder)/name).is_file(): raise InputError(f"{folder}: not a weights folder, there is no {name} in it")
+        if not (Path(folder) / name).is_file():
+            raise InputError(f"{folder}: not a weights folder, there is no {name} in it")
     return Path(folder)
 
+
 def load_model(weights=None, device: str | None = None) -> MambaMuse:
-    "The model in the folder `weights` (default: the package's), ready for inference on `device` (default: a card, if there is one). Raises `InputError` if it is not a weights folder."
+    """The model in the folder `weights` (default: the package's), ready for inference on `device` (default: a
+    card, if there is one). Raises `InputError` if it is not a weights folder.
+    """
     folder = check_weights(weights or SHIPPED)
     try:
-        config = json.loads((folder/"config.json").read_text())
-        known = [f.name for f in fields(ModelConfig)]  # one that is missing is younger than the weights: its default holds
-        if not isinstance(config, dict) or set(config) - set(known): raise ValueError(f"config.json must have {', '.join(known)} and nothing else")
+        config = json.loads((folder / "config.json").read_text())
+        known = [
+            f.name for f in fields(ModelConfig)
+        ]  # one that is missing is younger than the weights: its default holds
+        if not isinstance(config, dict) or set(config) - set(known):
+            raise ValueError(f"config.json must have {', '.join(known)} and nothing else")
         model = MambaMuse.from_pretrained(folder)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{folder}: these weights do not load ({' '.join(str(error).split())[:160]})") from None
+        raise InputError(
+            f"{folder}: these weights do not load ({' '.join(str(error).split())[:160]})"
+        ) from None
     return model.for_inference().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

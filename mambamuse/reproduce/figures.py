@@ -18,67 +18,143 @@ import seaborn as sns
 import torch
 from torch import nn
 
+from ..judge.profiling import hooks
+from ..learn.losses import mel_spectrogram
+from ..model.blocks import EncoderBlock, MambaBlock, ResidualBlock
 from ..model.places import ENCODED
 from ..sound.audio import CLIP, SAMPLE_RATE, load, written_beside
-from ..model.blocks import EncoderBlock, MambaBlock, ResidualBlock
-from ..learn.losses import mel_spectrogram
-from ..judge.profiling import hooks
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-save
 def label(figure, name: str, size: str):
     "Write the run's name and size below the figure; a size other than the paper's stands out."
     paper = size == "paper"
-    text = f"run {name}, paper size" if paper else f"run {name}, {size.upper()} SIZE: not comparable with the paper's"
-    figure.text(.995, 0, text, ha="right", va="top", fontsize=8, color="grey" if paper else "crimson", weight="normal" if paper else "bold")
+    text = (
+        f"run {name}, paper size"
+        if paper
+        else f"run {name}, {size.upper()} SIZE: not comparable with the paper's"
+    )
+    figure.text(
+        0.995,
+        0,
+        text,
+        ha="right",
+        va="top",
+        fontsize=8,
+        color="grey" if paper else "crimson",
+        weight="normal" if paper else "bold",
+    )
+
 
 def save_figure(figure, path) -> Path:
     "Write `figure` to `path` (PNG), without date or version, so that the same figure gives the same bytes."
-    with written_beside(path) as part: figure.savefig(part, dpi=90, bbox_inches="tight", metadata={"Software": None})
+    with written_beside(path) as part:
+        figure.savefig(part, dpi=90, bbox_inches="tight", metadata={"Software": None})
     return Path(path)
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-trace
 Call = namedtuple("Call", "name module shape_in shape_out")
 
+
 def trace(model, time=CLIP) -> list[Call]:
-    "What `model` calls for a clip of `time` samples, in the order in which the calls end; shapes without the batch."
-    calls, kinds = [], (EncoderBlock, MambaBlock, ResidualBlock, nn.Conv1d, nn.ConvTranspose1d, nn.LayerNorm, nn.LeakyReLU, nn.Tanh)
-    def hook(name, module, x, y): calls.append(Call(name, module, tuple(x.shape[1:]), tuple(y.shape[1:])))
-    with hooks(model, kinds, hook), torch.no_grad(): model(torch.zeros(1, 1, time, device=next(model.parameters()).device))
+    """What `model` calls for a clip of `time` samples, in the order in which the calls end; shapes without
+    the batch.
+    """
+    calls, kinds = (
+        [],
+        (
+            EncoderBlock,
+            MambaBlock,
+            ResidualBlock,
+            nn.Conv1d,
+            nn.ConvTranspose1d,
+            nn.LayerNorm,
+            nn.LeakyReLU,
+            nn.Tanh,
+        ),
+    )
+
+    def hook(name, module, x, y):
+        calls.append(Call(name, module, tuple(x.shape[1:]), tuple(y.shape[1:])))
+
+    with hooks(model, kinds, hook), torch.no_grad():
+        model(torch.zeros(1, 1, time, device=next(model.parameters()).device))
     return calls
 
-def kernel(module) -> str: return f"k {module.kernel_size[0]}" + (f", dilation {module.dilation[0]}" if module.dilation[0] > 1 else "")
 
-def size(module) -> str: return f"{sum(p.numel() for p in module.parameters()):,}"
+def kernel(module) -> str:
+    return f"k {module.kernel_size[0]}" + (
+        f", dilation {module.dilation[0]}" if module.dilation[0] > 1 else ""
+    )
+
+
+def size(module) -> str:
+    return f"{sum(p.numel() for p in module.parameters()):,}"
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-draw
 COLOURS = sns.color_palette("pastel")
-KINDS = {"EncoderBlock": 0, "MambaBlock": 1, "Mamba": 1, "ResidualBlock": 2, "Conv1d": 3, "ConvTranspose1d": 4, "LayerNorm": 5}
+KINDS = {
+    "EncoderBlock": 0,
+    "MambaBlock": 1,
+    "Mamba": 1,
+    "ResidualBlock": 2,
+    "Conv1d": 3,
+    "ConvTranspose1d": 4,
+    "LayerNorm": 5,
+}
 
-def box(ax, x, y, text, kind, width=2.6, height=.7):
+
+def box(ax, x, y, text, kind, width=2.6, height=0.7):
     "A labelled box centred at `(x, y)`, coloured by `kind`."
     colour = COLOURS[KINDS[kind]] if kind in KINDS else "white"
     ax.text(x, y, text, ha="center", va="center", fontsize=7.5, zorder=3)
-    ax.add_patch(plt.matplotlib.patches.FancyBboxPatch((x - width/2, y - height/2), width, height, boxstyle="round,pad=0.02", fc=colour, ec="dimgrey", lw=.8, zorder=2))
+    ax.add_patch(
+        plt.matplotlib.patches.FancyBboxPatch(
+            (x - width / 2, y - height / 2),
+            width,
+            height,
+            boxstyle="round,pad=0.02",
+            fc=colour,
+            ec="dimgrey",
+            lw=0.8,
+            zorder=2,
+        )
+    )
 
-def arrow(ax, start, end, **kw): ax.annotate("", end, start, arrowprops=dict(arrowstyle="-|>", color="dimgrey", lw=1, shrinkA=0, shrinkB=0, **kw), zorder=1)
+
+def arrow(ax, start, end, **kw):
+    ax.annotate(
+        "",
+        end,
+        start,
+        arrowprops=dict(arrowstyle="-|>", color="dimgrey", lw=1, shrinkA=0, shrinkB=0, **kw),
+        zorder=1,
+    )
+
 
 def chain(ax, x, steps, title):
-    "A column of `(text, kind)` boxes from the top down; a step `+` closes a residual path that began before step `text`."
-    ys = [-(i + 1)*1. for i in range(len(steps))]
+    """A column of `(text, kind)` boxes from the top down; a step `+` closes a residual path that began before
+    step `text`.
+    """
+    ys = [-(i + 1) * 1.0 for i in range(len(steps))]
     for (text, kind), y in zip(steps, ys):
         if kind == "+":
-            box(ax, x, y, "+", "", width=.5, height=.5)
-            top = -int(text) - .5
-            ax.plot([x, x + 1.7, x + 1.7], [top, top, y], color="dimgrey", lw=1); arrow(ax, (x + 1.7, y), (x + .27, y))
-        else: box(ax, x, y, text, kind)
+            box(ax, x, y, "+", "", width=0.5, height=0.5)
+            top = -int(text) - 0.5
+            ax.plot([x, x + 1.7, x + 1.7], [top, top, y], color="dimgrey", lw=1)
+            arrow(ax, (x + 1.7, y), (x + 0.27, y))
+        else:
+            box(ax, x, y, text, kind)
     for above, below, (_, k0), (_, k1) in zip(ys, ys[1:], steps, steps[1:]):
-        arrow(ax, (x, above - (.27 if k0 == "+" else .37)), (x, below + (.27 if k1 == "+" else .37)))
-    arrow(ax, (x, -.2), (x, -.63)); ax.text(x, 0, title, ha="center", fontsize=10, weight="bold")
+        arrow(ax, (x, above - (0.27 if k0 == "+" else 0.37)), (x, below + (0.27 if k1 == "+" else 0.37)))
+    arrow(ax, (x, -0.2), (x, -0.63))
+    ax.text(x, 0, title, ha="center", fontsize=10, weight="bold")
+
 
 def canvas(width, height, xlim, ylim):
     "A figure without axes in data units."
     figure, ax = plt.subplots(figsize=(width, height))
-    ax.set(xlim=xlim, ylim=ylim); ax.axis("off")
+    ax.set(xlim=xlim, ylim=ylim)
+    ax.axis("off")
     return figure, ax
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-architecture
@@ -86,114 +162,255 @@ def stem_steps(calls, level: int) -> list[tuple[str, str]]:
     "What encoder level `level` calls inside, as steps of a `chain`."
     block = next(c for c in calls if c.name == f"encoder.convs.{level}")
     first, second = block.module.conv1[0], block.module.conv2[0]
-    stem = [(f"pad {block.module.right[1]} right", ""), (f"conv {kernel(first)}\n{first.in_channels} -> {first.out_channels}", "Conv1d"), ("LayerNorm, LeakyReLU", "LayerNorm"),
-            (f"pad {block.module.right[1]} right, conv {kernel(second)}", "Conv1d"), ("LayerNorm, LeakyReLU", "LayerNorm"), ("3", "+")]
+    stem = [
+        (f"pad {block.module.right[1]} right", ""),
+        (f"conv {kernel(first)}\n{first.in_channels} -> {first.out_channels}", "Conv1d"),
+        ("LayerNorm, LeakyReLU", "LayerNorm"),
+        (f"pad {block.module.right[1]} right, conv {kernel(second)}", "Conv1d"),
+        ("LayerNorm, LeakyReLU", "LayerNorm"),
+        ("3", "+"),
+    ]
     pool = [("average pool 2", "")] if block.module.pool else []
     return [*stem, *pool, (f"MambaBlock x {len(block.module.mamba.mambas)}", "MambaBlock")]
 
+
 def architecture(model, time=CLIP):
-    "Fig. 1 from the built `model`: an encoder block, the U with its shapes and AdaIN places, a decoder level."
+    """Fig. 1 from the built `model`: an encoder block, the U with its shapes and AdaIN places, a decoder
+    level.
+    """
     calls = {c.name: c for c in trace(model, time)}
     encoders = [calls[f"encoder.convs.{i}"] for i in range(5)]
-    figure, ax = canvas(12, 7, (-7.2, 9.4), (-10.6, .7))
+    figure, ax = canvas(12, 7, (-7.2, 9.4), (-10.6, 0.7))
     chain(ax, -5.2, stem_steps(calls.values(), 1), "EncoderBlock (level 2)")
     up, res = calls["ups.1"], calls["resblocks.1"]
-    chain(ax, 7.6, [("skip, through AdaIN", ""), ("LeakyReLU, + skip", ""), (f"transposed conv {kernel(up.module)}\n{up.module.in_channels} -> {up.module.out_channels}", "ConvTranspose1d"),
-                    (f"MambaBlock x {len(calls['mambas.1'].module.mambas)}", "MambaBlock"), (f"ResidualBlock\n{res.shape_out[0]} channels", "ResidualBlock")], "DecoderBlock (level 2)")
+    chain(
+        ax,
+        7.6,
+        [
+            ("skip, through AdaIN", ""),
+            ("LeakyReLU, + skip", ""),
+            (
+                f"transposed conv {kernel(up.module)}\n{up.module.in_channels} -> {up.module.out_channels}",
+                "ConvTranspose1d",
+            ),
+            (f"MambaBlock x {len(calls['mambas.1'].module.mambas)}", "MambaBlock"),
+            (f"ResidualBlock\n{res.shape_out[0]} channels", "ResidualBlock"),
+        ],
+        "DecoderBlock (level 2)",
+    )
     ax.text(1.2, 0, f"MambaMuse: {size(model)} parameters", ha="center", fontsize=10, weight="bold")
     for i, c in enumerate(encoders[:-1]):
-        y, d = -1.9*(i + 1), calls[f"resblocks.{3 - i}"]
-        level = sum(p.numel() for kind in ("ups", "mambas", "resblocks") for p in calls[f"{kind}.{3 - i}"].module.parameters())
-        box(ax, -1., y, f"EncoderBlock {i + 1}: {c.shape_in[0]} -> {c.shape_out[0]}\n{c.shape_out[1]:,} samples\n{size(c.module)}", "EncoderBlock", 2.9, 1.05)
-        box(ax, 3.4, y, f"DecoderBlock {4 - i}: {calls[f'ups.{3 - i}'].shape_in[0]} -> {d.shape_out[0]}\n{d.shape_out[1]:,} samples\n{level:,}", "ResidualBlock", 2.9, 1.05)
-        arrow(ax, (.47, y), (1.93, y)); box(ax, 1.2, y, f"AdaIN\n{ENCODED[4 - i]}", "Mamba", .95, .6)
-        for x, ends in ((-1., (y + .87, y + .55)), (3.4, (y + .55, y + .87))): arrow(ax, (x, ends[0]), (x, ends[1]))
+        y, d = -1.9 * (i + 1), calls[f"resblocks.{3 - i}"]
+        level = sum(
+            p.numel()
+            for kind in ("ups", "mambas", "resblocks")
+            for p in calls[f"{kind}.{3 - i}"].module.parameters()
+        )
+        box(
+            ax,
+            -1.0,
+            y,
+            f"EncoderBlock {i + 1}: {c.shape_in[0]} -> {c.shape_out[0]}\n{c.shape_out[1]:,}"
+            f" samples\n{size(c.module)}",
+            "EncoderBlock",
+            2.9,
+            1.05,
+        )
+        box(
+            ax,
+            3.4,
+            y,
+            f"DecoderBlock {4 - i}: {calls[f'ups.{3 - i}'].shape_in[0]} ->"
+            f" {d.shape_out[0]}\n{d.shape_out[1]:,} samples\n{level:,}",
+            "ResidualBlock",
+            2.9,
+            1.05,
+        )
+        arrow(ax, (0.47, y), (1.93, y))
+        box(ax, 1.2, y, f"AdaIN\n{ENCODED[4 - i]}", "Mamba", 0.95, 0.6)
+        for x, ends in ((-1.0, (y + 0.87, y + 0.55)), (3.4, (y + 0.55, y + 0.87))):
+            arrow(ax, (x, ends[0]), (x, ends[1]))
     b = encoders[-1]
-    box(ax, 1.2, -9.6, f"Bottleneck: {b.shape_in[0]} -> {b.shape_out[0]}, conv {kernel(b.module.conv1[0])}, {len(b.module.mamba.mambas)} Mambas, AdaIN\n{b.shape_out[1]:,} samples, {size(b.module)}", "EncoderBlock", 5.4, .9)
-    arrow(ax, (-1., -8.13), (-.4, -9.13)); arrow(ax, (2.8, -9.13), (3.4, -8.13))
-    ax.text(-1., -.85, f"waveform, {time:,} samples", ha="center", fontsize=8); ax.text(3.4, -.85, f"conv {kernel(calls['final_upsample.1'].module)}, tanh: waveform", ha="center", fontsize=8)
+    box(
+        ax,
+        1.2,
+        -9.6,
+        f"Bottleneck: {b.shape_in[0]} -> {b.shape_out[0]}, conv {kernel(b.module.conv1[0])},"
+        f" {len(b.module.mamba.mambas)} Mambas, AdaIN\n{b.shape_out[1]:,} samples, {size(b.module)}",
+        "EncoderBlock",
+        5.4,
+        0.9,
+    )
+    arrow(ax, (-1.0, -8.13), (-0.4, -9.13))
+    arrow(ax, (2.8, -9.13), (3.4, -8.13))
+    ax.text(-1.0, -0.85, f"waveform, {time:,} samples", ha="center", fontsize=8)
+    ax.text(
+        3.4,
+        -0.85,
+        f"conv {kernel(calls['final_upsample.1'].module)}, tanh: waveform",
+        ha="center",
+        fontsize=8,
+    )
     return figure
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-blocks
 def blocks(model):
-    "Fig. 2 from the built `model`: what is inside a MambaBlock and a ResidualBlock (those of decoder level 2)."
+    """Fig. 2 from the built `model`: what is inside a MambaBlock and a ResidualBlock (those of decoder level
+    2).
+    """
     block, res = model.mambas[1], model.resblocks[1]
     mamba, dilations = block.mambas[0], [branch[1] for branch in (res.dilation1, res.dilation2)]
     d_model, d_inner = mamba.in_proj.in_features, mamba.A_log.shape[0]
-    inside = [("LayerNorm", "LayerNorm"), (f"in_proj {d_model} -> 2 x {d_inner}\n(signal and gate)", "Mamba"), (f"causal conv k {mamba.conv1d.kernel_size[0]}\n(depthwise), SiLU", "Conv1d"),
-              (f"x_proj -> Δ (rank {mamba.dt_rank}),\nB, C ({mamba.d_state} each)", "Mamba"), (f"selective scan, {mamba.d_state} states\nx SiLU(gate)", "Mamba"), (f"out_proj {d_inner} -> {d_model}", "Mamba"), ("0", "+")]
-    residual = [step for i, c in enumerate(dilations) for step in (("LeakyReLU", ""), (f"conv {kernel(c)}", "Conv1d"), ("LeakyReLU", ""), ("conv k 3", "Conv1d"), (str(5*i), "+"))]
-    figure, ax = canvas(8, 6.5, (-2.2, 8.2), (-10.8, .5))
-    chain(ax, 0., inside, f"MambaBlock (x {len(block.mambas)}): {size(block)}")
+    inside = [
+        ("LayerNorm", "LayerNorm"),
+        (f"in_proj {d_model} -> 2 x {d_inner}\n(signal and gate)", "Mamba"),
+        (f"causal conv k {mamba.conv1d.kernel_size[0]}\n(depthwise), SiLU", "Conv1d"),
+        (f"x_proj -> Δ (rank {mamba.dt_rank}),\nB, C ({mamba.d_state} each)", "Mamba"),
+        (f"selective scan, {mamba.d_state} states\nx SiLU(gate)", "Mamba"),
+        (f"out_proj {d_inner} -> {d_model}", "Mamba"),
+        ("0", "+"),
+    ]
+    residual = [
+        step
+        for i, c in enumerate(dilations)
+        for step in (
+            ("LeakyReLU", ""),
+            (f"conv {kernel(c)}", "Conv1d"),
+            ("LeakyReLU", ""),
+            ("conv k 3", "Conv1d"),
+            (str(5 * i), "+"),
+        )
+    ]
+    figure, ax = canvas(8, 6.5, (-2.2, 8.2), (-10.8, 0.5))
+    chain(ax, 0.0, inside, f"MambaBlock (x {len(block.mambas)}): {size(block)}")
     chain(ax, 5.2, residual, f"ResidualBlock: {size(res)}")
     return figure
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-ema
-def time_weighted_ema(steps, values, smoothing=.9) -> np.ndarray:
-    "Weights & Biases' time-weighted exponential moving average of `values` at `steps` (the plot is 1,000 wide)."
-    width, m, n, out = max(1, steps[-1] - steps[0]), 0., 0., []
+def time_weighted_ema(steps, values, smoothing=0.9) -> np.ndarray:
+    """Weights & Biases' time-weighted exponential moving average of `values` at `steps` (the plot is 1,000
+    wide).
+    """
+    width, m, n, out = max(1, steps[-1] - steps[0]), 0.0, 0.0, []
     for gap, value in zip(np.diff(steps, prepend=steps[0]), values):
-        w = min(smoothing**.5, .999)**(1_000*gap/width)
-        m, n = w*m + value, w*n + 1
-        out.append(m/n)
+        w = min(smoothing**0.5, 0.999) ** (1_000 * gap / width)
+        m, n = w * m + value, w * n + 1
+        out.append(m / n)
     return np.array(out)
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-paper-curves
-PAPER_CURVES = pd.DataFrame([(500, 285, 5.87, 2.11), (1_300, 166, 3.27, 1.64), (2_600, 100, 1.84, 1.34), (5_000, 65.7, 1.14, .954), (10_000, 40.4, .665, .540),
-                             (15_000, 34.2, .563, .402), (20_700, 32.3, .541, .343)], columns=["step", "total", "mel", "stft"])  # Fig. 3, from its pixels
+PAPER_CURVES = pd.DataFrame(
+    [
+        (500, 285, 5.87, 2.11),
+        (1_300, 166, 3.27, 1.64),
+        (2_600, 100, 1.84, 1.34),
+        (5_000, 65.7, 1.14, 0.954),
+        (10_000, 40.4, 0.665, 0.540),
+        (15_000, 34.2, 0.563, 0.402),
+        (20_700, 32.3, 0.541, 0.343),
+    ],
+    columns=["step", "total", "mel", "stft"],
+)  # Fig. 3, from its pixels
+
 
 def loss_curves(metrics: pd.DataFrame, name: str, size: str):
-    "Fig. 3: total, mel and MR-STFT loss over steps, raw and smoothed; at the paper's size with the paper's points."
+    """Fig. 3: total, mel and MR-STFT loss over steps, raw and smoothed; at the paper's size with the paper's
+    points.
+    """
     metrics = metrics.dropna(subset=["total", "mel", "stft"])  # a step that was skipped may have no loss
     figure, axes = plt.subplots(1, 3, figsize=(11, 3))
-    for ax, term, title in zip(axes, ("total", "mel", "stft"), ("generator, total", "mel L1, unweighted", "MR-STFT, unweighted")):
-        ax.plot(metrics.step, metrics[term], color="C0", alpha=.3, lw=.8)
-        ax.plot(metrics.step, time_weighted_ema(metrics.step.to_numpy(), metrics[term]), color="C0", label="ours, smoothed")
-        if size == "paper": ax.plot(PAPER_CURVES.step, PAPER_CURVES[term], "kx", label="paper, read from pixels")
-        ax.set(title=title, xlabel="step", ylim=(0, np.quantile(metrics[term], .98)*1.1)); ax.legend(fontsize=8)
-    figure.tight_layout(); label(figure, name, size)
+    for ax, term, title in zip(
+        axes, ("total", "mel", "stft"), ("generator, total", "mel L1, unweighted", "MR-STFT, unweighted")
+    ):
+        ax.plot(metrics.step, metrics[term], color="C0", alpha=0.3, lw=0.8)
+        ax.plot(
+            metrics.step,
+            time_weighted_ema(metrics.step.to_numpy(), metrics[term]),
+            color="C0",
+            label="ours, smoothed",
+        )
+        if size == "paper":
+            ax.plot(PAPER_CURVES.step, PAPER_CURVES[term], "kx", label="paper, read from pixels")
+        ax.set(title=title, xlabel="step", ylim=(0, np.quantile(metrics[term], 0.98) * 1.1))
+        ax.legend(fontsize=8)
+    figure.tight_layout()
+    label(figure, name, size)
     return figure
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-mel
 def mel_decibels(audio: np.ndarray) -> np.ndarray:
     "`(time,)` -> `(80, frames)` dB below its own maximum, down to -80."
     power = mel_spectrogram()(torch.as_tensor(audio)).numpy()
-    return np.maximum(10*np.log10(np.maximum(power, 1e-20)/max(power.max(), 1e-20)), -80)
+    return np.maximum(10 * np.log10(np.maximum(power, 1e-20) / max(power.max(), 1e-20)), -80)
+
 
 def mel_band(hz: float, n_mels=80) -> float:
     "The (fractional) index of the mel band centred at `hz`, on Slaney's scale."
-    mel = lambda f: f/(200/3) if f < 1_000 else 15 + np.log(f/1_000)/(np.log(6.4)/27)
-    return mel(hz)/mel(SAMPLE_RATE/2)*(n_mels + 1) - 1
+
+    def mel(f):
+        return f / (200 / 3) if f < 1_000 else 15 + np.log(f / 1_000) / (np.log(6.4) / 27)
+
+    return mel(hz) / mel(SAMPLE_RATE / 2) * (n_mels + 1) - 1
+
 
 def show_mel(ax, audio, title):
     "Draw the mel spectrogram of `audio (time,)` on `ax`."
-    image = ax.imshow(mel_decibels(audio), origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0, extent=(0, len(audio)/SAMPLE_RATE, -.5, 79.5))
+    image = ax.imshow(
+        mel_decibels(audio),
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=-80,
+        vmax=0,
+        extent=(0, len(audio) / SAMPLE_RATE, -0.5, 79.5),
+    )
     hz = (250, 500, 1_000, 2_000, 4_000, 7_500)
-    ax.set_yticks([mel_band(f) for f in hz], [f"{f:,}" for f in hz], fontsize=7); ax.grid(False); ax.set_title(title, fontsize=9)
+    ax.set_yticks([mel_band(f) for f in hz], [f"{f:,}" for f in hz], fontsize=7)
+    ax.grid(False)
+    ax.set_title(title, fontsize=9)
     return image
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-mels
 def mel_grid(sounds: list[list], titles: list[list[str]], name: str, size: str):
     "A grid of mel spectrograms: `sounds[row][column] (time,)` under `titles[row][column]`."
-    figure, axes = plt.subplots(len(sounds), len(sounds[0]), figsize=(3.4*len(sounds[0]), 2.1*len(sounds) + .3), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        len(sounds),
+        len(sounds[0]),
+        figsize=(3.4 * len(sounds[0]), 2.1 * len(sounds) + 0.3),
+        squeeze=False,
+        layout="constrained",
+    )
     for row, heads, line in zip(sounds, titles, axes):
-        for audio, head, ax in zip(row, heads, line): image = show_mel(ax, audio, head)
-    for ax in axes[:, 0]: ax.set_ylabel("Hz", fontsize=8)
-    for ax in axes[-1]: ax.set_xlabel("s", fontsize=8)
-    figure.colorbar(image, ax=axes, label="dB", shrink=.8); label(figure, name, size)
+        for audio, head, ax in zip(row, heads, line):
+            image = show_mel(ax, audio, head)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("Hz", fontsize=8)
+    for ax in axes[-1]:
+        ax.set_xlabel("s", fontsize=8)
+    figure.colorbar(image, ax=axes, label="dB", shrink=0.8)
+    label(figure, name, size)
     return figure
 
+
 def wanted(epoch) -> Path:
-    "The sound that `generated.wav` in the folder of an `epoch` should be: the validation clip, or the target of the triplet."
+    """The sound that `generated.wav` in the folder of an `epoch` should be: the validation clip, or the
+    target of the triplet.
+    """
     return next(path for path in (Path(epoch, "original.wav"), Path(epoch, "target.wav")) if path.is_file())
 
+
 def through_training(run, name: str, size: str):
-    "Fig. 4: one validation clip (of a triplet its target) and what came out, after the first and the last epoch of the run folder `run`."
+    """Fig. 4: one validation clip (of a triplet its target) and what came out, after the first and the last
+    epoch of the run folder `run`.
+    """
     epochs = sorted(Path(run).glob("epoch-*"))
     pick = [epochs[0], epochs[-1]]
-    sounds = [[load(path)[0][0] for path in (wanted(epoch), epoch/"generated.wav")] for epoch in pick]
-    return mel_grid(sounds, [[f"{wanted(e).stem}, epoch {int(e.name[-3:])}", "generated"] for e in pick], name, size)
+    sounds = [[load(path)[0][0] for path in (wanted(epoch), epoch / "generated.wav")] for epoch in pick]
+    return mel_grid(
+        sounds, [[f"{wanted(e).stem}, epoch {int(e.name[-3:])}", "generated"] for e in pick], name, size
+    )
+
 
 def transfers(triples: list[tuple], name: str, size: str):
     "Fig. 5: a row `(content, style, output)` of sounds `(time,)` for each transfer."
-    return mel_grid(triples, [["content", "style", "output"]]*len(triples), name, size)
+    return mel_grid(triples, [["content", "style", "output"]] * len(triples), name, size)

@@ -7,11 +7,6 @@ __all__ = ['PACKAGE', 'NOTEBOOKS', 'ELSEWHERE', 'Step', 'fingerprint', 'source',
            'commit', 'run_steps', 'run_name', 'reproduction', 'reproduce', 'checkpoint_size', 'study_steps', 'study']
 
 # %% ../../nbs/13_reproduce.ipynb #reproduce-imports
-from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.resources import files
-from pathlib import Path
-from time import perf_counter, time
 import hashlib
 import json
 import re
@@ -19,26 +14,35 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from time import perf_counter, time
 
-from ..model.adain import AXES
-from ..errors import InputError
-from ..sound.audio import written_beside
 from ..data.notes import MINI
-from ..judge.evaluate import TEST_SETS
 from ..data.prepare import check_enough
+from ..errors import InputError
+from ..judge.evaluate import TEST_SETS
 from ..judge.profiling import machine
-from ..learn.recipes import recipe
-from ..sound.records import read_json
 from ..judge.study import SITES
+from ..learn.recipes import recipe
+from ..model.adain import AXES
 from ..model.weights import check_weights
+from ..sound.audio import written_beside
+from ..sound.records import read_json
 
 # %% ../../nbs/13_reproduce.ipynb #reproduce-step
 PACKAGE = Path(files("mambamuse"))
-NOTEBOOKS = PACKAGE.parent/"nbs"/"runs"
+NOTEBOOKS = PACKAGE.parent / "nbs" / "runs"
+
 
 @dataclass(frozen=True)
 class Step:
-    "One run of a papermill notebook (`name.ipynb`, if no other is given) with `parameters`; `inputs` and `outputs` are files or folders."
+    """One run of a papermill notebook (`name.ipynb`, if no other is given) with `parameters`; `inputs` and
+    `outputs` are files or folders.
+    """
+
     name: str
     parameters: dict
     inputs: tuple = ()
@@ -49,19 +53,33 @@ class Step:
 def fingerprint(path) -> str:
     "SHA-256 of a file, or of a folder's file names and contents; empty if there is nothing."
     path, digest = Path(path), hashlib.sha256()
-    if not path.exists(): return ""
+    if not path.exists():
+        return ""
     for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
         digest.update(f"{file.relative_to(path)}\0".encode())
-        with open(file, "rb") as f: digest.update(hashlib.file_digest(f, "sha256").digest())
+        with open(file, "rb") as f:
+            digest.update(hashlib.file_digest(f, "sha256").digest())
     return digest.hexdigest()
+
 
 def source(notebook) -> str:
     "The code of a notebook."
-    return "\n".join("".join(cell["source"]) for cell in json.loads(Path(notebook).read_text())["cells"] if cell["cell_type"] == "code")
+    return "\n".join(
+        "".join(cell["source"])
+        for cell in json.loads(Path(notebook).read_text())["cells"]
+        if cell["cell_type"] == "code"
+    )
+
 
 def key(step: Step, notebook) -> str:
-    "What decides the result of `step`: its notebook's code, parameters, inputs, and the package's code and recipes."
-    code = [fingerprint(p) for pattern in ("**/*.py", "arms/*.toml", "sizes/*.toml") for p in sorted(PACKAGE.glob(pattern))]
+    """What decides the result of `step`: its notebook's code, parameters, inputs, and the package's code and
+    recipes.
+    """
+    code = [
+        fingerprint(p)
+        for pattern in ("**/*.py", "arms/*.toml", "sizes/*.toml")
+        for p in sorted(PACKAGE.glob(pattern))
+    ]
     parts = [source(notebook), step.parameters, {str(p): fingerprint(p) for p in step.inputs}, code]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -69,54 +87,92 @@ def key(step: Step, notebook) -> str:
 def check_parameters(step: Step, notebook):
     "Raise `InputError` if `notebook` does not exist or does not have one of the step's parameters."
     import papermill
-    if not Path(notebook).is_file(): raise InputError(f"{notebook}: no such notebook; run from a clone of the repository")
+
+    if not Path(notebook).is_file():
+        raise InputError(f"{notebook}: no such notebook; run from a clone of the repository")
     known = papermill.inspect_notebook(str(notebook))
     for name in step.parameters:
-        if name not in known: raise InputError(f"{Path(notebook).name} has no parameter {name}; it has {', '.join(known)}")
+        if name not in known:
+            raise InputError(f"{Path(notebook).name} has no parameter {name}; it has {', '.join(known)}")
 
 # %% ../../nbs/13_reproduce.ipynb #reproduce-run-step
 def make_way(step: Step, folder: Path, ours: bool):
-    "Move what an earlier run of `step` left inside `folder` to `folder/old`. Raises `InputError` if it is not `ours`."
+    """Move what an earlier run of `step` left inside `folder` to `folder/old`. Raises `InputError` if it is
+    not `ours`.
+    """
     for output in map(Path, step.outputs):
-        if not output.exists() or folder.resolve() not in output.resolve().parents: continue
-        if not ours: raise InputError(f"{output}: exists, but was not made by this reproduction; choose another --out")
-        (folder/"old").mkdir(exist_ok=True)
-        shutil.move(output, folder/"old"/f"{time():.0f}-{output.name}")
+        if not output.exists() or folder.resolve() not in output.resolve().parents:
+            continue
+        if not ours:
+            raise InputError(f"{output}: exists, but was not made by this reproduction; choose another --out")
+        (folder / "old").mkdir(exist_ok=True)
+        shutil.move(output, folder / "old" / f"{time():.0f}-{output.name}")
+
 
 def execute(step: Step, notebook, folder: Path) -> float:
-    "Run `notebook` with the step's parameters into `folder/notebooks`; returns seconds. Raises `InputError` if a cell fails."
-    from nbformat.sign import NotebookNotary
+    """Run `notebook` with the step's parameters into `folder/notebooks`; returns seconds. Raises `InputError`
+    if a cell fails.
+    """
     import nbformat
     import papermill
-    kept, began = folder/"notebooks"/f"{step.name}.ipynb", perf_counter()
+    from nbformat.sign import NotebookNotary
+
+    kept, began = folder / "notebooks" / f"{step.name}.ipynb", perf_counter()
     kept.parent.mkdir(parents=True, exist_ok=True)
     try:
         with warnings.catch_warnings(action="ignore"):
-            papermill.execute_notebook(str(notebook), str(kept), step.parameters, kernel_name="python3", progress_bar=False, stderr_file=sys.stderr)
+            papermill.execute_notebook(
+                str(notebook),
+                str(kept),
+                step.parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                stderr_file=sys.stderr,
+            )
     except papermill.PapermillExecutionError as error:
-        raise InputError(f"step {step.name} failed with {error.ename}: {error.evalue.splitlines()[0] if error.evalue else ''}; see {kept}") from None
+        raise InputError(
+            f"step {step.name} failed with {error.ename}:"
+            f" {error.evalue.splitlines()[0] if error.evalue else ''}; see {kept}"
+        ) from None
     NotebookNotary().sign(nbformat.read(kept, as_version=4))
     return perf_counter() - began
 
+
 def commit() -> str:
     "The checkout's commit, with a + if it has changes; empty outside a checkout."
-    git = lambda *words: subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True).stdout.strip()
+
+    def git(*words):
+        return subprocess.run(
+            ["git", "-C", str(PACKAGE), *words], capture_output=True, text=True
+        ).stdout.strip()
+
     return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
+
 def run_steps(steps: list[Step], folder, about: dict, notebooks=NOTEBOOKS) -> dict:
-    """Run the steps that are not up to date, in order, and return the manifest, also in `folder/manifest.json`.
+    """Run the steps that are not up to date, in order, and return the manifest, also in
+    `folder/manifest.json`.
 
     Raises `InputError` if a parameter does not exist (before anything runs) or a step fails.
     """
-    folder, paths = Path(folder), {step.name: Path(notebooks)/f"{step.notebook or step.name}.ipynb" for step in steps}
-    for step in steps: check_parameters(step, paths[step.name])
+    folder, paths = (
+        Path(folder),
+        {step.name: Path(notebooks) / f"{step.notebook or step.name}.ipynb" for step in steps},
+    )
+    for step in steps:
+        check_parameters(step, paths[step.name])
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder/"manifest.json"
+    file = folder / "manifest.json"
     done = read_json(file, "manifest of a run", "steps")["steps"] if file.exists() else {}
-    packages = {name: version(name) for name in ("mambamuse", "torch", "torchaudio", "datasets", "papermill", "numpy")}
+    packages = {
+        name: version(name) for name in ("mambamuse", "torch", "torchaudio", "datasets", "papermill", "numpy")
+    }
     about = dict(**about, commit=commit(), machine=machine(), packages=packages)
+
     def record():
-        with written_beside(file) as part: part.write_text(json.dumps(dict(**about, steps=done), indent=1))
+        with written_beside(file) as part:
+            part.write_text(json.dumps(dict(**about, steps=done), indent=1))
+
     for i, step in enumerate(steps, 1):
         before, now = done.get(step.name), key(step, paths[step.name])
         if before and before["key"] == now and before["outputs"] == {p: fingerprint(p) for p in step.outputs}:
@@ -127,7 +183,14 @@ def run_steps(steps: list[Step], folder, about: dict, notebooks=NOTEBOOKS) -> di
         done[step.name] = dict(key="", outputs={})  # begun: what it leaves is ours
         record()
         seconds = execute(step, paths[step.name], folder)
-        done[step.name] = dict(key=now, seconds=round(seconds, 1), finished=time(), parameters=step.parameters, inputs={p: fingerprint(p) for p in step.inputs}, outputs={p: fingerprint(p) for p in step.outputs})
+        done[step.name] = dict(
+            key=now,
+            seconds=round(seconds, 1),
+            finished=time(),
+            parameters=step.parameters,
+            inputs={p: fingerprint(p) for p in step.inputs},
+            outputs={p: fingerprint(p) for p in step.outputs},
+        )
         record()
         print(f"[{i}/{len(steps)}] {step.name}: {seconds:.0f} s", flush=True)
     return json.loads(file.read_text())
@@ -137,34 +200,81 @@ def run_name(arm: str, size: str, overrides=()) -> str:
     "Such as `as_run-smoke`, or `as_run-smoke-training.epochs=3`."
     return "-".join([arm, size, *(re.sub(r"[^\w.=,-]", "", o) for o in overrides)])
 
-ELSEWHERE = ("figures/adain-study.csv", "benchmarks/scan.csv")  # results of other commands that the claims table quotes, where they are
 
-def reproduction(arm: str, size: str, overrides, source: str, path: list, folder: Path, pairs: int) -> list[Step]:
+ELSEWHERE = (
+    "figures/adain-study.csv",
+    "benchmarks/scan.csv",
+)  # results of other commands that the claims table quotes, where they are
+
+
+def reproduction(
+    arm: str, size: str, overrides, source: str, path: list, folder: Path, pairs: int
+) -> list[Step]:
     "The seven steps of one reproduction into the run `folder`; `pairs` of each test set are judged."
-    name, figures, which = folder.name, folder/"figures", dict(arm=arm, size=size, overrides=list(overrides))
-    data, train, transfer, evaluate, profile = (str(folder/x) for x in ("data", "train", "transfer", "evaluate", "profile.json"))
-    drawn = tuple(str(figures/f"{x}.png") for x in ("fig1-architecture", "fig2-blocks", f"fig3-losses-{name}", f"fig4-training-{name}", f"fig5-transfer-{name}"))
+    name, figures, which = (
+        folder.name,
+        folder / "figures",
+        dict(arm=arm, size=size, overrides=list(overrides)),
+    )
+    data, train, transfer, evaluate, profile = (
+        str(folder / x) for x in ("data", "train", "transfer", "evaluate", "profile.json")
+    )
+    drawn = tuple(
+        str(figures / f"{x}.png")
+        for x in (
+            "fig1-architecture",
+            "fig2-blocks",
+            f"fig3-losses-{name}",
+            f"fig4-training-{name}",
+            f"fig5-transfer-{name}",
+        )
+    )
     return [
         Step("prepare", dict(**which, source=source, path=path, out=data), tuple(path), (data,)),
         Step("train", dict(**which, data=data, out=train), (data,), (train,)),
         Step("profile", dict(out=profile), (), (profile,)),
-        Step("transfer", dict(name=name, size=size, data=data, run=train, out=transfer), (data, train), (transfer,)),
-        Step("evaluate", dict(name=name, size=size, run=train, out=evaluate, figures=str(figures), pairs=pairs), (train, str(TEST_SETS)),
-             (evaluate, *(str(figures/f"evaluation-{name}.{kind}") for kind in ("csv", "png")))),
-        Step("figures", dict(name=name, size=size, run=train, transfer=transfer, out=str(figures)), (train, transfer), drawn),
-        Step("claims", dict(**which, name=name, run=str(folder), out=str(figures)), (data, train, transfer, evaluate, profile, *ELSEWHERE), (str(figures/f"claims-{name}.csv"),)),
+        Step(
+            "transfer",
+            dict(name=name, size=size, data=data, run=train, out=transfer),
+            (data, train),
+            (transfer,),
+        ),
+        Step(
+            "evaluate",
+            dict(name=name, size=size, run=train, out=evaluate, figures=str(figures), pairs=pairs),
+            (train, str(TEST_SETS)),
+            (evaluate, *(str(figures / f"evaluation-{name}.{kind}") for kind in ("csv", "png"))),
+        ),
+        Step(
+            "figures",
+            dict(name=name, size=size, run=train, transfer=transfer, out=str(figures)),
+            (train, transfer),
+            drawn,
+        ),
+        Step(
+            "claims",
+            dict(**which, name=name, run=str(folder), out=str(figures)),
+            (data, train, transfer, evaluate, profile, *ELSEWHERE),
+            (str(figures / f"claims-{name}.csv"),),
+        ),
     ]
 
-def reproduce(arm="as_run", size="smoke", overrides=(), source="nsynth", path=(MINI,), out=None, pairs=50) -> Path:
-    """Run the reproduction of `arm` at `size`; returns the run folder (default: `runs/` and `run_name`), where everything is that
+
+def reproduce(
+    arm="as_run", size="smoke", overrides=(), source="nsynth", path=(MINI,), out=None, pairs=50
+) -> Path:
+    """Run the reproduction of `arm` at `size`; returns the run folder (default: `runs/` and `run_name`),
+    where everything is that
     it writes. `pairs` of each test set are judged, of 50.
 
     Raises `InputError` if the recipe is wrong, the `source` at `path` has too few notes, or a step fails.
     """
     r = recipe(arm, size, overrides)
-    try: check_enough(path, r.data, source)
-    except InputError as error: raise InputError(f"{error}; or name a larger set with --path") from None
-    folder = Path(out) if out else Path("runs")/run_name(arm, size, overrides)
+    try:
+        check_enough(path, r.data, source)
+    except InputError as error:
+        raise InputError(f"{error}; or name a larger set with --path") from None
+    folder = Path(out) if out else Path("runs") / run_name(arm, size, overrides)
     steps = reproduction(arm, size, overrides, source, [str(p) for p in path], folder, pairs)
     run_steps(steps, folder, dict(arm=arm, size=size, overrides=list(overrides)))
     return folder
@@ -173,34 +283,78 @@ def reproduce(arm="as_run", size="smoke", overrides=(), source="nsynth", path=(M
 def checkpoint_size(folder) -> str:
     "A line on a checkpoint: its widths and, in a run's folder, steps and seed."
     folder = Path(folder)
-    config, run = read_json(folder/"config.json", "configuration of weights", "widths"), folder.parent/"run.json"
+    config, run = (
+        read_json(folder / "config.json", "configuration of weights", "widths"),
+        folder.parent / "run.json",
+    )
     line = f"widths {config['widths']}"
-    if not (run.is_file() and folder.name.startswith("epoch-")): return line
+    if not (run.is_file() and folder.name.startswith("epoch-")):
+        return line
     about = read_json(run, "record of a run", "clips", "training")
-    return f"{line}, {int(folder.name[6:])*(about['clips']//about['training']['batch']):,} steps of {about['training']['batch']} clips, seed {about['training']['seed']}"
+    return (
+        f"{line}, {int(folder.name[6:]) * (about['clips'] // about['training']['batch']):,} steps of"
+        f" {about['training']['batch']} clips, seed {about['training']['seed']}"
+    )
+
 
 def study_steps(weights: dict[str, str], out: Path, pairs: int, about: dict[str, str]) -> list[Step]:
-    "A step for each cell of the grid of each checkpoint (`weights`: folders by name, `about`: a line on each), and the page."
-    cells, figures = [], out/"figures"
+    """A step for each cell of the grid of each checkpoint (`weights`: folders by name, `about`: a line on
+    each), and the page.
+    """
+    cells, figures = [], out / "figures"
     for name, folder in weights.items():
         for axis in AXES:
             for places in SITES:
-                table = str(out/name/f"{axis}-{places.replace(' + ', '-')}.csv")
-                cells.append(Step(f"adain-{name}-{axis}-{places.replace(' + ', '-')}", dict(name=name, weights=str(folder), axis=axis, places=places, pairs=pairs, work=str(out/name), out=table),
-                                  (str(folder), str(TEST_SETS)), (table,), notebook="adain"))
+                table = str(out / name / f"{axis}-{places.replace(' + ', '-')}.csv")
+                cells.append(
+                    Step(
+                        f"adain-{name}-{axis}-{places.replace(' + ', '-')}",
+                        dict(
+                            name=name,
+                            weights=str(folder),
+                            axis=axis,
+                            places=places,
+                            pairs=pairs,
+                            work=str(out / name),
+                            out=table,
+                        ),
+                        (str(folder), str(TEST_SETS)),
+                        (table,),
+                        notebook="adain",
+                    )
+                )
     tables = [cell.outputs[0] for cell in cells]
-    maps = [str(figures/f"adain-study-{name}-{which}.png") for name in weights for which in ("notes", "phrases")]
-    return [*cells, Step("adain_page", dict(cells=tables, about=about, pairs=pairs, work=str(out), out=str(figures)), tuple(tables), (str(figures/"adain-study.csv"), *maps))]
+    maps = [
+        str(figures / f"adain-study-{name}-{which}.png") for name in weights for which in ("notes", "phrases")
+    ]
+    return [
+        *cells,
+        Step(
+            "adain_page",
+            dict(cells=tables, about=about, pairs=pairs, work=str(out), out=str(figures)),
+            tuple(tables),
+            (str(figures / "adain-study.csv"), *maps),
+        ),
+    ]
+
 
 def study(weights: dict[str, str], out="runs/adain-study", pairs: int = 12) -> Path:
-    """Run the grid of the AdaIN study on checkpoints (`weights`: folders by name) over the first `pairs` of each test set; returns the folder
+    """Run the grid of the AdaIN study on checkpoints (`weights`: folders by name) over the first `pairs` of
+    each test set; returns the folder
     of the table and the heat maps, `out/figures`.
 
     Raises `InputError` if a folder holds no weights, or a step fails.
     """
     for name, folder in weights.items():
-        if not re.fullmatch(r"[\w.-]+", name): raise InputError(f"{name}: name these weights with letters and digits, as in --weights mine={folder}")
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise InputError(
+                f"{name}: name these weights with letters and digits, as in --weights mine={folder}"
+            )
         check_weights(folder)
     about = {name: checkpoint_size(folder) for name, folder in weights.items()}
-    run_steps(study_steps(weights, Path(out), pairs, about), out, dict(weights={name: str(folder) for name, folder in weights.items()}, pairs=pairs))
-    return Path(out)/"figures"
+    run_steps(
+        study_steps(weights, Path(out), pairs, about),
+        out,
+        dict(weights={name: str(folder) for name, folder in weights.items()}, pairs=pairs),
+    )
+    return Path(out) / "figures"

@@ -11,16 +11,16 @@ __all__ = ['SAMPLE_RATE', 'CLIP', 'PEAK', 'QUIET', 'NO_CHUNK', 'FASTEST', 'SHORT
            'check_writable_as', 'writer', 'save', 'visible_files', 'recordings', 'resample', 'normalise']
 
 # %% ../../nbs/01_audio.ipynb #audio-imports
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from secrets import token_hex
-from threading import RLock
 import io
 import mmap
 import os
 import re
 import sys
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from threading import RLock
 
 import numpy as np
 import soundfile as sf
@@ -30,8 +30,8 @@ from ..errors import InputError
 
 # %% ../../nbs/01_audio.ipynb #audio-constants
 SAMPLE_RATE = 16_000  # Hz, NSynth's rate and the model's
-CLIP = 33_600         # samples: 2.1 s
-PEAK = 0.9            # of full scale, after normalising
+CLIP = 33_600  # samples: 2.1 s
+PEAK = 0.9  # of full scale, after normalising
 
 # %% ../../nbs/01_audio.ipynb #audio-written-beside
 def check_writable(path) -> Path:
@@ -47,9 +47,13 @@ def check_writable(path) -> Path:
         raise InputError(f"{path.parent}: not allowed to write into this folder")
     return path
 
+
 def taken(path) -> InputError:
     "The line for a place where a file is."
-    return InputError(f"{path}: exists; name another file to write, or add --force (in Python: force=True) to replace it")
+    return InputError(
+        f"{path}: exists; name another file to write, or add --force (in Python: force=True) to replace it"
+    )
+
 
 def check_place(path, *sources, force: bool = False) -> Path:
     """`path` itself, if the user's result can be written there.
@@ -65,6 +69,7 @@ def check_place(path, *sources, force: bool = False) -> Path:
         raise taken(path)
     return path
 
+
 def check_folder(path) -> Path:
     """`path` itself, if it is a folder or can become one.
 
@@ -77,6 +82,7 @@ def check_folder(path) -> Path:
     if not os.access(there, os.W_OK):
         raise InputError(f"{there}: not allowed to write into this folder")
     return path
+
 
 def put(part: Path, path: Path, replace: bool):
     """Give the finished file `part` the name `path`; the name `part` may stay.
@@ -92,6 +98,7 @@ def put(part: Path, path: Path, replace: bool):
         raise taken(path) from None
     except OSError:  # there are no links here
         os.replace(part, check_place(path))
+
 
 @contextmanager
 def written_beside(path, replace: bool = True):
@@ -117,6 +124,7 @@ def default_name(content, style) -> Path:
 # %% ../../nbs/01_audio.ipynb #audio-quiet
 QUIET = RLock()
 
+
 @contextmanager
 def quiet():
     "Silence what C libraries write to file descriptor 2, past Python; one thread at a time."
@@ -136,25 +144,33 @@ def quiet():
                 os.dup2(kept, 2)
                 os.close(kept)
 
+
 def tell(line: str):
     "Write one line to standard error, which tells what is lost; progress bars stay whole."
     from tqdm import tqdm
+
     with QUIET, suppress(OSError, ValueError):  # nobody listens: the work goes on
         tqdm.write(f"mambamuse: {line}", file=sys.stderr)
 
 # %% ../../nbs/01_audio.ipynb #audio-opened
 def unreadable(path, error: sf.LibsndfileError) -> InputError:
     "The line for a file that libsndfile does not open."
-    said = {2: "not allowed to read it", 3: "damaged or cut off: its header and its length do not agree",
-            4: "its sample format cannot be read"}
+    said = {
+        2: "not allowed to read it",
+        3: "damaged or cut off: its header and its length do not agree",
+        4: "its sample format cannot be read",
+    }
     why = said.get(error.code, "not audio that can be read (WAV, FLAC, OGG, MP3, AIFF, CAF)")
     return InputError(f"{path}: {why}")
 
+
 NO_CHUNK = re.compile("Exiting parser|Have 0 marker")  # in libsndfile's log: there is something else
+
 
 def native(path) -> str | bytes:
     "`path` in a form in which `soundfile` takes any name that a file can have."
     return str(path) if os.name == "nt" else os.fsencode(path)
+
 
 def unclosed(path) -> sf.SoundFile:
     "The WAV file at `path`, whose header says that it is empty, open to be read to its end."
@@ -163,7 +179,9 @@ def unclosed(path) -> sf.SoundFile:
     patched[4:8] = (8).to_bytes(4, "little")
     return sf.SoundFile(patched)
 
+
 FASTEST = 768_000  # Hz: the fastest converters there are
+
 
 def check_rate(rate: int, name) -> int:
     "`rate` itself, if it is a whole number of Hz from 1 to 768,000. Raises `InputError`, naming `name`."
@@ -171,6 +189,7 @@ def check_rate(rate: int, name) -> int:
     if not whole or not 1 <= rate <= FASTEST:
         raise InputError(f"{name}: a rate of {rate} Hz, expected a whole number from 1 to {FASTEST:,}")
     return rate
+
 
 def opened(path) -> sf.SoundFile:
     """The audio file at `path`, open to be read: it knows its `samplerate`, `channels` and `subtype`.
@@ -200,9 +219,11 @@ def opened(path) -> sf.SoundFile:
 SHORT = re.compile(r"^ *(?:data|SSND|riff|Data Size) *: (\d+) \(should be (\d+)\)", re.M)
 SHORT_RF64 = re.compile(r"does not match value from 'ds64' chunk of (\d+)")
 
+
 def from_a_pipe(size: int) -> bool:
     "Whether a size in a header stands for one that was not known: programs write about 2^31 or 2^32."
     return any(2**bits - 4096 <= size < 2**bits for bits in (31, 32))
+
 
 def missing_end(file: sf.SoundFile, path, frames: int) -> str:
     """A line that tells what is missing from `path`, read through as the open `file`, or nothing.
@@ -213,21 +234,22 @@ def missing_end(file: sf.SoundFile, path, frames: int) -> str:
     if short := SHORT.search(log):
         claimed, there = map(int, short.groups())
         if there and not from_a_pipe(claimed):
-            promised = frames*claimed//there
+            promised = frames * claimed // there
     elif short := SHORT_RF64.search(log):
         promised = int(short[1])
     if promised > frames:
-        missing = (promised - frames)/file.samplerate
-        whole = promised/file.samplerate
+        missing = (promised - frames) / file.samplerate
+        whole = promised / file.samplerate
         return f"{path}: was cut off, the last {missing:.2g} s of {whole:.2f} s are missing"
     if "lacks an end-of-stream bit" in log:
-        return f"{path}: was cut off after {frames/file.samplerate:.2f} s"
+        return f"{path}: was cut off after {frames / file.samplerate:.2f} s"
     return ""
 
 # %% ../../nbs/01_audio.ipynb #audio-load
 @dataclass(frozen=True)
 class SoundFormat:
     "How a recording is kept: its rate in Hz, its channels, and libsndfile's name of its sample format."
+
     rate: int
     channels: int
     subtype: str  # such as PCM_24 or FLOAT
@@ -237,6 +259,7 @@ class SoundFormat:
         "That of the file at `path`. Raises `InputError` as `opened`."
         with opened(path) as file:
             return cls(file.samplerate, file.channels, file.subtype)
+
 
 def decoded(path, dtype: str = "float32") -> tuple[np.ndarray, int, str]:
     """Read an audio file: `((channels, time) of dtype, rate in Hz, the line of missing_end)`.
@@ -254,6 +277,7 @@ def decoded(path, dtype: str = "float32") -> tuple[np.ndarray, int, str]:
         if lost and not audio.shape[1]:
             raise InputError(lost)
         return check(audio, path), file.samplerate, lost
+
 
 def load(path, dtype: str = "float32") -> tuple[np.ndarray, int]:
     """Read an audio file: `((channels, time) of dtype, rate in Hz)`; tells if its end is missing.
@@ -277,7 +301,9 @@ def check(audio: np.ndarray, name) -> np.ndarray:
         raise InputError(f"{name}: there are NaN or infinite samples in it")
     return audio
 
+
 MOST_CHANNELS = 8  # of an array with fewer samples than channels; with more, it lies on its side
+
 
 def as_channels(sound, name) -> np.ndarray:
     """An array `(time,)` or `(channels, time)` of floats -> `(channels, time)` float32.
@@ -302,8 +328,16 @@ def as_channels(sound, name) -> np.ndarray:
     return check(audio, name)
 
 # %% ../../nbs/01_audio.ipynb #audio-output-format
-FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3",
-           ".aiff": "AIFF", ".aif": "AIFF", ".caf": "CAF"}
+FORMATS = {
+    ".wav": "WAV",
+    ".flac": "FLAC",
+    ".ogg": "OGG",
+    ".mp3": "MP3",
+    ".aiff": "AIFF",
+    ".aif": "AIFF",
+    ".caf": "CAF",
+}
+
 
 def output_format(path) -> str:
     "libsndfile's name of the format that `path`'s suffix asks for. Raises `InputError` if there is none."
@@ -313,11 +347,22 @@ def output_format(path) -> str:
         raise InputError(f"{path}: cannot write {what}; use {', '.join(FORMATS)}")
     return FORMATS[suffix]
 
+
 PLAIN = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 33, "DOUBLE": 64}
 PRECISION = PLAIN | {"ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24, "ALAC_32": 32}  # bits; of lossless ones
-BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
-         "FLOAT": 4, "DOUBLE": 8}
-OTHERS = {"ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_LAYER_III"}                     # which keep the length, too
+BYTES = {
+    "PCM_S8": 1,
+    "PCM_U8": 1,
+    "ULAW": 1,
+    "ALAW": 1,
+    "PCM_16": 2,
+    "PCM_24": 3,
+    "PCM_32": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+}
+OTHERS = {"ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_LAYER_III"}  # which keep the length, too
+
 
 def nearest_subtype(kind: str, wanted: str | None) -> str:
     """The sample format for a file of format `kind` whose content has the sample format `wanted`.
@@ -337,16 +382,19 @@ def nearest_subtype(kind: str, wanted: str | None) -> str:
 # %% ../../nbs/01_audio.ipynb #audio-writer
 ENDS_AT_1 = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"}
 LARGEST = 2**32 - 2**16  # bytes of sound in a WAV or AIFF file: 4 GiB, less some for its header
-AT_ONCE = 65_536         # frames
+AT_ONCE = 65_536  # frames
+
 
 class Sink:
     "An audio file that is being written, `(channels, time)` block by block; counts what it clips."
+
     def __init__(self, file: sf.SoundFile, path):
         self.file, self.path = file, path
         self.samples, self.clipped = 0, 0
 
     def write(self, block: np.ndarray):
-        """The next samples, `(channels, time)` or `(time,)`: floats, full scale at 1, or int32, full scale at 2^31.
+        """The next samples, `(channels, time)` or `(time,)`: floats, full scale at 1, or int32, full scale at
+        2^31.
 
         Raises `InputError` if they cannot be written.
         """
@@ -354,11 +402,11 @@ class Sink:
         self.samples += frames.size
         if self.file.subtype in ENDS_AT_1 and frames.dtype.kind == "f":
             self.clipped += int((abs(frames) > 1).sum())
-        if self.file.format in ("WAV", "AIFF") and self.samples*BYTES[self.file.subtype] > LARGEST:
+        if self.file.format in ("WAV", "AIFF") and self.samples * BYTES[self.file.subtype] > LARGEST:
             raise InputError(f"{self.path}: {self.file.format} holds at most 4 GiB; write a .caf")
         try:
             for start in range(0, len(frames), AT_ONCE):
-                self.file.write(frames[start:start + AT_ONCE])
+                self.file.write(frames[start : start + AT_ONCE])
         except sf.LibsndfileError as error:
             raise self.failed(error) from None
 
@@ -373,13 +421,17 @@ class Sink:
         "The line for a file that could not be written, because of `error`."
         return InputError(f"{self.path}: cannot be written ({error.error_string})")
 
+
 def check_writable_as(path, rate: int, channels: int, subtype: str | None = None):
     "Raises `InputError` if the format that `path`'s suffix asks for cannot hold `channels` at `rate` Hz."
     kind = output_format(path)
     try:
         sf.SoundFile(io.BytesIO(), "w", rate, channels, nearest_subtype(kind, subtype), format=kind).close()
     except sf.LibsndfileError as error:
-        raise InputError(f"{path}: cannot write {kind} with {channels} channel(s) at {rate} Hz ({error.error_string})") from None
+        raise InputError(
+            f"{path}: cannot write {kind} with {channels} channel(s) at {rate} Hz ({error.error_string})"
+        ) from None
+
 
 @contextmanager
 def writer(path, rate: int, channels: int, subtype: str | None = None, frames: int = 0, replace: bool = True):
@@ -392,7 +444,7 @@ def writer(path, rate: int, channels: int, subtype: str | None = None, frames: i
     """
     kind = output_format(path)
     kept = nearest_subtype(kind, subtype)
-    if kind == "WAV" and frames*channels*BYTES[kept] > LARGEST:
+    if kind == "WAV" and frames * channels * BYTES[kept] > LARGEST:
         kind = "RF64"
     with written_beside(path, replace) as part:
         try:
@@ -409,8 +461,9 @@ def writer(path, rate: int, channels: int, subtype: str | None = None, frames: i
         names = sf.available_subtypes()
         tell(f"{path}: is written as {names[kept]}, which holds less than the content's {names[subtype]}")
     if sink.clipped:
-        share = 100*sink.clipped/sink.samples
+        share = 100 * sink.clipped / sink.samples
         tell(f"{path}: {sink.clipped:,} samples ({share:.2g} %) lay above full scale and were clipped")
+
 
 def save(path, audio: np.ndarray, rate: int, subtype: str | None = None):
     """Write `audio (channels, time)` or `(time,)` at `rate` Hz, full scale at ±1; tells what is lost.
@@ -424,6 +477,7 @@ def save(path, audio: np.ndarray, rate: int, subtype: str | None = None):
 # %% ../../nbs/01_audio.ipynb #audio-recordings
 SUFFIXES = {f".{name.lower()}" for name in sf.available_formats() if name != "RAW"}
 SUFFIXES |= {".aif", ".oga", ".opus"}
+
 
 def visible_files(folder) -> list[Path]:
     "All files below `folder`, sorted, except hidden ones; those of a linked folder once."
@@ -443,6 +497,7 @@ def visible_files(folder) -> list[Path]:
             elif path.is_file():
                 found.append(path)
     return sorted(found)
+
 
 def recordings(folder) -> list[Path]:
     """The recordings in `folder` and the folders in it, sorted.
@@ -468,6 +523,7 @@ def resample(audio: np.ndarray, rate: int, to: int) -> np.ndarray:
 # %% ../../nbs/01_audio.ipynb #audio-normalise
 FAINTEST = float(np.finfo(np.float32).tiny)  # 1.2e-38: the smallest peak that counts as a sound
 
+
 def normalise(audio: np.ndarray, peak: float = PEAK) -> tuple[np.ndarray, float]:
     """`audio (..., time)` scaled so that its largest magnitude is `peak`, and the magnitude it had.
 
@@ -475,5 +531,5 @@ def normalise(audio: np.ndarray, peak: float = PEAK) -> tuple[np.ndarray, float]
     """
     was = float(np.abs(audio).max())
     if was < FAINTEST:
-        return np.zeros_like(audio), 0.
-    return audio * np.float32(peak/was), was
+        return np.zeros_like(audio), 0.0
+    return audio * np.float32(peak / was), was

@@ -10,7 +10,10 @@ import numpy as np
 
 # %% ../../nbs/sound/filters.ipynb #filters-filter
 class Filter:
-    "The causal filter with the impulse response `response (taps,)`, over a stream of `(channels, time)` blocks."
+    """The causal filter with the impulse response `response (taps,)`, over a stream of `(channels, time)`
+    blocks.
+    """
+
     def __init__(self, response: np.ndarray, channels: int):
         self.response = response
         self.overlap = np.zeros((channels, len(response) - 1))  # into the next block
@@ -19,8 +22,8 @@ class Filter:
         "The next samples, filtered, float64."
         time, taps = block.shape[1], len(self.response)
         size = 1 << (time + taps - 2).bit_length()
-        spectrum = np.fft.rfft(np.asarray(block, np.float64), size)*np.fft.rfft(self.response, size)
-        heard = np.fft.irfft(spectrum, size)[:, :time + taps - 1]
-        heard[:, :taps - 1] += self.overlap
+        spectrum = np.fft.rfft(np.asarray(block, np.float64), size) * np.fft.rfft(self.response, size)
+        heard = np.fft.irfft(spectrum, size)[:, : time + taps - 1]
+        heard[:, : taps - 1] += self.overlap
         self.overlap = heard[:, time:].copy()
         return heard[:, :time]

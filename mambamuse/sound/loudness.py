@@ -11,75 +11,87 @@ import numpy as np
 from .filters import Filter
 
 # %% ../../nbs/sound/loudness.ipynb #loudness-filters
-LIMIT = .99  # of full scale: no sample of a matched output is larger, unless the content's are
+LIMIT = 0.99  # of full scale: no sample of a matched output is larger, unless the content's are
+
 
 def biquads(rate: int) -> np.ndarray:
     "BS.1770's two filters at `rate` Hz, `(2, 6)`: three numerator and three denominator coefficients each."
     sections = []
-    for frequency, q, gain in ((1681.974450955533, .7071752369554196, 10**(3.999843853973347/20)), (38.13547087602444, .5003270373238773, None)):
-        k = np.tan(np.pi*min(frequency, .45*rate)/rate)
-        a0 = 1 + k/q + k*k
+    for frequency, q, gain in (
+        (1681.974450955533, 0.7071752369554196, 10 ** (3.999843853973347 / 20)),
+        (38.13547087602444, 0.5003270373238773, None),
+    ):
+        k = np.tan(np.pi * min(frequency, 0.45 * rate) / rate)
+        a0 = 1 + k / q + k * k
         if gain is None:
-            b = np.array([1., -2., 1.])
+            b = np.array([1.0, -2.0, 1.0])
         else:
-            middle = gain**.4996667741545416
-            b = np.array([gain + middle*k/q + k*k, 2*(k*k - gain), gain - middle*k/q + k*k])/a0
-        sections.append([*b, 1., 2*(k*k - 1)/a0, (1 - k/q + k*k)/a0])
+            middle = gain**0.4996667741545416
+            b = (
+                np.array([gain + middle * k / q + k * k, 2 * (k * k - gain), gain - middle * k / q + k * k])
+                / a0
+            )
+        sections.append([*b, 1.0, 2 * (k * k - 1) / a0, (1 - k / q + k * k) / a0])
     return np.array(sections)
+
 
 def impulse_response(rate: int) -> np.ndarray:
     "Both filters in a row, as `(0.15 s,)`."
-    out = np.zeros(max(64, int(.15*rate)))
+    out = np.zeros(max(64, int(0.15 * rate)))
     out[0] = 1
     for b0, b1, b2, _, a1, a2 in biquads(rate):
-        x, (x1, x2, y1, y2) = out.copy(), (0., 0., 0., 0.)
+        x, (x1, x2, y1, y2) = out.copy(), (0.0, 0.0, 0.0, 0.0)
         for n, value in enumerate(x):
-            y = b0*value + b1*x1 + b2*x2 - a1*y1 - a2*y2
+            y = b0 * value + b1 * x1 + b2 * x2 - a1 * y1 - a2 * y2
             x2, x1, y2, y1 = x1, value, y1, y
             out[n] = y
     return out
 
 # %% ../../nbs/sound/loudness.ipynb #loudness-loudness
 def lufs(power):
-    return -.691 + 10*np.log10(np.maximum(power, 1e-30))
+    return -0.691 + 10 * np.log10(np.maximum(power, 1e-30))
+
 
 def channel_weights(channels: int) -> np.ndarray:
     "BS.1770's weight of each channel: left, right, centre, (with six or more: LFE), surround."
     order = [1, 1, 1, 0, 1.41, 1.41] if channels >= 6 else [1, 1, 1, 1.41, 1.41]
-    return np.array([*order, *[1.]*channels])[:channels]
+    return np.array([*order, *[1.0] * channels])[:channels]
+
 
 def weighting(rate: int, channels: int) -> Filter:
     "BS.1770's two filters over a stream of `(channels, time)` blocks at `rate` Hz."
     return Filter(impulse_response(rate), channels)
 
+
 class Loudness:
     "Integrated loudness (ITU-R BS.1770-4) of a stream of `(channels, time)` blocks at `rate` Hz."
+
     def __init__(self, rate: int, channels: int):
         self.rate, self.weigh = rate, weighting(rate, channels)
-        self.rest = np.zeros((channels, 0))    # filtered power that does not fill a tenth of a second
+        self.rest = np.zeros((channels, 0))  # filtered power that does not fill a tenth of a second
         self.powers = np.zeros((channels, 0))  # of each tenth of a second
 
     def push(self, block: np.ndarray):
         "The next `(channels, time)` samples."
         if not block.shape[1]:
             return
-        power = np.concatenate([self.rest, self.weigh(block)**2], 1)
+        power = np.concatenate([self.rest, self.weigh(block) ** 2], 1)
         done = self.powers.shape[1]
-        start = done*self.rate//10
-        whole = (10*(start + power.shape[1]) + 9)//self.rate
-        edges = np.arange(done, whole + 1)*self.rate//10 - start
+        start = done * self.rate // 10
+        whole = (10 * (start + power.shape[1]) + 9) // self.rate
+        edges = np.arange(done, whole + 1) * self.rate // 10 - start
         edges = edges[edges <= power.shape[1]]
         sums = np.diff(np.concatenate([np.zeros((len(power), 1)), np.cumsum(power, 1)], 1)[:, edges])
-        self.powers = np.concatenate([self.powers, sums/(self.rate/10)], 1)
-        self.rest = power[:, edges[-1]:]
+        self.powers = np.concatenate([self.powers, sums / (self.rate / 10)], 1)
+        self.rest = power[:, edges[-1] :]
 
     def blocks(self) -> np.ndarray:
         "The power of each block of 400 ms, `(channels, blocks)`; of a shorter sound its own mean."
         powers = self.powers
         if powers.shape[1] < 4:
-            seen = self.rate/10*powers.shape[1] + self.rest.shape[1]
-            total = powers.sum(1)*self.rate/10 + self.rest.sum(1)
-            return (total/max(1, seen))[:, None]
+            seen = self.rate / 10 * powers.shape[1] + self.rest.shape[1]
+            total = powers.sum(1) * self.rate / 10 + self.rest.sum(1)
+            return (total / max(1, seen))[:, None]
         return np.lib.stride_tricks.sliding_window_view(powers, 4, 1).mean(-1)
 
     def value(self, gains=None) -> float:
@@ -87,7 +99,7 @@ class Loudness:
         blocks = self.blocks()
         weights = channel_weights(len(blocks))
         gains = np.ones(len(blocks)) if gains is None else np.asarray(gains, float)
-        power = (weights*gains**2) @ blocks
+        power = (weights * gains**2) @ blocks
         power = power[lufs(power) >= -70]
         if not len(power):
             return -np.inf
@@ -96,12 +108,14 @@ class Loudness:
 
 # %% ../../nbs/sound/loudness.ipynb #loudness-gains
 def channel_gains(y: np.ndarray, content: np.ndarray, rate: int) -> np.ndarray:
-    "The gain `(channels,)` for each channel of `y (channels, time)` that gives it the loudness of the same channel of `content`; 0 where either is silent."
+    """The gain `(channels,)` for each channel of `y (channels, time)` that gives it the loudness of the same
+    channel of `content`; 0 where either is silent.
+    """
     meters = []
     for sound in (y, content):
         meters.append(Loudness(rate, len(sound)))
-        for start in range(0, sound.shape[1], 10*rate):
-            meters[-1].push(sound[:, start:start + 10*rate])
+        for start in range(0, sound.shape[1], 10 * rate):
+            meters[-1].push(sound[:, start : start + 10 * rate])
     ours, theirs = meters
     wanted = theirs.blocks()
     total = channel_weights(len(content)) @ wanted
@@ -109,10 +123,10 @@ def channel_gains(y: np.ndarray, content: np.ndarray, rate: int) -> np.ndarray:
     if not heard.any():
         heard[:] = True
     have, want = ours.blocks()[:, heard].mean(1), wanted[:, heard].mean(1)
-    gains = np.where((have > 1e-20) & (want > 1e-20), np.sqrt(want/np.maximum(have, 1e-20)), 0)
+    gains = np.where((have > 1e-20) & (want > 1e-20), np.sqrt(want / np.maximum(have, 1e-20)), 0)
     for _ in range(20):
         missing = theirs.value() - ours.value(gains)
         if not np.isfinite(missing):
             break
-        gains = gains*10**(missing/20)
+        gains = gains * 10 ** (missing / 20)
     return gains.astype(np.float32)

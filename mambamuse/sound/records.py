@@ -6,24 +6,28 @@
 __all__ = ['LONGEST_NAME', 'file_name', 'file_names', 'read_json']
 
 # %% ../../nbs/sound/records.ipynb #records-imports
+import json
+import re
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
-import json
-import re
 
 from ..errors import InputError
 
 # %% ../../nbs/sound/records.ipynb #records-file-names
 LONGEST_NAME = 100  # bytes, so that a suffix fits, and a folder's name does not fill the path
 
+
 def file_name(name: str) -> str:
-    "The file name that stands for `name`: itself if every file system takes it, else close to it, with a hash."
+    """The file name that stands for `name`: itself if every file system takes it, else close to it, with a
+    hash.
+    """
     if re.fullmatch(r"[\w-]([\w.-]*[\w-])?", name) and len(name.encode()) <= LONGEST_NAME:
         return name
     digits = sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
     close = re.sub(r"[^\w.-]+", "_", name).strip(".")
-    return f"{close.encode()[:LONGEST_NAME - 9].decode(errors='ignore')}-{digits}"
+    return f"{close.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digits}"
+
 
 def file_names(names: Iterable[str], kind: str) -> dict[str, str]:
     """A file name for each of `names`, by name; all are distinct.
@@ -36,7 +40,9 @@ def file_names(names: Iterable[str], kind: str) -> dict[str, str]:
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"a {kind} has no name; give each one its own")
         if (other := known.setdefault(name.casefold(), name)) != name:
-            raise InputError(f"the {kind}s {other} and {name} differ only in upper and lower case; rename one")
+            raise InputError(
+                f"the {kind}s {other} and {name} differ only in upper and lower case; rename one"
+            )
         if name in made:
             raise InputError(f"the {kind} {name} is there twice; give each one its own name")
         made[name] = file_name(name)

@@ -6,36 +6,40 @@
 __all__ = ['PAIR', 'ROLES', 'CEILING', 'TEXTS', 'MARK', 'PAGE', 'SECTION', 'triplet', 'equally_loud', 'page', 'demo']
 
 # %% ../../nbs/use/demo.ipynb #demo-imports
+import csv
+import io
+import webbrowser
 from base64 import b64encode
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-import csv
-import io
-import webbrowser
 
 import numpy as np
 import soundfile as sf
 
-from ..sound.audio import check_folder, load, save, written_beside
 from ..errors import InputError
-from .files import transfer_file
+from ..sound.audio import check_folder, load, save, written_beside
 from ..sound.loudness import Loudness
+from .files import transfer_file
 
 # %% ../../nbs/use/demo.ipynb #demo-pair
 PAIR = "phrase-022"  # of the test set `phrases`
 ROLES = ("content", "style", "output", "target")
 
+
 def triplet(pair: str) -> dict:
-    "The line of `pair` in the table of phrases: file names of content, style and target, names of the instruments."
-    folder = Path(files("mambamuse")/"test_sets"/"phrases")
-    with open(folder/"pairs.csv", newline="") as file:
+    """The line of `pair` in the table of phrases: file names of content, style and target, names of the
+    instruments.
+    """
+    folder = Path(files("mambamuse") / "test_sets" / "phrases")
+    with open(folder / "pairs.csv", newline="") as file:
         line = next(line for line in csv.DictReader(file) if line["pair"] == pair)
-    return line | {role: folder/line[role] for role in ("content", "style", "target")}
+    return line | {role: folder / line[role] for role in ("content", "style", "target")}
 
 # %% ../../nbs/use/demo.ipynb #demo-equally-loud
-CEILING = 10**(-1/20)  # -1 dB of full scale
+CEILING = 10 ** (-1 / 20)  # -1 dB of full scale
+
 
 def equally_loud(sounds: dict) -> dict:
     """`{name: (audio (channels, time), rate in Hz)}`, each scaled to one integrated loudness.
@@ -47,9 +51,11 @@ def equally_loud(sounds: dict) -> dict:
         meter = Loudness(rate, len(audio))
         meter.push(audio)
         measured[name] = meter.value()
-    loudest = min(measured[name] + 20*np.log10(CEILING/np.abs(audio).max()) for name, (audio, _) in sounds.items())
-    gains = {name: np.float32(10**((loudest - level)/20)) for name, level in measured.items()}
-    return {name: (audio*gains[name], rate) for name, (audio, rate) in sounds.items()}
+    loudest = min(
+        measured[name] + 20 * np.log10(CEILING / np.abs(audio).max()) for name, (audio, _) in sounds.items()
+    )
+    gains = {name: np.float32(10 ** ((loudest - level) / 20)) for name, level in measured.items()}
+    return {name: (audio * gains[name], rate) for name, (audio, rate) in sounds.items()}
 
 # %% ../../nbs/use/demo.ipynb #demo-page
 TEXTS = {
@@ -94,6 +100,7 @@ SECTION = Template("""<section>
   <audio controls preload="auto" aria-label="$role" src="data:audio/wav;base64,$data"></audio>
 </section>""")
 
+
 def page(line: dict, sounds: dict) -> str:
     "The page's text: `sounds` `{role: (audio, rate)}` of the triplet `line`."
     sections = []
@@ -101,32 +108,36 @@ def page(line: dict, sounds: dict) -> str:
         buffer = io.BytesIO()
         sf.write(buffer, audio.T, rate, format="WAV", subtype="PCM_16")
         text = Template(TEXTS[role]).substitute(line)
-        sections.append(SECTION.substitute(role=role, text=escape(text), data=b64encode(buffer.getvalue()).decode()))
+        sections.append(
+            SECTION.substitute(role=role, text=escape(text), data=b64encode(buffer.getvalue()).decode())
+        )
     title = f"{line['content_instrument']} with the timbre of {line['style_instrument']}"
     return PAGE.substitute(title=escape(title), sections="\n".join(sections))
 
 # %% ../../nbs/use/demo.ipynb #demo-demo
 def demo(out, open_page: bool = False) -> Path:
-    """Write content.wav, style.wav, output.wav, target.wav and index.html into the folder `out`; return the page's path.
+    """Write content.wav, style.wav, output.wav, target.wav and index.html into the folder `out`; return the
+    page's path.
 
-    `open_page`: show it in the browser. Raises `InputError` if `out` is no folder of its own: it holds other files.
+    `open_page`: show it in the browser. Raises `InputError` if `out` is no folder of its own: it holds other
+    files.
     """
     out = check_folder(out)
     names = {f"{role}.wav" for role in ROLES} | {"index.html"}
     there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    ours = (out/"index.html").is_file() and MARK in (out/"index.html").read_text(errors="replace")
+    ours = (out / "index.html").is_file() and MARK in (out / "index.html").read_text(errors="replace")
     others = [name for name in there if name not in names or not ours]
     if others:
         raise InputError(f"{out}: holds {others[0]}, which is not the demo's; name a folder of its own")
     out.mkdir(parents=True, exist_ok=True)
     line = triplet(PAIR)
-    transfer_file(line["content"], line["style"], out/"output.wav", force=True)
-    places = {role: line.get(role, out/"output.wav") for role in ROLES}
+    transfer_file(line["content"], line["style"], out / "output.wav", force=True)
+    places = {role: line.get(role, out / "output.wav") for role in ROLES}
     sounds = equally_loud({role: load(place) for role, place in places.items()})
     for role, (audio, rate) in sounds.items():
-        save(out/f"{role}.wav", audio, rate)
-    with written_beside(out/"index.html") as part:
+        save(out / f"{role}.wav", audio, rate)
+    with written_beside(out / "index.html") as part:
         part.write_text(page(line, sounds), encoding="utf-8")
     if open_page:
-        webbrowser.open((out/"index.html").resolve().as_uri())
-    return out/"index.html"
+        webbrowser.open((out / "index.html").resolve().as_uri())
+    return out / "index.html"

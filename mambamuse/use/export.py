@@ -9,41 +9,63 @@ __all__ = ['FLOAT', 'DOUBLE', 'INT', 'REACH', 'SIDE_BY_SIDE', 'AT_ONCE', 'LARGES
            'export_step', 'stage_models', 'style_model', 'export_folder', 'OnnxStream']
 
 # %% ../../nbs/use/export.ipynb #export-imports
+import json
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial, singledispatch
-from math import gcd, prod
+from math import gcd
 from pathlib import Path
-import json
 
-from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
-from .levels import END, START, fade_out
-from ..model.places import ENCODED, EPS, PLACES, STRIDE, STRIDES, check_alphas
-from .step import FORMAT, STAGE_FORMAT, STEP_FILE, STYLE_FILE, STYLE_FORMAT, UNKNOWN, Step, flat, session_of, stage_file
-from ..sound.audio import SAMPLE_RATE, check, check_folder, check_place, written_beside
 from ..errors import InputError
-from ..model.blocks import SLOPE, ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock
+from mambamuse.model.blocks import (
+    SLOPE,
+    ChannelNorm,
+    Conv,
+    ConvTransposed,
+    EncoderBlock,
+    MambaBlock,
+    ResidualBlock,
+)
 from ..model.mamba import Mamba
-from .streaming import Stream, check_one_set
+from ..model.places import ENCODED, EPS, PLACES, STRIDE, STRIDES, check_alphas
 from ..model.topology import DEPTH, decoded, encoded, has_skip, level, levels
-
+from ..sound.audio import SAMPLE_RATE, check_folder, check_place, written_beside
+from .levels import END, START, fade_out
+from mambamuse.use.step import (
+    FORMAT,
+    STAGE_FORMAT,
+    STEP_FILE,
+    STYLE_FILE,
+    STYLE_FORMAT,
+    UNKNOWN,
+    Step,
+    flat,
+    stage_file,
+)
+from .streaming import Stream, check_one_set
 
 # %% ../../nbs/use/export.ipynb #export-graph
 FLOAT, DOUBLE, INT = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 
+
 class Graph:
-    "An ONNX graph for blocks of `block` samples, as it is drawn. An operator's name is a method: inputs are names or arrays, outputs are names."
+    """An ONNX graph for blocks of `block` samples, as it is drawn. An operator's name is a method: inputs are
+    names or arrays, outputs are names.
+    """
+
     def __init__(self, block: int, prefix: str = ""):
         self.block, self.prefix, self.nodes = block, prefix, []
         self.constants, self.inputs, self.memories, self.made = {}, {}, {}, {}
 
     def __getattr__(self, operator):
-        if not operator[0].isupper(): raise AttributeError(operator)
+        if not operator[0].isupper():
+            raise AttributeError(operator)
         return partial(self.node, operator)
 
     def node(self, operator, *inputs, outputs=1, **attributes):
@@ -53,23 +75,34 @@ class Graph:
 
     def name(self, x):
         "A constant's name; a name's is itself."
-        if isinstance(x, str): return x
+        if isinstance(x, str):
+            return x
         x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
-        return self.constants.setdefault((x.dtype.str, x.shape, x.tobytes()), (f"{self.prefix}constant_{len(self.constants)}", x))[0]
+        return self.constants.setdefault(
+            (x.dtype.str, x.shape, x.tobytes()), (f"{self.prefix}constant_{len(self.constants)}", x)
+        )[0]
 
     def once(self, key, draw):
         "What `draw()` returned when `key` was new."
-        if key not in self.made: self.made[key] = draw()
+        if key not in self.made:
+            self.made[key] = draw()
         return self.made[key]
 
     def input(self, name, kind, *shape):
         self.inputs[name] = helper.make_tensor_value_info(name, kind, shape)
         return name
 
-    def reshape(self, x, *shape): return self.Reshape(x, np.array(shape))
-    def cut(self, x, start, stop, axis=1): return self.Slice(x, *map(np.array, ([start], [stop], [axis])))
-    def split(self, x, sizes, axis): return self.Split(x, np.array(sizes), outputs=len(sizes), axis=axis)
-    def steps(self, x, n, axis=1): return self.Split(x, outputs=n, axis=axis, num_outputs=n) if n > 1 else [x]
+    def reshape(self, x, *shape):
+        return self.Reshape(x, np.array(shape))
+
+    def cut(self, x, start, stop, axis=1):
+        return self.Slice(x, *map(np.array, ([start], [stop], [axis])))
+
+    def split(self, x, sizes, axis):
+        return self.Split(x, np.array(sizes), outputs=len(sizes), axis=axis)
+
+    def steps(self, x, n, axis=1):
+        return self.Split(x, outputs=n, axis=axis, num_outputs=n) if n > 1 else [x]
 
     def recall(self, batch, steps, channels, memory="state"):
         "What was remembered in the last block, 0 in the first: a name, and where to `remember` the next."
@@ -77,7 +110,8 @@ class Graph:
         alike.append([f"{memory}_{batch}_{channels}_{len(alike)}", steps, None])
         return alike[-1]
 
-    def remember(self, kept, new): kept[2] = new
+    def remember(self, kept, new):
+        kept[2] = new
 
     def finish(self, outputs: dict, about: dict) -> onnx.ModelProto:
         """The model with `outputs`, names in the graph and what they are called outside, each with its shape.
@@ -85,13 +119,21 @@ class Graph:
         Its memories come in as one vector of each kind and go out again, `new_`. `about` is its metadata.
         """
         before, after, results = [], [], []
+
         def draw(nodes, operator, inputs, outputs, **attributes):
             nodes.append(helper.make_node(operator, [self.name(x) for x in inputs], outputs, **attributes))
+
         for name, (inside, kind, shape) in outputs.items():
             draw(after, "Reshape", [inside, np.array(shape, np.int64)], [name])
             results.append(helper.make_tensor_value_info(name, kind, shape))
-        for memory, groups in self.memories.items():   # those of equal width are one tensor: the fewer nodes, the faster
-            sizes = [batch*channels*sum(steps for _, steps, _ in kept) for (batch, channels), kept in groups.items()]
+        for (
+            memory,
+            groups,
+        ) in self.memories.items():  # those of equal width are one tensor: the fewer nodes, the faster
+            sizes = [
+                batch * channels * sum(steps for _, steps, _ in kept)
+                for (batch, channels), kept in groups.items()
+            ]
             kind, parts = DOUBLE if memory == "sums" else FLOAT, [f"{memory}_{n}" for n in range(len(groups))]
             self.input(memory, kind, sum(sizes))
             results.append(helper.make_tensor_value_info(f"new_{memory}", kind, [sum(sizes)]))
@@ -104,49 +146,71 @@ class Graph:
                 draw(after, "Reshape", [f"new_{part}", np.array([-1])], [f"new_{part}_flat"])
             draw(after, "Concat", [f"new_{part}_flat" for part in parts], [f"new_{memory}"], axis=0)
         constants = [numpy_helper.from_array(x, name) for name, x in self.constants.values()]
-        graph = helper.make_graph(before + self.nodes + after, "step", list(self.inputs.values()), results, constants)
+        graph = helper.make_graph(
+            before + self.nodes + after, "step", list(self.inputs.values()), results, constants
+        )
         return as_model(graph, about)
+
 
 def as_model(graph, about: dict) -> onnx.ModelProto:
     "The `graph` with its metadata, in an opset and a format of 2022, which old hosts can read."
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8, producer_name="mambamuse")
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8, producer_name="mambamuse"
+    )
     helper.set_model_props(model, {name: str(value) for name, value in about.items()})
     return model
 
 # %% ../../nbs/use/export.ipynb #export-signal
 @dataclass(frozen=True)
 class Signal:
-    "A tensor `(batch, block/rate, channels)` of the graph: one time step for `rate` samples of the input, late by `delay` steps."
+    """A tensor `(batch, block/rate, channels)` of the graph: one time step for `rate` samples of the input,
+    late by `delay` steps.
+    """
+
     name: str
     batch: int
     channels: int
     rate: int = 1
     delay: int = 0
 
+
 REACH = 512  # samples: more than any delay
 
-def length(g, x: Signal) -> int: return g.block//x.rate
+
+def length(g, x: Signal) -> int:
+    return g.block // x.rate
+
 
 def valid(g, x: Signal):
     "`(1, time, 1)`: 1 where the sound is, 0 before its first sample and after its last."
+
     def draw():
-        at = g.Add(g.Div("position", x.rate), np.arange(-REACH//x.rate, length(g, x)).reshape(1, -1, 1))
+        at = g.Add(g.Div("position", x.rate), np.arange(-REACH // x.rate, length(g, x)).reshape(1, -1, 1))
         return g.Cast(g.And(g.GreaterOrEqual(at, 0), g.Less(at, g.Div("length", x.rate))), to=FLOAT)
-    start = REACH//x.rate - x.delay
-    return g.once((x.rate, x.delay), lambda: g.cut(g.once(("sound", x.rate), draw), start, start + length(g, x)))
+
+    start = REACH // x.rate - x.delay
+    return g.once(
+        (x.rate, x.delay), lambda: g.cut(g.once(("sound", x.rate), draw), start, start + length(g, x))
+    )
+
 
 def joined(g, x: Signal, past: int):
-    "The last `past` steps of the blocks before, and `x`; and where the steps for the next block are to be remembered."
+    """The last `past` steps of the blocks before, and `x`; and where the steps for the next block are to be
+    remembered.
+    """
     kept = g.recall(x.batch, past, x.channels)
     return g.Concat(kept[0], x.name, axis=1), kept
 
+
 def delayed(g, x: Signal, steps: int) -> Signal:
     "`x`, late by `steps` more."
-    if not steps: return x
+    if not steps:
+        return x
     both, kept = joined(g, x, steps)
     now, rest = g.split(both, [length(g, x), steps], axis=1)
     g.remember(kept, rest)
     return replace(x, name=now, delay=x.delay + steps)
+
 
 def added(g, *branches) -> Signal:
     "The sum; those that are early wait."
@@ -154,19 +218,27 @@ def added(g, *branches) -> Signal:
     a, b = (delayed(g, x, late - x.delay) for x in branches)
     return replace(a, name=g.Add(a.name, b.name))
 
+
 def taps(g, x: Signal, n: int, dilation=1) -> list:
     "`x` as each of the `n` taps of a window sees it, the oldest first; 0 where there is no sound."
-    both, kept = joined(g, replace(x, name=g.Mul(x.name, valid(g, x))), (n - 1)*dilation)
+    both, kept = joined(g, replace(x, name=g.Mul(x.name, valid(g, x))), (n - 1) * dilation)
     g.remember(kept, g.cut(both, length(g, x), 2**40))
-    return [g.cut(both, i*dilation, i*dilation + length(g, x)) for i in range(n)]
+    return [g.cut(both, i * dilation, i * dilation + length(g, x)) for i in range(n)]
+
 
 def product(g, x: Signal, weight, bias, dilation=1):
     "The convolution with `weight (taps, in, out)` as one matrix product, over the newest steps there are."
     return g.Add(g.MatMul(g.Concat(*taps(g, x, len(weight), dilation), axis=2), weight.flatten(0, 1)), bias)
 
+
 def convolved(g, x: Signal, conv: Conv, ahead: int) -> Signal:
     "The convolution, when its window ends `ahead` steps after the output."
-    return replace(x, name=product(g, x, conv.weight.permute(2, 1, 0), conv.bias, *conv.dilation), channels=len(conv.weight), delay=x.delay + ahead)
+    return replace(
+        x,
+        name=product(g, x, conv.weight.permute(2, 1, 0), conv.bias, *conv.dilation),
+        channels=len(conv.weight),
+        delay=x.delay + ahead,
+    )
 
 # %% ../../nbs/use/export.ipynb #export-drawn
 @singledispatch
@@ -174,79 +246,121 @@ def drawn(module, g: Graph, x: Signal) -> Signal:
     "`module`, drawn into `g` behind `x`. Raises `TypeError` if nobody knows how."
     raise TypeError(f"{type(module).__name__} has no drawing")
 
-@drawn.register
-def _(module: ChannelNorm, g, x): return replace(x, name=g.LayerNormalization(x.name, module.ln.weight, module.ln.bias, axis=-1, epsilon=module.ln.eps))
 
 @drawn.register
-def _(module: nn.LeakyReLU, g, x): return leaky(g, x)
-def leaky(g, x): return replace(x, name=g.LeakyRelu(x.name, alpha=SLOPE))
+def _(module: ChannelNorm, g, x):
+    return replace(
+        x, name=g.LayerNormalization(x.name, module.ln.weight, module.ln.bias, axis=-1, epsilon=module.ln.eps)
+    )
+
 
 @drawn.register
-def _(module: nn.Tanh, g, x): return replace(x, name=g.Tanh(x.name))
+def _(module: nn.LeakyReLU, g, x):
+    return leaky(g, x)
+
+
+def leaky(g, x):
+    return replace(x, name=g.LeakyRelu(x.name, alpha=SLOPE))
+
+
+@drawn.register
+def _(module: nn.Tanh, g, x):
+    return replace(x, name=g.Tanh(x.name))
+
 
 @drawn.register
 def _(module: nn.Sequential, g, x):
-    for part in module: x = drawn(part, g, x)
+    for part in module:
+        x = drawn(part, g, x)
     return x
 
+
 @drawn.register
-def _(module: Conv, g, x): return convolved(g, x, module, *module.padding)
+def _(module: Conv, g, x):
+    return convolved(g, x, module, *module.padding)
+
 
 @drawn.register
 def _(module: ConvTransposed, g, x):
     _, out, n = module.weight.shape
-    even_odd = torch.cat([module.weight[..., s::2].flip(-1) for s in (0, 1)], 1)                # (in, 2 * out, taps/2)
-    pairs = product(g, x, even_odd.permute(2, 0, 1), module.bias.repeat(2))                    # (batch, time, 2 * out)
-    return replace(x, name=g.reshape(pairs, x.batch, -1, out), channels=out, rate=x.rate//2, delay=2*x.delay + module.padding[0])
+    even_odd = torch.cat([module.weight[..., s::2].flip(-1) for s in (0, 1)], 1)  # (in, 2 * out, taps/2)
+    pairs = product(g, x, even_odd.permute(2, 0, 1), module.bias.repeat(2))  # (batch, time, 2 * out)
+    return replace(
+        x,
+        name=g.reshape(pairs, x.batch, -1, out),
+        channels=out,
+        rate=x.rate // 2,
+        delay=2 * x.delay + module.padding[0],
+    )
+
 
 @drawn.register
 def _(module: EncoderBlock, g, x):
-    stem = lambda parts, x: drawn(parts[1:], g, convolved(g, x, parts[0], module.right[1]))
+    def stem(parts, x):
+        return drawn(parts[1:], g, convolved(g, x, parts[0], module.right[1]))
+
     x = stem(module.conv1, x)
     x = added(g, stem(module.conv2, x), x)
     if module.pool:
-        x = delayed(g, x, x.delay % 2)                                                         # pairs begin at even positions
+        x = delayed(g, x, x.delay % 2)  # pairs begin at even positions
         pairs = g.reshape(x.name, x.batch, -1, 2, x.channels)
-        x = replace(x, name=g.ReduceMean(pairs, np.array([2]), keepdims=0), rate=2*x.rate, delay=x.delay//2)
+        x = replace(
+            x, name=g.ReduceMean(pairs, np.array([2]), keepdims=0), rate=2 * x.rate, delay=x.delay // 2
+        )
     return drawn(module.mamba, g, x)
+
 
 @drawn.register
 def _(module: ResidualBlock, g, x):
-    for branch in (module.dilation1, module.dilation2): x = added(g, drawn(branch, g, x), x)
+    for branch in (module.dilation1, module.dilation2):
+        x = added(g, drawn(branch, g, x), x)
     return x
+
 
 @drawn.register
 def _(module: MambaBlock, g, x):
-    for norm, mamba in zip(module.lns, module.mambas): x = added(g, x, drawn(mamba, g, drawn(norm, g, x)))
+    for norm, mamba in zip(module.lns, module.mambas):
+        x = added(g, x, drawn(mamba, g, drawn(norm, g, x)))
     return x
 
 # %% ../../nbs/use/export.ipynb #export-scan
 SIDE_BY_SIDE = 16  # stretches, of at least two steps each
-AT_ONCE = 2**15    # numbers in the states of a piece: what a processor's cache holds
+AT_ONCE = 2**15  # numbers in the states of a piece: what a processor's cache holds
+
 
 def scan(g, a, b, h, batch, time, *shape):
-    "All states `(batch, time, *shape)` of the recurrence `a*h + b` from `h (batch, 1, *shape)`, and the last one."
+    """All states `(batch, time, *shape)` of the recurrence `a*h + b` from `h (batch, 1, *shape)`, and the
+    last one.
+    """
     stretches = gcd(time, SIDE_BY_SIDE) if time > SIDE_BY_SIDE else 1
-    a, b = (g.steps(g.reshape(s, batch*stretches, -1, *shape), time//stretches) for s in (a, b))  # lists of (batch * stretches, 1, *shape)
+    a, b = (
+        g.steps(g.reshape(s, batch * stretches, -1, *shape), time // stretches) for s in (a, b)
+    )  # lists of (batch * stretches, 1, *shape)
     if stretches == 1:
         states = []
-        for a, b in zip(a, b): states.append(h := g.Add(g.Mul(a, h), b))
+        for a, b in zip(a, b):
+            states.append(h := g.Add(g.Mul(a, h), b))
         return g.Concat(*states, axis=1), h
-    left, alone = a[:1], b[:1]                                                                 # of what entered; what came since
+    left, alone = a[:1], b[:1]  # of what entered; what came since
     for a, b in zip(a[1:], b[1:]):
         left.append(g.Mul(a, left[-1]))
         alone.append(g.Add(g.Mul(a, alone[-1]), b))
     entering = [h]
-    for a, b in zip(*(g.steps(g.reshape(s[-1], batch, stretches, *shape), stretches) for s in (left, alone))): entering.append(g.Add(g.Mul(a, entering[-1]), b))
-    entered = g.reshape(g.Concat(*entering[:-1], axis=1), batch*stretches, 1, *shape)
-    states = g.Concat(*(g.Add(g.Mul(l, entered), s) for l, s in zip(left, alone)), axis=1)
+    for a, b in zip(*(g.steps(g.reshape(s[-1], batch, stretches, *shape), stretches) for s in (left, alone))):
+        entering.append(g.Add(g.Mul(a, entering[-1]), b))
+    entered = g.reshape(g.Concat(*entering[:-1], axis=1), batch * stretches, 1, *shape)
+    states = g.Concat(*(g.Add(g.Mul(l, entered), s) for l, s in zip(left, alone)), axis=1)  # noqa: E741
     return g.reshape(states, batch, time, *shape), entering[-1]
+
 
 def softplus(g, x):
     "`log(1 + exp(x))`, from operators that are three times as fast as the one of that name."
     return g.Add(g.Relu(x), g.Log(g.Add(g.Exp(g.Neg(g.Abs(x))), np.float32(1))))
 
-def silu(g, x): return g.Mul(x, g.Sigmoid(x))
+
+def silu(g, x):
+    return g.Mul(x, g.Sigmoid(x))
+
 
 @drawn.register
 def _(module: Mamba, g, x):
@@ -254,42 +368,65 @@ def _(module: Mamba, g, x):
     to_u, to_z = module.in_proj.weight.T.chunk(2, 1)
     window = taps(g, replace(x, name=g.MatMul(x.name, to_u), channels=d), k)
     u = module.conv1d.bias
-    for tap, weight in zip(window, module.conv1d.weight[:, 0].T): u = g.Add(g.Mul(tap, weight), u)
+    for tap, weight in zip(window, module.conv1d.weight[:, 0].T):
+        u = g.Add(g.Mul(tap, weight), u)
     u = silu(g, u)
     dt, B, C = g.split(g.MatMul(u, module.x_proj.weight.T), [module.dt_rank, n, n], axis=2)
-    delta = softplus(g, g.Add(g.MatMul(dt, module.dt_proj.weight.T), module.dt_proj.bias))     # (batch, time, d)
-    B, A = g.Mul(B, valid(g, x)), -torch.exp(module.A_log).T                                   # before the sound, the state stays 0
-    kept, ys, pieces = g.recall(x.batch, n, d), [], gcd(time, max(1, time*n*d//AT_ONCE))
+    delta = softplus(g, g.Add(g.MatMul(dt, module.dt_proj.weight.T), module.dt_proj.bias))  # (batch, time, d)
+    B, A = g.Mul(B, valid(g, x)), -torch.exp(module.A_log).T  # before the sound, the state stays 0
+    kept, ys, pieces = g.recall(x.batch, n, d), [], gcd(time, max(1, time * n * d // AT_ONCE))
     h = g.reshape(kept[0], x.batch, 1, n, d)
-    along = lambda s, *shape: g.steps(g.reshape(s, x.batch, time, *shape), pieces)             # the pieces of s, (batch, time/pieces, *shape)
-    for step, change, write, read in zip(along(delta, 1, d), along(g.Mul(delta, u), 1, d), along(B, n, 1), along(C, 1, n)):
-        states, h = scan(g, g.Exp(g.Mul(step, A)), g.MatMul(write, change), h, x.batch, time//pieces, n, d)
-        ys.append(g.MatMul(read, states))                                                      # (batch, time/pieces, 1, d)
+
+    def along(s, *shape):
+        return g.steps(
+            g.reshape(s, x.batch, time, *shape), pieces
+        )  # the pieces of s, (batch, time/pieces, *shape)
+
+    for step, change, write, read in zip(
+        along(delta, 1, d), along(g.Mul(delta, u), 1, d), along(B, n, 1), along(C, 1, n)
+    ):
+        states, h = scan(g, g.Exp(g.Mul(step, A)), g.MatMul(write, change), h, x.batch, time // pieces, n, d)
+        ys.append(g.MatMul(read, states))  # (batch, time/pieces, 1, d)
     g.remember(kept, g.reshape(h, x.batch, n, d))
     y = g.Add(g.reshape(g.Concat(*ys, axis=1), x.batch, time, d), g.Mul(u, module.D))
     return replace(x, name=g.MatMul(g.Mul(y, silu(g, g.MatMul(x.name, to_z))), module.out_proj.weight.T))
 
 # %% ../../nbs/use/export.ipynb #export-running
 def running(g, x: Signal, prior):
-    "Mean and deviation of the past of each time step, `(1, time, channels)` each, from `prior` (mean, deviation) `(1, channels)` on; as in `streaming.Follow`."
+    """Mean and deviation of the past of each time step, `(1, time, channels)` each, from `prior` (mean,
+    deviation) `(1, channels)` on; as in `streaming.Follow`.
+    """
     time, real = length(g, x), valid(g, x)
+
     def draw():
-        decay = g.Pow(.5, g.Div(x.rate/SAMPLE_RATE, g.input("half_life", DOUBLE)))
-        return decay, g.Pow(decay, np.arange(1., time + 1).reshape(1, -1, 1)), g.Max(g.Mul(g.input("warm_up", DOUBLE), SAMPLE_RATE/x.rate), 2.)
+        decay = g.Pow(0.5, g.Div(x.rate / SAMPLE_RATE, g.input("half_life", DOUBLE)))
+        return (
+            decay,
+            g.Pow(decay, np.arange(1.0, time + 1).reshape(1, -1, 1)),
+            g.Max(g.Mul(g.input("warm_up", DOUBLE), SAMPLE_RATE / x.rate), 2.0),
+        )
+
     decay, powers, weight = g.once(("running", x.rate), draw)
     mean, deviation = (g.Cast(s, to=DOUBLE) for s in prior)
     first = g.Mul(weight, mean)
-    second = g.Add(g.Mul(g.Sub(weight, 1.), g.Sub(g.Mul(deviation, deviation), EPS)), g.Mul(first, mean))
-    prior = g.Concat(g.reshape(weight, 1, 1, 1), *(g.reshape(s, 1, 1, x.channels) for s in (first, second)), axis=2)
+    second = g.Add(g.Mul(g.Sub(weight, 1.0), g.Sub(g.Mul(deviation, deviation), EPS)), g.Mul(first, mean))
+    prior = g.Concat(
+        g.reshape(weight, 1, 1, 1), *(g.reshape(s, 1, 1, x.channels) for s in (first, second)), axis=2
+    )
     heard, one = g.Cast(g.Mul(x.name, real), to=DOUBLE), g.Cast(real, to=DOUBLE)
-    kept = g.recall(1, 1, 2*x.channels + 1, "sums")
+    kept = g.recall(1, 1, 2 * x.channels + 1, "sums")
     sums = g.CumSum(g.Div(g.Concat(one, heard, g.Mul(heard, heard), axis=2), powers), np.array(1))
     g.remember(kept, g.Mul(g.cut(powers, time - 1, time), g.Add(g.cut(sums, time - 1, time), kept[0])))
-    before = g.Pow(decay, g.Cast(g.Sub(g.Div("position", x.rate), x.delay), to=DOUBLE))       # what is left of the prior when the block begins
-    count, first, second = g.split(g.Mul(powers, g.Add(sums, g.Add(kept[0], g.Mul(before, prior)))), [1, x.channels, x.channels], axis=2)
+    before = g.Pow(
+        decay, g.Cast(g.Sub(g.Div("position", x.rate), x.delay), to=DOUBLE)
+    )  # what is left of the prior when the block begins
+    count, first, second = g.split(
+        g.Mul(powers, g.Add(sums, g.Add(kept[0], g.Mul(before, prior)))), [1, x.channels, x.channels], axis=2
+    )
     mean = g.Div(first, count)
-    variance = g.Div(g.Max(g.Sub(second, g.Mul(first, mean)), 0.), g.Sub(count, 1.))
+    variance = g.Div(g.Max(g.Sub(second, g.Mul(first, mean)), 0.0), g.Sub(count, 1.0))
     return g.Cast(mean, to=FLOAT), g.Cast(g.Sqrt(g.Add(variance, EPS)), to=FLOAT)
+
 
 def frames(g, x: Signal):
     "Mean and deviation over the channels, `(batch, time, 1)` each."
@@ -298,34 +435,66 @@ def frames(g, x: Signal):
     variance = g.Div(g.ReduceSum(g.Mul(away, away), np.array([2])), np.float32(x.channels - 1))
     return mean, g.Sqrt(g.Add(variance, np.float32(EPS)))
 
+
 def restyled(g, x: Signal, place: int, axis: str, sizes) -> Signal:
-    "AdaIN at `place`, blended by the input `alphas`; on the frame axis without the style. `sizes`: channels at `PLACES`."
-    alpha = g.once("alphas", lambda: g.steps(g.input("alphas", FLOAT, len(PLACES)), len(PLACES), axis=0))[place]
+    """AdaIN at `place`, blended by the input `alphas`; on the frame axis without the style. `sizes`: channels
+    at `PLACES`.
+    """
+    alpha = g.once("alphas", lambda: g.steps(g.input("alphas", FLOAT, len(PLACES)), len(PLACES), axis=0))[
+        place
+    ]
     if axis == "frame":
         (mean, style_mean), (deviation, style_deviation) = (g.steps(s, 2, axis=0) for s in frames(g, x))
         content = g.cut(x.name, 0, 1, axis=0)
     else:
-        pair = lambda name: g.steps(g.once(name, lambda: g.split(g.input(name, FLOAT, 2, sum(sizes)), sizes, axis=1))[place], 2, axis=0)  # (1, channels) each
-        (style_mean, style_deviation), (mean, deviation), content = pair("style"), running(g, x, pair("content")), x.name
+
+        def pair(name):
+            return g.steps(
+                g.once(name, lambda: g.split(g.input(name, FLOAT, 2, sum(sizes)), sizes, axis=1))[place],
+                2,
+                axis=0,
+            )  # (1, channels) each
+
+        (style_mean, style_deviation), (mean, deviation), content = (
+            pair("style"),
+            running(g, x, pair("content")),
+            x.name,
+        )
     new = g.Add(g.Mul(style_deviation, g.Div(g.Sub(content, mean), deviation)), style_mean)
     return replace(x, name=g.Add(g.Mul(alpha, new), g.Mul(g.Sub(np.float32(1), alpha), content)), batch=1)
 
 # %% ../../nbs/use/export.ipynb #export-network
 def channels(model) -> list:
     "Channels at `PLACES`."
-    return [len(norm.ln.weight) for norm in reversed(model.encoder.lns)] + [up.weight.shape[1] for up in model.ups]
+    return [len(norm.ln.weight) for norm in reversed(model.encoder.lns)] + [
+        up.weight.shape[1] for up in model.ups
+    ]
+
 
 class Drawing:
     "The reading of a graph `g`: features are signals."
-    def __init__(self, g: Graph): self.g = g
-    def run(self, module, x): return drawn(module, self.g, x)
-    def activated(self, x): return leaky(self.g, x)
-    def added(self, x, skip): return added(self.g, x, skip)
+
+    def __init__(self, g: Graph):
+        self.g = g
+
+    def run(self, module, x):
+        return drawn(module, self.g, x)
+
+    def activated(self, x):
+        return leaky(self.g, x)
+
+    def added(self, x, skip):
+        return added(self.g, x, skip)
+
 
 def network(g, model, x: Signal, alphas) -> Signal:
-    "The generator `model` behind `x (1 or 2, time, 1)`, with AdaIN at those of `PLACES` whose alpha is not 0."
+    """The generator `model` behind `x (1 or 2, time, 1)`, with AdaIN at those of `PLACES` whose alpha is not
+    0.
+    """
     sizes = channels(model)
-    last = max((level for level, alpha in enumerate(alphas[len(ENCODED):], 1) if alpha), default=0)  # level of the decoder that needs the style
+    last = max(
+        (level for level, alpha in enumerate(alphas[len(ENCODED) :], 1) if alpha), default=0
+    )  # level of the decoder that needs the style
 
     def change(place, x):
         level, behind = (place, 0) if place < len(ENCODED) else (place - DEPTH, 1)
@@ -343,42 +512,63 @@ def network(g, model, x: Signal, alphas) -> Signal:
 # %% ../../nbs/use/export.ipynb #export-export
 LARGEST = 1_024  # samples: the scan is written out, so a file grows with its block
 
+
 def step_model(model, block: int = 256, alphas=None) -> onnx.ModelProto:
-    """The generator `model` as a graph for blocks of `block` samples. `alphas` (default: the model's): blends if the host has no other wish; where 0, there is no AdaIN.
+    """The generator `model` as a graph for blocks of `block` samples. `alphas` (default: the model's): blends
+    if the host has no other wish; where 0, there is no AdaIN.
 
     Raises `InputError` if `block` is not a multiple of 16 up to 1024, `ValueError` on alphas that are none.
     """
-    if block % STRIDE or not STRIDE <= block <= LARGEST: raise InputError(f"block is {block}, expected a multiple of {STRIDE} samples, at most {LARGEST}")
+    if block % STRIDE or not STRIDE <= block <= LARGEST:
+        raise InputError(f"block is {block}, expected a multiple of {STRIDE} samples, at most {LARGEST}")
     check_one_set(model)
     alphas, g = check_alphas(model.alphas if alphas is None else alphas), Graph(block)
     x = g.reshape(g.input("block", FLOAT, block), 1, block, 1)
     g.input("position", INT), g.input("length", INT)
     two = model.axis == "frame" and any(alphas)
-    if two: x = g.Concat(x, g.reshape(g.input("style", FLOAT, block), 1, block, 1), axis=0)
+    if two:
+        x = g.Concat(x, g.reshape(g.input("style", FLOAT, block), 1, block, 1), axis=0)
     y = network(g, model, Signal(x, 1 + two, 1), alphas)
-    about = dict(format=FORMAT, block=block, delay=y.delay, sample_rate=SAMPLE_RATE, weights=model.fingerprint(), axis=model.axis,
-                 places=json.dumps(dict(zip(PLACES, channels(model)))), alphas=json.dumps(alphas))
+    about = dict(
+        format=FORMAT,
+        block=block,
+        delay=y.delay,
+        sample_rate=SAMPLE_RATE,
+        weights=model.fingerprint(),
+        axis=model.axis,
+        places=json.dumps(dict(zip(PLACES, channels(model)))),
+        alphas=json.dumps(alphas),
+    )
     return g.finish({"out": (y.name, FLOAT, [block])}, about)
 
+
 def export_step(model, path, block: int = 256, alphas=None) -> Path:
-    "Write `step_model` to the `.onnx` file `path`. Raises `InputError` as that, and if the file cannot be written."
-    if Path(path).suffix != ".onnx": raise InputError(f"{path}: the exported file is a .onnx")
+    """Write `step_model` to the `.onnx` file `path`. Raises `InputError` as that, and if the file cannot be
+    written.
+    """
+    if Path(path).suffix != ".onnx":
+        raise InputError(f"{path}: the exported file is a .onnx")
     check_place(path, force=True)
     made = step_model(model, block, alphas)
-    with written_beside(path) as part: part.write_bytes(made.SerializeToString())
+    with written_beside(path) as part:
+        part.write_bytes(made.SerializeToString())
     return Path(path)
 
 # %% ../../nbs/use/export.ipynb #export-stages
 STAGE_BLOCK = 512  # samples
 
+
 def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
     """The generator `model`, on the clip axis, as six graphs for blocks of `block` samples.
 
-    Encoder: `x (block, 1)` to `y0` to `y4`, the features at `ENCODED`. Levels 1 to 4 of the decoder: `x` and, where there is one,
+    Encoder: `x (block, 1)` to `y0` to `y4`, the features at `ENCODED`. Levels 1 to 4 of the decoder: `x` and,
+    where there is one,
     `skip` to `y0`. Last: `x` to `y0`, sound. Raises `InputError` if the model's axis is another.
     """
     if model.axis != "clip":
-        raise InputError("these weights pair every time step with one of the style (axis frame): they have no stages")
+        raise InputError(
+            "these weights pair every time step with one of the style (axis frame): they have no stages"
+        )
     check_one_set(model)
     sizes = channels(model)
     rates = dict(zip(PLACES, STRIDES))
@@ -388,12 +578,17 @@ def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
         g.input("position", INT), g.input("length", INT)
         signals = []
         for name, (size, rate) in inputs.items():
-            steps = block//rate
+            steps = block // rate
             x = g.reshape(g.input(name, FLOAT, steps, size), 1, steps, size)
             signals.append(Signal(x, 1, size, rate))
         ys = draw(g, *signals)
         outputs = {f"y{n}": (y.name, FLOAT, [length(g, y), y.channels]) for n, y in enumerate(ys)}
-        about = dict(format=STAGE_FORMAT, block=block, rates=json.dumps([y.rate for y in ys]), delays=json.dumps([y.delay for y in ys]))
+        about = dict(
+            format=STAGE_FORMAT,
+            block=block,
+            rates=json.dumps([y.rate for y in ys]),
+            delays=json.dumps([y.delay for y in ys]),
+        )
         return g.finish(outputs, about)
 
     def level_inputs(number: int) -> dict:
@@ -412,12 +607,16 @@ def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
 
 # %% ../../nbs/use/export.ipynb #export-style-model
 def style_model(model, block: int = 1_024) -> onnx.ModelProto:
-    """The graph from `sound (time,)`, mono at 16 kHz at the model's level, to `style (2, channels)`, means and deviations at `PLACES`.
+    """The graph from `sound (time,)`, mono at 16 kHz at the model's level, to `style (2, channels)`, means
+    and deviations at `PLACES`.
 
     Raises `InputError` if the model's axis is not clip.
     """
     if model.axis != "clip":
-        raise InputError("these weights pair every time step with one of the style (axis frame): a style of theirs is a recording")
+        raise InputError(
+            "these weights pair every time step with one of the style (axis frame): a style of theirs is a"
+            " recording"
+        )
     check_one_set(model)
     inner, sizes = Graph(block, "block_"), channels(model)
     total = sum(sizes)
@@ -427,21 +626,30 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
     features = [*features, *levels(model, Drawing(inner), features)]
     first, second = [], []
     for y in features:
-        at = inner.Add(inner.Sub(inner.Div("position", y.rate), y.delay), np.arange(length(inner, y)).reshape(1, -1, 1))
-        inside = inner.And(inner.GreaterOrEqual(at, START//y.rate), inner.Less(inner.Mul(at, y.rate), "sound_end"))
+        at = inner.Add(
+            inner.Sub(inner.Div("position", y.rate), y.delay), np.arange(length(inner, y)).reshape(1, -1, 1)
+        )
+        inside = inner.And(
+            inner.GreaterOrEqual(at, START // y.rate), inner.Less(inner.Mul(at, y.rate), "sound_end")
+        )
         values = inner.Mul(inner.Cast(y.name, to=DOUBLE), inner.Cast(inside, to=DOUBLE))
         first.append(inner.ReduceSum(values, np.array([1]), keepdims=0))
         second.append(inner.ReduceSum(inner.Mul(values, values), np.array([1]), keepdims=0))
     moments = inner.Concat(inner.Concat(*first, axis=1), inner.Concat(*second, axis=1), axis=0)
     inner.input("moments", DOUBLE, 2, total)
-    outputs = dict(new_position=(inner.Add("position", block), INT, []), new_moments=(inner.Add("moments", moments), DOUBLE, [2, total]))
-    late = max(y.delay*y.rate for y in features)
+    outputs = dict(
+        new_position=(inner.Add("position", block), INT, []),
+        new_moments=(inner.Add("moments", moments), DOUBLE, [2, total]),
+    )
+    late = max(y.delay * y.rate for y in features)
 
     body = inner.finish(outputs, {}).graph
     kept = [name for name in inner.inputs if name != "block"]
     body_inputs = [inner.inputs[name] for name in (*kept, "block")]
     by_name = {value.name: value for value in body.output}
-    body = helper.make_graph(body.node, "block", body_inputs, [by_name[f"new_{name}"] for name in kept], body.initializer)
+    body = helper.make_graph(
+        body.node, "block", body_inputs, [by_name[f"new_{name}"] for name in kept], body.initializer
+    )
 
     g = Graph(block)
     sound = g.input("sound", FLOAT, "time")
@@ -453,56 +661,101 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
     room = g.Sub(np.array([END]), g.Shape(tail))
     tail = g.Mul(g.Pad(tail, g.Concat(np.array([0]), room, axis=0)), fade_out())
     whole = g.Add(g.Squeeze(time), START + END)
-    g.nodes.append(helper.make_node("Mul", [g.Div(g.Add(whole, STRIDE - 1), np.array(STRIDE)), g.name(np.array(STRIDE))], ["length"]))
+    g.nodes.append(
+        helper.make_node(
+            "Mul", [g.Div(g.Add(whole, STRIDE - 1), np.array(STRIDE)), g.name(np.array(STRIDE))], ["length"]
+        )
+    )
     blocks = g.Div(g.Add("length", late + block - 1), np.array(block))
     missing = g.Sub(g.Mul(blocks, np.array(block)), whole)
-    sound = g.Concat(np.zeros(START, np.float32), sound, tail, g.Expand(np.float32(0), g.reshape(missing, 1)), axis=0)
+    sound = g.Concat(
+        np.zeros(START, np.float32), sound, tail, g.Expand(np.float32(0), g.reshape(missing, 1)), axis=0
+    )
     starts = dict(position=np.array(0), moments=np.zeros((2, total)))
     for name in kept:
         if name not in starts:
             starts[name] = np.zeros(inner.inputs[name].type.tensor_type.shape.dim[0].dim_value, np.float32)
-    results = g.node("Scan", *(starts[name] for name in kept), g.reshape(sound, -1, block), outputs=len(kept), body=body, num_scan_inputs=1)
+    results = g.node(
+        "Scan",
+        *(starts[name] for name in kept),
+        g.reshape(sound, -1, block),
+        outputs=len(kept),
+        body=body,
+        num_scan_inputs=1,
+    )
     moments = results[kept.index("moments")]
     strides = np.concatenate([np.full(size, stride) for size, stride in zip(sizes, STRIDES)])
-    count = g.Cast(g.Sub(g.Div(g.Add(end, strides - 1), strides), START//strides), to=DOUBLE)
+    count = g.Cast(g.Sub(g.Div(g.Add(end, strides - 1), strides), START // strides), to=DOUBLE)
     mean, square = g.steps(g.Div(moments, count), 2, axis=0)
-    variance = g.Div(g.Mul(g.Max(g.Sub(square, g.Mul(mean, mean)), np.float64(0)), count), g.Max(g.Sub(count, np.float64(1)), np.float64(1)))
+    variance = g.Div(
+        g.Mul(g.Max(g.Sub(square, g.Mul(mean, mean)), np.float64(0)), count),
+        g.Max(g.Sub(count, np.float64(1)), np.float64(1)),
+    )
     style = g.Cast(g.Concat(mean, g.Sqrt(g.Add(variance, np.float64(EPS))), axis=0), to=FLOAT)
-    about = dict(format=STYLE_FORMAT, sample_rate=SAMPLE_RATE, weights=model.fingerprint(), places=json.dumps(dict(zip(PLACES, sizes))))
+    about = dict(
+        format=STYLE_FORMAT,
+        sample_rate=SAMPLE_RATE,
+        weights=model.fingerprint(),
+        places=json.dumps(dict(zip(PLACES, sizes))),
+    )
     return g.finish(dict(style=(style, FLOAT, [2, total])), about)
 
 # %% ../../nbs/use/export.ipynb #export-folder
 def export_folder(model, folder, block: int = 256) -> Path:
-    "Write `model` (clip axis) as ONNX files into `folder`, which `mambamuse.use.step.Carried` reads. Raises `InputError` on another axis, or a folder that cannot be written."
+    """Write `model` (clip axis) as ONNX files into `folder`, which `mambamuse.use.step.Carried` reads. Raises
+    `InputError` on another axis, or a folder that cannot be written.
+    """
     folder = check_folder(folder)
     models = {stage_file(n): made for n, made in enumerate(stage_models(model))}
     models |= {STYLE_FILE: style_model(model), STEP_FILE: step_model(model, block)}
-    about = dict(weights=model.fingerprint(), places=dict(zip(PLACES, channels(model))), alphas=check_alphas(model.alphas), bypass=model.bypass,
-                 sample_rate=SAMPLE_RATE, block=block)
+    about = dict(
+        weights=model.fingerprint(),
+        places=dict(zip(PLACES, channels(model))),
+        alphas=check_alphas(model.alphas),
+        bypass=model.bypass,
+        sample_rate=SAMPLE_RATE,
+        block=block,
+    )
     folder.mkdir(parents=True, exist_ok=True)
     for name, made in models.items():
-        with written_beside(folder/name) as part:
+        with written_beside(folder / name) as part:
             part.write_bytes(made.SerializeToString())
-    with written_beside(folder/"about.json") as part:
+    with written_beside(folder / "about.json") as part:
         part.write_text(json.dumps(about, indent=1) + "\n")
     return folder
 
 # %% ../../nbs/use/export.ipynb #export-stream
 class OnnxStream(Stream):
     "`Stream` on an exported `file`; arguments and errors as for `Step`."
+
     def __init__(self, file, style=None, alphas=None, content=None):
         self.first = Step(file, style, alphas, content)
         self.seen = self.given = 0
         self.shape, self.over, self.steps = None, False, []
 
     def step(self, x, last=False):
-        if not self.steps: self.steps, self.waiting, self.late = [copy(self.first) for _ in x], np.zeros((len(x), 0), np.float32), self.first.delay
+        if not self.steps:
+            self.steps, self.waiting, self.late = (
+                [copy(self.first) for _ in x],
+                np.zeros((len(x), 0), np.float32),
+                self.first.delay,
+            )
         self.seen += x.shape[-1]
         block, delay, x = self.first.block, self.first.delay, np.concatenate([self.waiting, x.numpy()], 1)
-        if last: x = np.pad(x, ((0, 0), (0, delay + -(x.shape[1] + delay) % block)))           # so many blocks that the last sample comes out
+        if last:
+            x = np.pad(
+                x, ((0, 0), (0, delay + -(x.shape[1] + delay) % block))
+            )  # so many blocks that the last sample comes out
         whole, length = x.shape[1] - x.shape[1] % block, self.seen if last else UNKNOWN
         self.waiting = x[:, whole:]
-        y = np.stack([np.concatenate([x[0, :0], *(step(samples, length) for samples in channel[:whole].reshape(-1, block))]) for step, channel in zip(self.steps, x)])
+        y = np.stack(
+            [
+                np.concatenate(
+                    [x[0, :0], *(step(samples, length) for samples in channel[:whole].reshape(-1, block))]
+                )
+                for step, channel in zip(self.steps, x)
+            ]
+        )
         drop = min(self.late, y.shape[1])
         self.late -= drop
         return y[:, drop:]

@@ -9,27 +9,45 @@ __all__ = ['LONG', 'Bar', 'Settings', 'for_length', 'copied', 'Transfer', 'trans
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
 import numpy as np
+from tqdm import tqdm
 
-from ..errors import InputError
-from ..sound.audio import SoundFormat, check_place, check_writable_as, default_name, load, opened, output_format, tell, writer
-from ..errors import installed
-from .transfer import check_alpha, transferred
+from ..errors import InputError, installed
+from mambamuse.sound.audio import (
+    SoundFormat,
+    check_place,
+    check_writable_as,
+    default_name,
+    load,
+    opened,
+    output_format,
+    tell,
+    writer,
+)
 from .step import CARRIED, Carried
 from .style import SUFFIX, network_of, style_of
+from .transfer import check_alpha, transferred
 
 # %% ../../nbs/use/files.ipynb #files-bar
 class Bar:
     "Progress over `seconds` of sound, shown on a terminal's standard error after two seconds."
+
     def __init__(self, name: str, seconds: float):
         self.total = max(1, round(seconds))
         form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
-        self.bar = tqdm(desc=f"transfer {name}", total=self.total, unit="s", delay=2, leave=False, bar_format=form, disable=None)
+        self.bar = tqdm(
+            desc=f"transfer {name}",
+            total=self.total,
+            unit="s",
+            delay=2,
+            leave=False,
+            bar_format=form,
+            disable=None,
+        )
 
     def __call__(self, share: float):
         "A `share` of the whole work was done."
-        self.bar.update(min(share*self.total, self.total - self.bar.n))
+        self.bar.update(min(share * self.total, self.total - self.bar.n))
 
     def close(self):
         self.bar.n = self.total
@@ -40,22 +58,30 @@ class Bar:
 @dataclass(frozen=True)
 class Settings:
     "How a transfer is made: see `mambamuse.use.transfer.transfer`."
-    alpha: float = 1.
+
+    alpha: float = 1.0
     keep_level: bool = False
     keep_highs: bool = False
 
+
 LONG = 30  # seconds of sound, over all channels
 
+
 def for_length(network, seconds: float):
-    "`network`, or the same weights in PyTorch, if that is installed and `seconds` of sound (over all channels) are worth its import."
+    """`network`, or the same weights in PyTorch, if that is installed and `seconds` of sound (over all
+    channels) are worth its import.
+    """
     known = isinstance(network, Carried) and network.folder == CARRIED
     if not known or seconds < LONG or not installed("torch"):
         return network
     from mambamuse.model.weights import load_model
+
     return load_model().network()
 
+
 def copied(content, out, subtype: str, replace: bool) -> Path:
-    """The recording `content` as the file `out`, sample for sample; as near as another format's `out` can come.
+    """The recording `content` as the file `out`, sample for sample; as near as another format's `out` can
+    come.
 
     Raises `InputError` as `load` and `writer`; `replace` is the latter's.
     """
@@ -64,12 +90,15 @@ def copied(content, out, subtype: str, replace: bool) -> Path:
         sink.write(samples)
     return Path(out)
 
+
 class Transfer:
     """A network, a style and settings, ready for any number of recordings.
 
-    `style`: a recording or a style file. `weights`: none (the package's network), a folder that `mambamuse export` made, or a weights folder (needs PyTorch).
+    `style`: a recording or a style file. `weights`: none (the package's network), a folder that `mambamuse
+    export` made, or a weights folder (needs PyTorch).
     Raises `InputError` if alpha is not in 0 to 1, or the weights or the style cannot be used.
     """
+
     def __init__(self, style, settings: Settings = Settings(), weights=None):
         self.settings = settings
         check_alpha(settings.alpha)
@@ -77,7 +106,9 @@ class Transfer:
         self.style = style_of(style, self.network)
 
     def __call__(self, content, out, force: bool = False) -> Path:
-        "Write the output for the recording `content` to `out`; shows progress. Raises `InputError` on bad input; `out` is then left as it was."
+        """Write the output for the recording `content` to `out`; shows progress. Raises `InputError` on bad
+        input; `out` is then left as it was.
+        """
         check_place(out, content, force=force)
         output_format(out)
         settings, known = self.settings, SoundFormat.of(content)
@@ -86,23 +117,48 @@ class Transfer:
         if not settings.alpha:
             return copied(content, out, subtype, replace=force)
         x, rate = load(content)
-        bar = Bar(Path(content).name, x.shape[1]/rate)
+        bar = Bar(Path(content).name, x.shape[1] / rate)
         try:
-            network = for_length(self.network, x.size/rate)
-            y = transferred(network, x, rate, self.style, settings.alpha, settings.keep_level, settings.keep_highs, bar, tell, str(out))
+            network = for_length(self.network, x.size / rate)
+            y = transferred(
+                network,
+                x,
+                rate,
+                self.style,
+                settings.alpha,
+                settings.keep_level,
+                settings.keep_highs,
+                bar,
+                tell,
+                str(out),
+            )
         finally:
             bar.close()
         with writer(out, rate, len(y), subtype, y.shape[1], replace=force) as file:
             for start in range(0, y.shape[1], rate):
-                file.write(y[:, start:start + rate])
+                file.write(y[:, start : start + rate])
         return Path(out)
 
-def transfer_file(content, style, out=None, *, alpha: float = 1., weights=None, keep_level: bool = False, keep_highs: bool = False, force: bool = False) -> Path:
+
+def transfer_file(
+    content,
+    style,
+    out=None,
+    *,
+    alpha: float = 1.0,
+    weights=None,
+    keep_level: bool = False,
+    keep_highs: bool = False,
+    force: bool = False,
+) -> Path:
     """Write the recording `content` with the timbre of `style` to `out`, and return its path.
 
-    `out`: none is CONTENT-as-STYLE.wav in the current folder; its suffix is its format. Rate, channels, length and sample format are the content's.
-    `alpha`: 0 is the content itself, above it the share of the style. `keep_level`: as loud as the model made it. `keep_highs`: add the content's
-    sound above the model's 8 kHz. `force`: `out` may take the place of a file. Raises `InputError` on bad input; `out` is then left as it was.
+    `out`: none is CONTENT-as-STYLE.wav in the current folder; its suffix is its format. Rate, channels,
+    length and sample format are the content's.
+    `alpha`: 0 is the content itself, above it the share of the style. `keep_level`: as loud as the model made
+    it. `keep_highs`: add the content's
+    sound above the model's 8 kHz. `force`: `out` may take the place of a file. Raises `InputError` on bad
+    input; `out` is then left as it was.
     """
     out = default_name(content, style) if out is None else Path(out)
     check_place(out, content, style, force=force)

@@ -6,29 +6,36 @@
 __all__ = ['RECORD', 'targets', 'file_hash', 'Made', 'Record', 'transfer_folder']
 
 # %% ../../nbs/use/folders.ipynb #folders-imports
+import json
+import sys
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-import json
-import sys
 
 from tqdm import tqdm
 
-from ..sound.audio import FORMATS, check_folder, recordings
 from ..errors import InputError
+from ..sound.audio import FORMATS, check_folder, recordings
 from .files import Settings, Transfer
 
 # %% ../../nbs/use/folders.ipynb #folders-targets
 def targets(folder, out) -> dict[Path, Path]:
-    "Each recording below `folder` and the file below `out` that it becomes. Raises `InputError` if there is none, or `out` is `folder`."
+    """Each recording below `folder` and the file below `out` that it becomes. Raises `InputError` if there is
+    none, or `out` is `folder`.
+    """
     if Path(out).resolve() == Path(folder).resolve():
         raise InputError(f"{out}: holds the recordings themselves; name another folder to write")
-    found = [path.relative_to(folder) for path in recordings(folder) if not path.resolve().is_relative_to(Path(out).resolve())]
+    found = [
+        path.relative_to(folder)
+        for path in recordings(folder)
+        if not path.resolve().is_relative_to(Path(out).resolve())
+    ]
     return {path: path if path.suffix.lower() in FORMATS else path.with_suffix(".wav") for path in found}
 
 # %% ../../nbs/use/folders.ipynb #folders-record
 RECORD = "transfers.jsonl"
+
 
 def file_hash(path) -> str:
     "SHA-256 of the file at `path`."
@@ -38,21 +45,27 @@ def file_hash(path) -> str:
             digest.update(piece)
     return digest.hexdigest()
 
+
 @dataclass(frozen=True)
 class Made:
-    "What a line says of an output: the hash of what it was made from (None: it is not finished), and its own, if known."
+    """What a line says of an output: the hash of what it was made from (None: it is not finished), and its
+    own, if known.
+    """
+
     key: str | None
     digest: str | None = None
+
 
 class Record:
     """Which outputs in the folder `out` are finished: `made`, by their names.
 
     Raises `InputError` if the record is something else.
     """
+
     made: dict[str, Made]
 
     def __init__(self, out):
-        self.path, self.made = Path(out)/RECORD, {}
+        self.path, self.made = Path(out) / RECORD, {}
         lines = self.path.read_text(errors="replace").splitlines() if self.path.is_file() else []
         for number, line in enumerate(lines, 1):
             try:
@@ -60,12 +73,17 @@ class Record:
                 self.made[entry["name"]] = Made(entry["key"], entry.get("digest"))
             except (ValueError, TypeError, KeyError):
                 if number < len(lines):
-                    raise InputError(f"{self.path}: line {number} cannot be read; remove the file, and everything is made again") from None
-                self.path.write_text("".join(f"{whole}\n" for whole in lines[:-1]))   # a line that was cut off would else stand in the middle
+                    raise InputError(
+                        f"{self.path}: line {number} cannot be read; remove the file, and everything is made"
+                        " again"
+                    ) from None
+                self.path.write_text(
+                    "".join(f"{whole}\n" for whole in lines[:-1])
+                )  # a line that was cut off would else stand in the middle
 
     def changed(self, name: str) -> bool:
         "Whether there is a file `name` that is not the one that was made."
-        made, file = self.made.get(name), self.path.parent/name
+        made, file = self.made.get(name), self.path.parent / name
         known = made is not None and made.digest is not None
         return known and file.is_file() and file_hash(file) != made.digest
 
@@ -75,7 +93,7 @@ class Record:
 
     def finish(self, name: str, key: str):
         "Say that the output `name` was made, from what `key` stands for."
-        self.add(name, Made(key, file_hash(self.path.parent/name)))
+        self.add(name, Made(key, file_hash(self.path.parent / name)))
 
     def add(self, name: str, made: Made):
         "Add a line for the output `name`."
@@ -85,18 +103,38 @@ class Record:
             file.write(("" if whole else "\n") + json.dumps(dict(name=name, **asdict(made))) + "\n")
 
 # %% ../../nbs/use/folders.ipynb #folders-transfer-folder
-def transfer_folder(folder, style, out, *, alpha: float = 1., weights=None, keep_level: bool = False, keep_highs: bool = False, force: bool = False) -> dict[str, int]:
-    """Give every recording below `folder` the timbre of `style`, below `out`; returns how many were `made`, `kept` as they were, and `failed`.
+def transfer_folder(
+    folder,
+    style,
+    out,
+    *,
+    alpha: float = 1.0,
+    weights=None,
+    keep_level: bool = False,
+    keep_highs: bool = False,
+    force: bool = False,
+) -> dict[str, int]:
+    """Give every recording below `folder` the timbre of `style`, below `out`; returns how many were `made`,
+    `kept` as they were, and `failed`.
 
-    Goes on where it was cut off. Arguments as for `mambamuse.use.files.transfer_file`. A recording that cannot be used is named on
-    standard error, the others are done. An output that was changed since it was made is named, too, and replaced only by `force`.
+    Goes on where it was cut off. Arguments as for `mambamuse.use.files.transfer_file`. A recording that
+    cannot be used is named on
+    standard error, the others are done. An output that was changed since it was made is named, too, and
+    replaced only by `force`.
     Raises `InputError` if the folders, the style, the weights or alpha cannot be used.
     """
     folder, out = Path(folder), check_folder(out)
     files, settings = targets(folder, out), Settings(alpha, keep_level, keep_highs)
     record, transfer = Record(out), Transfer(style, settings, weights)
     network = transfer.network
-    common = [version("mambamuse"), network.weights, network.axis, network.alphas, file_hash(style), str(settings)]
+    common = [
+        version("mambamuse"),
+        network.weights,
+        network.axis,
+        network.alphas,
+        file_hash(style),
+        str(settings),
+    ]
     out.mkdir(parents=True, exist_ok=True)
     counts, taken = dict(made=0, kept=0, failed=0), {}
     bar = tqdm(files.items(), desc="transfer", unit="file", delay=2, disable=None)
@@ -105,19 +143,21 @@ def transfer_folder(folder, style, out, *, alpha: float = 1., weights=None, keep
         try:
             first = taken.setdefault(name, content)
             if first != content:
-                raise InputError(f"{folder/content}: would become {name}, as {first} does; rename one of them")
-            key = sha256(json.dumps([file_hash(folder/content), *common]).encode()).hexdigest()
+                raise InputError(
+                    f"{folder / content}: would become {name}, as {first} does; rename one of them"
+                )
+            key = sha256(json.dumps([file_hash(folder / content), *common]).encode()).hexdigest()
             made, changed = record.made.get(str(name)), record.changed(str(name))
             if changed and not force:
-                raise InputError(f"{out/name}: changed since it was made; kept (--force replaces it)")
-            if made and made.key == key and not changed and (out/name).is_file():
+                raise InputError(f"{out / name}: changed since it was made; kept (--force replaces it)")
+            if made and made.key == key and not changed and (out / name).is_file():
                 counts["kept"] += 1
                 continue
-            (out/name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
             if made and made.key:
                 record.begin(str(name))
             try:
-                transfer(folder/content, out/name, force or made is not None)
+                transfer(folder / content, out / name, force or made is not None)
             except (InputError, OSError):
                 if made and made.key:
                     record.add(str(name), made)  # the output is still the one that was made

@@ -10,24 +10,28 @@ __all__ = ['FRAME', 'LASTING', 'CEILING', 'FAINTEST', 'CHUNK', 'START', 'END', '
 # %% ../../nbs/use/levels.ipynb #levels-imports
 import numpy as np
 
-from ..sound.audio import PEAK, SAMPLE_RATE
 from ..model.places import STRIDE
+from ..sound.audio import PEAK, SAMPLE_RATE
 from ..sound.filters import Filter
 
 # %% ../../nbs/use/levels.ipynb #levels-level
-FRAME = SAMPLE_RATE//100  # samples: 10 ms
-LASTING = 3               # frames
-CEILING = 2*PEAK          # no prepared sample is larger
-FAINTEST = 1e-7           # of full scale: what lies below, -140 dB, is silence
-CHUNK = 60*SAMPLE_RATE    # samples that are looked at in one go
+FRAME = SAMPLE_RATE // 100  # samples: 10 ms
+LASTING = 3  # frames
+CEILING = 2 * PEAK  # no prepared sample is larger
+FAINTEST = 1e-7  # of full scale: what lies below, -140 dB, is silence
+CHUNK = 60 * SAMPLE_RATE  # samples that are looked at in one go
+
 
 def frame_peaks(sound: np.ndarray) -> np.ndarray:
     "The peak of each frame of `sound (channels, time)`, over all channels; the last frame may be shorter."
     peaks = []
     for start in range(0, sound.shape[-1], CHUNK):
-        piece = np.abs(sound[..., start:start + CHUNK]).reshape(-1, min(CHUNK, sound.shape[-1] - start)).max(0)
+        piece = (
+            np.abs(sound[..., start : start + CHUNK]).reshape(-1, min(CHUNK, sound.shape[-1] - start)).max(0)
+        )
         peaks.append(np.maximum.reduceat(piece, np.arange(0, len(piece), FRAME)))
     return np.concatenate(peaks)
+
 
 def level(sound: np.ndarray) -> float:
     """The peak of `sound (channels, time)` at 16 kHz that lasts for three frames; 0 for silence.
@@ -37,56 +41,69 @@ def level(sound: np.ndarray) -> float:
     peaks = frame_peaks(sound)
     peak = float(peaks.max())
     if peak < FAINTEST:
-        return 0.
+        return 0.0
     lasting = peaks
     if len(peaks) >= LASTING:
         lasting = np.lib.stride_tricks.sliding_window_view(peaks, LASTING).min(-1)
     lasts = float(lasting.max())
-    return lasts if lasts > 1e-4*peak else peak
+    return lasts if lasts > 1e-4 * peak else peak
+
 
 def prepare(sound: np.ndarray, loudest: float) -> np.ndarray:
-    "`sound` scaled so that the level `loudest` becomes 0.9, as the model knows it; cut off 6 dB above. Silence stays silence."
+    """`sound` scaled so that the level `loudest` becomes 0.9, as the model knows it; cut off 6 dB above.
+    Silence stays silence.
+    """
     if not loudest:
         return np.zeros_like(sound, dtype=np.float32)
-    return np.clip(np.asarray(sound, np.float64)*(PEAK/loudest), -CEILING, CEILING).astype(np.float32)
+    return np.clip(np.asarray(sound, np.float64) * (PEAK / loudest), -CEILING, CEILING).astype(np.float32)
 
 # %% ../../nbs/use/levels.ipynb #levels-extend
 START = 1_024  # samples of silence in front of a recording
-END = 1_024    # samples behind it
+END = 1_024  # samples behind it
+
 
 def fade_out(samples: int = END) -> np.ndarray:
     "`(samples,)` from 1 down to 0, half a cosine."
-    return (.5 + .5*np.cos(np.pi*(np.arange(samples) + 1)/samples)).astype(np.float32)
+    return (0.5 + 0.5 * np.cos(np.pi * (np.arange(samples) + 1) / samples)).astype(np.float32)
+
 
 def tail(sound: np.ndarray) -> np.ndarray:
     "What comes behind `sound (channels, time)`: `(channels, END)`, mirrored and faded."
-    mirrored = sound[:, -2:-2 - END:-1]
-    return np.pad(mirrored, ((0, 0), (0, END - mirrored.shape[1])))*fade_out()
+    mirrored = sound[:, -2 : -2 - END : -1]
+    return np.pad(mirrored, ((0, 0), (0, END - mirrored.shape[1]))) * fade_out()
+
 
 def extended_length(time: int) -> int:
     "How many samples the model gets for a recording of `time` samples: a multiple of 16."
-    return -(-(START + time + END)//STRIDE)*STRIDE
+    return -(-(START + time + END) // STRIDE) * STRIDE
+
 
 def extend(sound: np.ndarray) -> np.ndarray:
-    "`sound (channels, time)` with what stands in front and behind: `(channels, extended_length(time))`, float32."
+    """`sound (channels, time)` with what stands in front and behind: `(channels, extended_length(time))`,
+    float32.
+    """
     channels, time = sound.shape
     whole = np.zeros((channels, extended_length(time)), np.float32)
-    whole[:, START:START + time] = sound
-    whole[:, START + time:START + time + END] = tail(sound)
+    whole[:, START : START + time] = sound
+    whole[:, START + time : START + time + END] = tail(sound)
     return whole
 
 # %% ../../nbs/use/levels.ipynb #levels-gate
-OPEN = 2e-4                  # of the model's full scale: -74 dB
-HOLD = SAMPLE_RATE//10       # samples
-RELEASE = SAMPLE_RATE//20    # samples
+OPEN = 2e-4  # of the model's full scale: -74 dB
+HOLD = SAMPLE_RATE // 10  # samples
+RELEASE = SAMPLE_RATE // 20  # samples
+
 
 class Gate:
     "The gain that keeps silence silent, for the blocks of one stream of `channels` channels."
+
     def __init__(self, channels: int):
         self.quiet = np.full((channels, 1), HOLD + RELEASE)  # samples since the last one that was heard
 
     def __call__(self, content: np.ndarray) -> np.ndarray:
-        "The gains `(channels, time)`, 0 to 1, for the output of the next samples of the prepared `content (channels, time)`."
+        """The gains `(channels, time)`, 0 to 1, for the output of the next samples of the prepared `content
+        (channels, time)`.
+        """
         time = content.shape[1]
         if not time:
             return np.zeros_like(content)
@@ -95,45 +112,52 @@ class Gate:
         since = at - np.maximum.accumulate(heard, 1)
         since = np.minimum(since, HOLD + RELEASE)
         self.quiet = since[:, -1:]
-        return np.clip(1 - (since - HOLD)/RELEASE, 0, 1).astype(np.float32)
+        return np.clip(1 - (since - HOLD) / RELEASE, 0, 1).astype(np.float32)
 
 # %% ../../nbs/use/levels.ipynb #levels-filter
 LOWEST = 10  # Hz
 
+
 def no_constant(channels: int) -> Filter:
     "A high-pass of first order at 10 Hz, for the model's 16 kHz."
-    keeps = np.exp(-2*np.pi*LOWEST/SAMPLE_RATE)
-    response = -(1 - keeps)*keeps**np.arange(SAMPLE_RATE//4)
+    keeps = np.exp(-2 * np.pi * LOWEST / SAMPLE_RATE)
+    response = -(1 - keeps) * keeps ** np.arange(SAMPLE_RATE // 4)
     response[0] += 1
     return Filter(response, channels)
 
 # %% ../../nbs/use/levels.ipynb #levels-fade-ends
-FADE_IN, FADE_OUT = SAMPLE_RATE*3//1_000, SAMPLE_RATE*5//1_000  # samples
+FADE_IN, FADE_OUT = SAMPLE_RATE * 3 // 1_000, SAMPLE_RATE * 5 // 1_000  # samples
+
 
 def fade_ends(sound: np.ndarray, start: int, time: int) -> np.ndarray:
-    "The samples from `start` on, `sound (channels, n)`, of a recording of `time` samples, with its two ends faded."
+    """The samples from `start` on, `sound (channels, n)`, of a recording of `time` samples, with its two ends
+    faded.
+    """
     at = np.arange(start, start + sound.shape[1])
-    gain = np.clip(np.minimum((at + 1)/FADE_IN, (time - at)/FADE_OUT), 0, 1)
-    return sound*(.5 - .5*np.cos(np.pi*gain)).astype(np.float32)
+    gain = np.clip(np.minimum((at + 1) / FADE_IN, (time - at) / FADE_OUT), 0, 1)
+    return sound * (0.5 - 0.5 * np.cos(np.pi * gain)).astype(np.float32)
 
 # %% ../../nbs/use/levels.ipynb #levels-hold-start
-EDGE, BESIDE, BACK = SAMPLE_RATE*5//1_000, SAMPLE_RATE*50//1_000, SAMPLE_RATE//1_000  # samples
+EDGE, BESIDE, BACK = SAMPLE_RATE * 5 // 1_000, SAMPLE_RATE * 50 // 1_000, SAMPLE_RATE // 1_000  # samples
+
 
 def peak_of(sound: np.ndarray) -> np.ndarray:
     "The peak of each channel of `sound (channels, time)`, at least the gate's level."
     return np.maximum(np.abs(sound).max(1), OPEN)
 
+
 def hold_start(sound: np.ndarray, content: np.ndarray) -> np.ndarray:
-    """`sound (channels, time)` with its first 5 ms no louder than the next 50, beyond what those of `content` are; both at 16 kHz.
+    """`sound (channels, time)` with its first 5 ms no louder than the next 50, beyond what those of `content`
+    are; both at 16 kHz.
 
     What is shorter than 10 ms is returned as it is.
     """
-    if sound.shape[1] < 2*EDGE:
+    if sound.shape[1] < 2 * EDGE:
         return sound
     beside = slice(EDGE, EDGE + BESIDE)
-    own = np.maximum(peak_of(content[:, :EDGE])/peak_of(content[:, beside]), 1)
-    allowed = own*peak_of(sound[:, EDGE + BACK:EDGE + BESIDE])
-    gain = min(1, (allowed/peak_of(sound[:, :EDGE])).min())
+    own = np.maximum(peak_of(content[:, :EDGE]) / peak_of(content[:, beside]), 1)
+    allowed = own * peak_of(sound[:, EDGE + BACK : EDGE + BESIDE])
+    gain = min(1, (allowed / peak_of(sound[:, :EDGE])).min())
     held = sound.copy()
-    held[:, :EDGE + BACK] *= np.append(np.full(EDGE, gain), np.linspace(gain, 1, BACK)).astype(np.float32)
+    held[:, : EDGE + BACK] *= np.append(np.full(EDGE, gain), np.linspace(gain, 1, BACK)).astype(np.float32)
     return held

@@ -13,56 +13,84 @@ from time import perf_counter, sleep
 
 import numpy as np
 
-from ..sound.audio import SAMPLE_RATE, SoundFormat, check_place, check_writable_as, default_name, load, output_format, resample, tell, writer
-from ..errors import InputError
-from ..errors import installed
-from .levels import CEILING, FRAME, LASTING, PEAK, START, Gate, fade_ends, hold_start, no_constant, tail
+from ..errors import InputError, installed
+from mambamuse.sound.audio import (
+    SAMPLE_RATE,
+    SoundFormat,
+    check_place,
+    check_writable_as,
+    default_name,
+    load,
+    output_format,
+    resample,
+    tell,
+    writer,
+)
 from ..sound.loudness import weighting
-from .transfer import check_alpha
+from mambamuse.use.levels import (
+    CEILING,
+    FRAME,
+    LASTING,
+    PEAK,
+    START,
+    Gate,
+    fade_ends,
+    hold_start,
+    no_constant,
+    tail,
+)
 from .step import STEP_BLOCK, Carried, Step
 from .style import Style, network_of, style_of
+from .transfer import check_alpha
 
 # %% ../../nbs/use/live.ipynb #live-leveller
-FALLS = 10**(-3/20)  # of the level, in a second
-LOWEST = 1e-3        # of full scale: a level never falls below
+FALLS = 10 ** (-3 / 20)  # of the level, in a second
+LOWEST = 1e-3  # of full scale: a level never falls below
+
 
 class Leveller:
     "The level of a stream: what to divide the next block by."
+
     def __init__(self):
-        self.level, self.peaks = 0., []
+        self.level, self.peaks = 0.0, []
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         "The level at each sample of `block (time,)`; it moves in a line from that of the last block."
         for start in range(0, len(block), FRAME):
-            self.peaks = [*self.peaks, float(np.abs(block[start:start + FRAME]).max())][-LASTING:]
+            self.peaks = [*self.peaks, float(np.abs(block[start : start + FRAME]).max())][-LASTING:]
         before = self.level
-        self.level = max(min(self.peaks), self.level*FALLS**(len(block)/SAMPLE_RATE), LOWEST)
+        self.level = max(min(self.peaks), self.level * FALLS ** (len(block) / SAMPLE_RATE), LOWEST)
         first = self.level if not before else before
         return np.linspace(first, self.level, len(block) + 1)[1:].astype(np.float32)
 
 # %% ../../nbs/use/live.ipynb #live-match
-REMEMBERS = 3.           # seconds
-WITHIN = 10**(12/20)
+REMEMBERS = 3.0  # seconds
+WITHIN = 10 ** (12 / 20)
+
 
 class RunningGain:
     "The gain that makes an output as loud as its content, block by block."
+
     def __init__(self):
         self.filters = weighting(SAMPLE_RATE, 1), weighting(SAMPLE_RATE, 1)
-        self.powers, self.heard, self.gain = np.zeros(2), 0., 1.
+        self.powers, self.heard, self.gain = np.zeros(2), 0.0, 1.0
 
     def __call__(self, content: np.ndarray, y: np.ndarray) -> np.ndarray:
         "The gain at each sample, for blocks `(time,)` of the content and of the output that belong together."
-        powers = np.array([float((weigh(x[None])**2).mean()) for weigh, x in zip(self.filters, (content, y))])
-        before, seconds = self.gain, len(y)/SAMPLE_RATE
+        powers = np.array(
+            [float((weigh(x[None]) ** 2).mean()) for weigh, x in zip(self.filters, (content, y))]
+        )
+        before, seconds = self.gain, len(y) / SAMPLE_RATE
         if powers[0] > 1e-7 and powers[1] > 1e-9:
             self.heard = min(self.heard + seconds, REMEMBERS)
-            self.powers += (powers - self.powers)*seconds/self.heard
-            self.gain = float(np.clip(np.sqrt(self.powers[0]/self.powers[1]), 1/WITHIN, WITHIN))
+            self.powers += (powers - self.powers) * seconds / self.heard
+            self.gain = float(np.clip(np.sqrt(self.powers[0] / self.powers[1]), 1 / WITHIN, WITHIN))
         return np.linspace(before, self.gain, len(y) + 1)[1:].astype(np.float32)
 
 # %% ../../nbs/use/live.ipynb #live-transfer
 class Timed:
     "The `step`, which keeps in `times` the seconds that each block took."
+
     def __init__(self, step):
         self.step, self.times = step, []
 
@@ -72,9 +100,13 @@ class Timed:
         self.times.append(perf_counter() - began)
         return out
 
+
 class Live:
-    "`step` with a level, a gate and a loudness that follow the sound. Blocks in, blocks out, `delay` samples late."
-    def __init__(self, step: Step, alpha: float = 1., keep_level: bool = False):
+    """`step` with a level, a gate and a loudness that follow the sound. Blocks in, blocks out, `delay`
+    samples late.
+    """
+
+    def __init__(self, step: Step, alpha: float = 1.0, keep_level: bool = False):
         self.step, self.alpha, self.keep_level = step, alpha, keep_level
         self.block, self.delay = step.block, step.delay
         self.start()
@@ -84,9 +116,9 @@ class Live:
         self.step.start()
         self.leveller, self.gate, self.gain = Leveller(), Gate(1), RunningGain()
         self.high_pass, self.clipped = no_constant(1), 0
-        self.waiting = np.zeros((3, self.delay), np.float32)   # content, prepared content, level
+        self.waiting = np.zeros((3, self.delay), np.float32)  # content, prepared content, level
         if self.alpha:
-            for _ in range(START//self.block):
+            for _ in range(START // self.block):
                 self.step(np.zeros(self.block, np.float32))
         return self
 
@@ -94,19 +126,22 @@ class Live:
         "The next `(block,)` samples in, as many out. Raises `InputError` on another shape, or NaN."
         block = np.asarray(block, np.float32)
         if block.shape != (self.block,) or not np.isfinite(block).all():
-            raise InputError(f"block: expected ({self.block},) finite samples, not NaN or another shape {block.shape}")
+            raise InputError(
+                f"block: expected ({self.block},) finite samples, not NaN or another shape {block.shape}"
+            )
         level = self.leveller(block)
-        prepared = np.clip(block*(PEAK/level), -CEILING, CEILING).astype(np.float32)
+        prepared = np.clip(block * (PEAK / level), -CEILING, CEILING).astype(np.float32)
         both = np.concatenate([self.waiting, np.stack([block, prepared, level])], 1)
-        (content, heard, level), self.waiting = both[:, :self.block], both[:, self.block:]
+        (content, heard, level), self.waiting = both[:, : self.block], both[:, self.block :]
         if not self.alpha:
             return content
-        y = self.high_pass(self.step(prepared)[None])[0]*self.gate(heard[None])[0]
+        y = self.high_pass(self.step(prepared)[None])[0] * self.gate(heard[None])[0]
         if not self.keep_level:
-            y = y*self.gain(heard, y)
-        y = y*(level/PEAK)
+            y = y * self.gain(heard, y)
+        y = y * (level / PEAK)
         self.clipped += int((np.abs(y) > 1).sum())
         return np.clip(y, -1, 1).astype(np.float32)
+
 
 def live_step(style, alpha: float, block: int, keep_level: bool, weights) -> Live:
     "A step that is ready to go: its file read or drawn, warm. Raises `InputError`."
@@ -116,40 +151,69 @@ def live_step(style, alpha: float, block: int, keep_level: bool, weights) -> Liv
         file = network.step()
     else:
         if not installed("torch"):
-            raise InputError(f"a block of {block} samples needs PyTorch, pip install 'mambamuse[torch]'; a block of {STEP_BLOCK} does not")
-        from mambamuse.use.export import step_model
+            raise InputError(
+                f"a block of {block} samples needs PyTorch, pip install 'mambamuse[torch]'; a block of"
+                f" {STEP_BLOCK} does not"
+            )
         from mambamuse.model.weights import load_model
+        from mambamuse.use.export import step_model
+
         file = step_model(load_model(weights), block).SerializeToString()
     statistics = style_of(style, network)
-    live = Live(Step(file, statistics, [alpha*a for a in network.alphas]), alpha, keep_level)
+    live = Live(Step(file, statistics, [alpha * a for a in network.alphas]), alpha, keep_level)
     for _ in range(20):
         live(np.zeros(block, np.float32))
     return live.start()
 
 # %% ../../nbs/use/live.ipynb #live-file
 def report(times: list, block: int, delay: int, drop_outs: int) -> dict:
-    "What a player wants to know, in ms: latency by the algorithm, and computing time a block: quantiles and jitter (p99 - p50)."
-    p50, p95, p99 = (1e3*np.quantile(times, (.5, .95, .99))).round(3).tolist()
-    return dict(block=block, blocks=len(times), algorithmic_ms=round(1e3*(delay + block)/SAMPLE_RATE, 3), p50_ms=p50, p95_ms=p95, p99_ms=p99,
-                jitter_ms=round(p99 - p50, 3), budget_ms=1e3*block/SAMPLE_RATE, drop_outs=drop_outs)
+    """What a player wants to know, in ms: latency by the algorithm, and computing time a block: quantiles and
+    jitter (p99 - p50).
+    """
+    p50, p95, p99 = (1e3 * np.quantile(times, (0.5, 0.95, 0.99))).round(3).tolist()
+    return dict(
+        block=block,
+        blocks=len(times),
+        algorithmic_ms=round(1e3 * (delay + block) / SAMPLE_RATE, 3),
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        jitter_ms=round(p99 - p50, 3),
+        budget_ms=1e3 * block / SAMPLE_RATE,
+        drop_outs=drop_outs,
+    )
+
 
 def pace(step, x: np.ndarray, block: int, delay: int) -> tuple[np.ndarray, int]:
-    "`x (time,)` through `step` as if it came from a microphone: what comes out, in line with `x` and as long, and how many blocks came too late."
-    late, out, period = 0, [], block/SAMPLE_RATE
-    behind = np.pad(tail(x[None])[0], (0, block))[:max(0, delay + -(len(x) + delay) % block)]
+    """`x (time,)` through `step` as if it came from a microphone: what comes out, in line with `x` and as
+    long, and how many blocks came too late.
+    """
+    late, out, period = 0, [], block / SAMPLE_RATE
+    behind = np.pad(tail(x[None])[0], (0, block))[: max(0, delay + -(len(x) + delay) % block)]
     whole = np.concatenate([x, behind])
     whole = np.pad(whole, (0, -len(whole) % block))
     complete = perf_counter() + period
     for samples in whole.reshape(-1, block):
-        sleep(max(0., complete - perf_counter()))                   # until the block is complete
+        sleep(max(0.0, complete - perf_counter()))  # until the block is complete
         out.append(step(samples))
-        too_late = perf_counter() > complete + period               # the card has run dry; after a gap it starts anew
+        too_late = perf_counter() > complete + period  # the card has run dry; after a gap it starts anew
         late += too_late
         complete = perf_counter() if too_late else complete + period
-    return np.concatenate(out)[delay:delay + len(x)], late
+    return np.concatenate(out)[delay : delay + len(x)], late
 
-def live_file(content, style, out=None, block: int = STEP_BLOCK, alpha: float = 1., keep_level: bool = False, weights=None, force: bool = False) -> dict:
-    """The recording `content`, mixed to mono, through the model at the pace of the clock, into `out` at the content's rate; returns the `report`.
+
+def live_file(
+    content,
+    style,
+    out=None,
+    block: int = STEP_BLOCK,
+    alpha: float = 1.0,
+    keep_level: bool = False,
+    weights=None,
+    force: bool = False,
+) -> dict:
+    """The recording `content`, mixed to mono, through the model at the pace of the clock, into `out` at the
+    content's rate; returns the `report`.
 
     `out`: none is CONTENT-as-STYLE.wav in the current folder. Raises `InputError`.
     """
@@ -164,18 +228,31 @@ def live_file(content, style, out=None, block: int = STEP_BLOCK, alpha: float = 
     timed = Timed(live)
     y, late = pace(timed, x, live.block, live.delay)
     y = hold_start(fade_ends(y[None], 0, len(x)), x[None]) if alpha else y[None]
-    y = resample(y, SAMPLE_RATE, rate)[:, :audio.shape[1]]
+    y = resample(y, SAMPLE_RATE, rate)[:, : audio.shape[1]]
     y = np.pad(y, ((0, 0), (0, audio.shape[1] - y.shape[1])))
     with writer(out, rate, 1, subtype, y.shape[1], replace=force) as file:
         file.write(y)
     if live.clipped:
-        tell(f"{out}: {live.clipped:,} samples ({100*live.clipped/len(x):.2g} %) lay above full scale and were clipped")
+        tell(
+            f"{out}: {live.clipped:,} samples ({100 * live.clipped / len(x):.2g} %) lay above full scale and were"  # noqa: E501
+            " clipped"
+        )
     return report(timed.times, live.block, live.delay, late)
 
-def live_card(style, block: int = STEP_BLOCK, alpha: float = 1., keep_level: bool = False, weights=None, seconds: float | None = None, card=None) -> dict:
+
+def live_card(
+    style,
+    block: int = STEP_BLOCK,
+    alpha: float = 1.0,
+    keep_level: bool = False,
+    weights=None,
+    seconds: float | None = None,
+    card=None,
+) -> dict:
     """Microphone to loudspeaker through the model, for `seconds` or until interrupted; returns the `report`.
 
-    `card`: what opens the sound card, as `sounddevice` does (default: that). Raises `InputError` if no card can be used, or a block cannot be computed.
+    `card`: what opens the sound card, as `sounddevice` does (default: that). Raises `InputError` if no card
+    can be used, or a block cannot be computed.
     """
     if seconds is not None and not seconds > 0:
         raise InputError(f"seconds is {seconds}, expected a number above 0")
@@ -188,12 +265,19 @@ def live_card(style, block: int = STEP_BLOCK, alpha: float = 1., keep_level: boo
             late.append(len(timed.times))
         try:
             played[:, 0] = timed(heard[:, 0])
-        except Exception as error:      # the card's thread would swallow it
+        except Exception as error:  # the card's thread would swallow it
             errors.append(error)
             raise card.CallbackAbort from error
 
     try:
-        with card.Stream(samplerate=SAMPLE_RATE, blocksize=block, channels=1, dtype="float32", callback=callback, finished_callback=over.set):
+        with card.Stream(
+            samplerate=SAMPLE_RATE,
+            blocksize=block,
+            channels=1,
+            dtype="float32",
+            callback=callback,
+            finished_callback=over.set,
+        ):
             over.wait(seconds)
     except KeyboardInterrupt:
         pass
@@ -205,10 +289,14 @@ def live_card(style, block: int = STEP_BLOCK, alpha: float = 1., keep_level: boo
         raise InputError("the sound card never asked for a block")
     return report(timed.times, live.block, live.delay, len(late))
 
+
 def sound_card():
     "The module `sounddevice`. Raises `InputError` if it, or the system's PortAudio, is missing."
     try:
         import sounddevice
     except (ImportError, OSError) as error:
-        raise InputError(f"no sound card can be reached ({error}): pip install 'mambamuse[live]' and the system's PortAudio, or go from --content to --out") from None
+        raise InputError(
+            f"no sound card can be reached ({error}): pip install 'mambamuse[live]' and the system's"
+            " PortAudio, or go from --content to --out"
+        ) from None
     return sounddevice

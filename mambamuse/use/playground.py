@@ -7,51 +7,62 @@ __all__ = ['LONGEST', 'TEST_SETS', 'mel_of', 'WIDE', 'ROW', 'ABOVE', 'taken', 'e
            'mel_picture', 'Intake', 'received', 'as_loud', 'Names', 'text', 'Panel', 'Choice', 'slider', 'Playground']
 
 # %% ../../nbs/use/playground.ipynb #playground-imports
+import io
 from functools import cache, lru_cache
 from html import escape
 from time import perf_counter
-import io
 
-from anywidget import AnyWidget
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 import traitlets
+from anywidget import AnyWidget
 
-from ..model.adain import blend
-from ..model.places import ENCODED, PLACES, STRIDES
-from ..sound.audio import SAMPLE_RATE, normalise, resample
-from ..errors import InputError
 from ..data.notes import MINI, to_wav
-from ..model.generator import MambaMuse
-from ..model.places import check_alphas
+from ..errors import InputError
 from ..learn.losses import mel_spectrogram
-from .levels import PEAK, START, Gate, extend, fade_ends, hold_start, level, prepare
-from ..sound.loudness import LIMIT, channel_gains
-from .transfer import read
-from .stages import Shelf, affine, filtered, statistics
+from ..model.adain import blend
+from ..model.generator import MambaMuse
+from ..model.places import ENCODED, PLACES, STRIDES, check_alphas
 from ..model.weights import fit
+from ..sound.audio import SAMPLE_RATE, normalise, resample
+from ..sound.loudness import LIMIT, channel_gains
+from .levels import PEAK, START, Gate, extend, fade_ends, hold_start, level, prepare
+from .stages import Shelf, affine, filtered, statistics
 from .style import Style, mix, prepared
+from .transfer import read
 
 # %% ../../nbs/use/playground.ipynb #playground-taken
 LONGEST = 10  # seconds
 
+
 def taken(sound, name: str, rate: int = SAMPLE_RATE) -> np.ndarray:
-    "The first `LONGEST` seconds of a file, or of an array `(time,)` or `(channels, time)` at `rate`: `(time,)` at 16 kHz, peak 0.9. Raises `InputError` if it cannot be read or is silent."
+    """The first `LONGEST` seconds of a file, or of an array `(time,)` or `(channels, time)` at `rate`:
+    `(time,)` at 16 kHz, peak 0.9. Raises `InputError` if it cannot be read or is silent.
+    """
     audio, rate = read(sound, rate, name)
-    mono = resample(audio[:, :LONGEST*rate].mean(0, keepdims=True), rate, SAMPLE_RATE)[0]
-    if not mono.any(): raise InputError(f"{name}: silence, there is nothing to play with")
+    mono = resample(audio[:, : LONGEST * rate].mean(0, keepdims=True), rate, SAMPLE_RATE)[0]
+    if not mono.any():
+        raise InputError(f"{name}: silence, there is nothing to play with")
     return normalise(mono)[0]
 
 # %% ../../nbs/use/playground.ipynb #playground-examples
 TEST_SETS = MINI.with_name("test_sets")
 
+
 def examples() -> dict[str, np.ndarray]:
     "A phrase and a note of each instrument of the shipped test sets: `(time,)` at 16 kHz, by name."
-    rows = lambda kind: pd.read_csv(TEST_SETS/kind/"pairs.csv").drop_duplicates("content_instrument").itertuples()
-    return {f"{row.content_instrument}, {kind[:-1]}": taken(TEST_SETS/kind/row.content, row.content) for kind in ("phrases", "notes") for row in rows(kind)}
+
+    def rows(kind):
+        return pd.read_csv(TEST_SETS / kind / "pairs.csv").drop_duplicates("content_instrument").itertuples()
+
+    return {
+        f"{row.content_instrument}, {kind[:-1]}": taken(TEST_SETS / kind / row.content, row.content)
+        for kind in ("phrases", "notes")
+        for row in rows(kind)
+    }
 
 # %% ../../nbs/use/playground.ipynb #playground-pictures
 def png(pixels: np.ndarray, **colours) -> bytes:
@@ -59,23 +70,29 @@ def png(pixels: np.ndarray, **colours) -> bytes:
     plt.imsave(file := io.BytesIO(), pixels, format="png", origin="lower", **colours)
     return file.getvalue()
 
+
 def waveform_picture(audio: np.ndarray, columns=360, rows=96) -> bytes:
     "`audio (time,)` at ±1 as a PNG."
-    starts = np.arange(columns)*len(audio)//columns
+    starts = np.arange(columns) * len(audio) // columns
     low, high = (extreme.reduceat(audio, starts) for extreme in (np.minimum, np.maximum))
     y = np.linspace(-1, 1, rows)[:, None]
-    return png((low - 1/rows <= y) & (y <= high + 1/rows), cmap="GnBu", vmin=-.1, vmax=1.2)
+    return png((low - 1 / rows <= y) & (y <= high + 1 / rows), cmap="GnBu", vmin=-0.1, vmax=1.2)
+
 
 mel_of = cache(lambda: mel_spectrogram(n_fft=1_024, hop=128))  # in finer steps than the loss
+
 
 def mel_picture(audio: np.ndarray) -> bytes:
     "The mel spectrogram of `audio (time,)` at 16 kHz as a PNG, a pixel for 8 ms and a band."
     power = mel_of()(torch.from_numpy(np.pad(audio, 512))).numpy()
-    return png(10*np.log10(power/max(power.max(), 1e-20) + 1e-8), cmap="magma", vmin=-80, vmax=0)
+    return png(10 * np.log10(power / max(power.max(), 1e-20) + 1e-8), cmap="magma", vmin=-80, vmax=0)
 
 # %% ../../nbs/use/playground.ipynb #playground-intake
 class Intake(AnyWidget):
-    "Two buttons, for a file and for a recording. It sends messages: `name` the `seconds` that the whole lasts, and a buffer of float32 samples, mono at 16 kHz; or `name` and a `problem` in words."
+    """Two buttons, for a file and for a recording. It sends messages: `name` the `seconds` that the whole
+    lasts, and a buffer of float32 samples, mono at 16 kHz; or `name` and a `problem` in words.
+    """
+
     _esm = """
     const PLAIN = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     function render({ model, el }) {
@@ -109,28 +126,37 @@ class Intake(AnyWidget):
     export default { render };
     """.replace("RATE", str(SAMPLE_RATE)).replace("LONGEST", str(LONGEST))
 
+
 def received(message: dict, buffers) -> tuple[np.ndarray, str]:
     "What an `Intake` sent, `taken`, and words on what of it was left out. Raises `InputError`."
-    if "problem" in message: raise InputError(f"{message['name']}: {message['problem']}")
+    if "problem" in message:
+        raise InputError(f"{message['name']}: {message['problem']}")
     whole = message["seconds"]
     words = f"{whole:,.0f} s long: its first {LONGEST} s are used" if whole > LONGEST else ""
     return taken(np.frombuffer(buffers[0], np.float32), message["name"]), words
 
 # %% ../../nbs/use/playground.ipynb #playground-as-loud
 def as_loud(audio: np.ndarray, like: np.ndarray) -> np.ndarray:
-    "`audio (time,)` with the integrated loudness of `like (time,)`, both at 16 kHz, as far as no sample is above `LIMIT`."
+    """`audio (time,)` with the integrated loudness of `like (time,)`, both at 16 kHz, as far as no sample is
+    above `LIMIT`.
+    """
     peak = np.abs(audio).max()
     if not peak:
         return audio
     wanted = channel_gains(audio[None], like[None], SAMPLE_RATE)[0]
-    return (audio*min(wanted, LIMIT/peak)).astype(np.float32)
+    return (audio * min(wanted, LIMIT / peak)).astype(np.float32)
 
 # %% ../../nbs/use/playground.ipynb #playground-panel
-WIDE, ROW = widgets.Layout(width="calc(100% - 4px)"), widgets.Layout(flex_flow="row wrap", align_items="flex-start")
-ABOVE = widgets.Layout(height="72px", overflow="hidden")   # what is above the pictures of a panel
+WIDE, ROW = (
+    widgets.Layout(width="calc(100% - 4px)"),
+    widgets.Layout(flex_flow="row wrap", align_items="flex-start"),
+)
+ABOVE = widgets.Layout(height="72px", overflow="hidden")  # what is above the pictures of a panel
+
 
 class Names(AnyWidget):
     "Gives what the `named` widgets show a name that is read aloud, in `labels` by a class of the page's."
+
     _esm = """
     function render({ model }) {
       const name = () => Object.entries(model.get("labels")).forEach(([mark, label]) => document.querySelectorAll("." + mark).forEach((one) => {
@@ -151,47 +177,84 @@ class Names(AnyWidget):
             widget.add_class(mark)
         super().__init__(labels={mark: label for mark, (_, label) in named.items()})
 
+
 def text(words: str, colour="dimgrey") -> str:
     "`words` as HTML, whatever they are."
     return f"<span style='color:{colour}; line-height:1.4; display:block'>{escape(words)}</span>"
 
+
 class Panel(widgets.VBox):
     "A sound under its `title` and the widgets `above`."
+
     def __init__(self, title: str, *above):
         self.line = widgets.HTML()
-        self.waveform, self.mel = (widgets.Image(format="png", layout=widgets.Layout(width=WIDE.width, height=height)) for height in ("80px", "140px"))
+        self.waveform, self.mel = (
+            widgets.Image(format="png", layout=widgets.Layout(width=WIDE.width, height=height))
+            for height in ("80px", "140px")
+        )
         self.player = widgets.Audio(format="wav", autoplay=False, loop=False, layout=WIDE)
-        super().__init__([widgets.HTML(f"<b>{escape(title)}</b>"), widgets.VBox(above, layout=ABOVE), self.waveform, self.mel, self.player, self.line], layout=widgets.Layout(width="290px", margin="4px"))
+        super().__init__(
+            [
+                widgets.HTML(f"<b>{escape(title)}</b>"),
+                widgets.VBox(above, layout=ABOVE),
+                self.waveform,
+                self.mel,
+                self.player,
+                self.line,
+            ],
+            layout=widgets.Layout(width="290px", margin="4px"),
+        )
 
     def named(self, title: str) -> dict:
         "What `Names` needs to name the pictures and the player of this panel."
         mark = "playground-" + title.replace(" ", "-")
-        return {f"{mark}-waveform": (self.waveform, f"waveform of the {title}"), f"{mark}-mel": (self.mel, f"mel spectrogram of the {title}"),
-                f"{mark}-player": (self.player, f"player of the {title}")}
+        return {
+            f"{mark}-waveform": (self.waveform, f"waveform of the {title}"),
+            f"{mark}-mel": (self.mel, f"mel spectrogram of the {title}"),
+            f"{mark}-player": (self.player, f"player of the {title}"),
+        }
 
     def show(self, audio: np.ndarray, words: str = ""):
         "Draw and offer `audio (time,)` at 16 kHz."
-        self.waveform.value, self.mel.value, self.player.value = waveform_picture(audio), mel_picture(audio), to_wav(audio, "")["bytes"]
+        self.waveform.value, self.mel.value, self.player.value = (
+            waveform_picture(audio),
+            mel_picture(audio),
+            to_wav(audio, "")["bytes"],
+        )
         self.line.value = text(words)
 
+
 class Choice(Panel):
-    "A panel to choose from `sounds`, arrays `(time,)` at 16 kHz by name, or to add to them. The trait `name.value` is what is chosen."
+    """A panel to choose from `sounds`, arrays `(time,)` at 16 kHz by name, or to add to them. The trait
+    `name.value` is what is chosen.
+    """
+
     def __init__(self, title: str, sounds: dict, name: str):
-        self.sounds, self.name, self.intake = sounds, widgets.Dropdown(options=list(sounds), value=name, layout=WIDE), Intake()
-        self.words = {}   # on what of a sound was left out, by its name
+        self.sounds, self.name, self.intake = (
+            sounds,
+            widgets.Dropdown(options=list(sounds), value=name, layout=WIDE),
+            Intake(),
+        )
+        self.words = {}  # on what of a sound was left out, by its name
         super().__init__(title, self.name, self.intake)
         self.name.observe(self.chosen, "value")
         self.intake.on_msg(self.add)
         self.chosen()
 
-    def chosen(self, _=None): self.show(self.sounds[self.name.value], self.words.get(self.name.value, ""))
+    def chosen(self, _=None):
+        self.show(self.sounds[self.name.value], self.words.get(self.name.value, ""))
 
-    def named(self, title: str) -> dict: return super().named(title) | {f"playground-{title.replace(' ', '-')}-list": (self.name, f"sound for the {title}")}
+    def named(self, title: str) -> dict:
+        return super().named(title) | {
+            f"playground-{title.replace(' ', '-')}-list": (self.name, f"sound for the {title}")
+        }
 
     def add(self, _, message: dict, buffers):
         "Choose what has come in, or say why not."
-        try: audio, words = received(message, buffers)
-        except InputError as error: self.line.value = text(str(error), "crimson")
+        try:
+            audio, words = received(message, buffers)
+        except InputError as error:
+            self.line.value = text(str(error), "crimson")
         else:
             name = f"{message['name']} ({len(self.sounds)})"  # no two sounds have one name
             self.sounds[name], self.words[name] = audio, words
@@ -200,36 +263,110 @@ class Choice(Panel):
 # %% ../../nbs/use/playground.ipynb #playground-playground
 def slider(description: str, value: float, **kw):
     "From 0 to 1; it counts when it is let go."
-    return widgets.FloatSlider(value, min=0, max=1, step=.01, description=description, continuous_update=False, **kw)
+    return widgets.FloatSlider(
+        value, min=0, max=1, step=0.01, description=description, continuous_update=False, **kw
+    )
+
 
 class Playground(widgets.VBox):
-    "Content, style and output of `model`, to see, hear and change. `sounds`: arrays `(time,)` at 16 kHz by name."
+    """Content, style and output of `model`, to see, hear and change. `sounds`: arrays `(time,)` at 16 kHz by
+    name.
+    """
+
     def __init__(self, model: MambaMuse, sounds: dict):
-        self.model, self.network, self.sounds, names = model, model.network(), dict(sounds), list(sounds)*3
-        self.content, self.style, self.other = (Choice(title, self.sounds, name) for title, name in zip(("content", "style 1", "style 2"), names))
-        self.at_once, mixes = widgets.Checkbox(description="play every answer", indent=False, layout=WIDE), model.axis == "clip"
-        self.heard = widgets.ToggleButtons(options=["output", "content"], style=dict(button_width="110px"), tooltips=["hear the output", "hear the content, as loud as the output"])
-        self.output, self.alpha, self.mix = Panel("output", self.heard, self.at_once), slider("alpha", 1.), slider("style 1 to 2", 0., disabled=not mixes)
-        self.alphas = [slider("", alpha, orientation="vertical", disabled=place == ENCODED[-1] and not model.bypass, layout=widgets.Layout(height="130px", width="86px"))
-                       for place, alpha in zip(PLACES, check_alphas(model.alphas))]
-        self.features, self.measured = lru_cache(2)(self.encoded), lru_cache(16)(self.style_of)  # by the sounds' names
-        hint = "" if mixes else "These weights pair each time step of the content with one of the style (axis frame): two styles cannot be mixed."
-        columns = [widgets.VBox([widgets.HTML(text(place)), knob], layout=widgets.Layout(align_items="center")) for place, knob in zip(PLACES, self.alphas)]
-        group = lambda title, members: widgets.VBox([widgets.HTML(text(title)), widgets.Box(members, layout=ROW)], layout=widgets.Layout(margin="4px"))
-        places = widgets.Box([group("alpha, from encoder to decoder:", columns[:len(ENCODED)]), group("and after each level of the decoder:", columns[len(ENCODED):])], layout=ROW)
-        advanced = widgets.Accordion([places], titles=["advanced: alpha at each of the network's nine places"], selected_index=None)
-        panels = {"content": self.content, "style 1": self.style, "style 2": self.other, "output": self.output}
+        self.model, self.network, self.sounds, names = model, model.network(), dict(sounds), list(sounds) * 3
+        self.content, self.style, self.other = (
+            Choice(title, self.sounds, name) for title, name in zip(("content", "style 1", "style 2"), names)
+        )
+        self.at_once, mixes = (
+            widgets.Checkbox(description="play every answer", indent=False, layout=WIDE),
+            model.axis == "clip",
+        )
+        self.heard = widgets.ToggleButtons(
+            options=["output", "content"],
+            style=dict(button_width="110px"),
+            tooltips=["hear the output", "hear the content, as loud as the output"],
+        )
+        self.output, self.alpha, self.mix = (
+            Panel("output", self.heard, self.at_once),
+            slider("alpha", 1.0),
+            slider("style 1 to 2", 0.0, disabled=not mixes),
+        )
+        self.alphas = [
+            slider(
+                "",
+                alpha,
+                orientation="vertical",
+                disabled=place == ENCODED[-1] and not model.bypass,
+                layout=widgets.Layout(height="130px", width="86px"),
+            )
+            for place, alpha in zip(PLACES, check_alphas(model.alphas))
+        ]
+        self.features, self.measured = (
+            lru_cache(2)(self.encoded),
+            lru_cache(16)(self.style_of),
+        )  # by the sounds' names
+        hint = (
+            ""
+            if mixes
+            else (
+                "These weights pair each time step of the content with one of the style (axis frame): two"
+                " styles cannot be mixed."
+            )
+        )
+        columns = [
+            widgets.VBox([widgets.HTML(text(place)), knob], layout=widgets.Layout(align_items="center"))
+            for place, knob in zip(PLACES, self.alphas)
+        ]
+
+        def group(title, members):
+            return widgets.VBox(
+                [widgets.HTML(text(title)), widgets.Box(members, layout=ROW)],
+                layout=widgets.Layout(margin="4px"),
+            )
+
+        places = widgets.Box(
+            [
+                group("alpha, from encoder to decoder:", columns[: len(ENCODED)]),
+                group("and after each level of the decoder:", columns[len(ENCODED) :]),
+            ],
+            layout=ROW,
+        )
+        advanced = widgets.Accordion(
+            [places], titles=["advanced: alpha at each of the network's nine places"], selected_index=None
+        )
+        panels = {
+            "content": self.content,
+            "style 1": self.style,
+            "style 2": self.other,
+            "output": self.output,
+        }
         names = {mark: named for title, panel in panels.items() for mark, named in panel.named(title).items()}
-        names |= {f"playground-{place}": (knob, f"alpha at {place}") for place, knob in zip(PLACES, self.alphas)}
-        names |= {"playground-alpha": (self.alpha, "alpha"), "playground-mix": (self.mix, "from style 1 to style 2")}
-        super().__init__([widgets.Box(list(panels.values()), layout=ROW), widgets.Box([self.alpha, self.mix, widgets.HTML(text(hint))], layout=ROW), advanced, Names(names)])
+        names |= {
+            f"playground-{place}": (knob, f"alpha at {place}") for place, knob in zip(PLACES, self.alphas)
+        }
+        names |= {
+            "playground-alpha": (self.alpha, "alpha"),
+            "playground-mix": (self.mix, "from style 1 to style 2"),
+        }
+        super().__init__(
+            [
+                widgets.Box(list(panels.values()), layout=ROW),
+                widgets.Box([self.alpha, self.mix, widgets.HTML(text(hint))], layout=ROW),
+                advanced,
+                Names(names),
+            ]
+        )
         widgets.link((self.at_once, "value"), (self.output.player, "autoplay"))
-        for knob in (self.content.name, self.style.name, self.other.name, self.alpha, self.mix, *self.alphas): knob.observe(self.answer, "value")
+        for knob in (self.content.name, self.style.name, self.other.name, self.alpha, self.mix, *self.alphas):
+            knob.observe(self.answer, "value")
         self.heard.observe(self.play, "value")
         self.answer()
 
     def tensor(self, samples: np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(samples, np.float32)).to(self.model.final_upsample[1].bias.device)
+        return torch.from_numpy(np.ascontiguousarray(samples, np.float32)).to(
+            self.model.final_upsample[1].bias.device
+        )
 
     def encoded(self, content: str) -> list:
         "The features at `ENCODED` of a content, prepared and extended."
@@ -237,7 +374,9 @@ class Playground(widgets.VBox):
         return self.model.encode(self.tensor(extend(prepare(sound, level(sound))))[None])
 
     def style_of(self, style: str, length: int):
-        "The `Style` of a sound; on the frame axis its features at `PLACES`, repeated to `length` samples from where the recording begins."
+        """The `Style` of a sound; on the frame axis its features at `PLACES`, repeated to `length` samples
+        from where the recording begins.
+        """
         if self.model.axis == "clip":
             return Style.of(self.network, self.sounds[style])
         sound = prepared(self.sounds[style])
@@ -246,14 +385,17 @@ class Playground(widgets.VBox):
 
     def change(self, time: int, length: int):
         "What happens to the features of a content of `time` samples, `length` with its ends, at a place."
+
         def share(place):
-            return self.alpha.value*self.alphas[place].value
+            return self.alpha.value * self.alphas[place].value
 
         if self.model.axis == "frame":
             borrowed = self.measured(self.style.name.value, length)
             return lambda place, x: blend(x, borrowed[place], share(place), "frame")
         panels = ((self.style, 1 - self.mix.value), (self.other, self.mix.value))
-        style = mix([(self.measured(panel.name.value, 0), part) for panel, part in panels if part]).on(self.network)
+        style = mix([(self.measured(panel.name.value, 0), part) for panel, part in panels if part]).on(
+            self.network
+        )
 
         def restyled(place, x):
             if not share(place):
@@ -261,21 +403,23 @@ class Playground(widgets.VBox):
             shelf = Shelf(x.shape[2], x.shape[1])
             shelf[:] = x[0].T.cpu().numpy()
             scale, shift = affine(statistics([shelf], STRIDES[place], time), style[place], share(place))
-            return x*self.tensor(scale)[:, None] + self.tensor(shift)[:, None]
+            return x * self.tensor(scale)[:, None] + self.tensor(shift)[:, None]
 
         return restyled
 
     @torch.inference_mode()
     def transfer(self) -> np.ndarray:
-        "The output `(time,)` at 16 kHz of what is set, at the model's level; with alpha 0 the content itself."
+        """The output `(time,)` at 16 kHz of what is set, at the model's level; with alpha 0 the content
+        itself.
+        """
         sound = self.sounds[self.content.name.value][None]
         if not self.alpha.value:
             return sound[0]
         features, loudest, time = self.features(self.content.name.value), level(sound), sound.shape[1]
-        y = self.model.decode(features, self.change(time, features[0].shape[-1]*STRIDES[0]))
+        y = self.model.decode(features, self.change(time, features[0].shape[-1] * STRIDES[0]))
         known = prepare(sound, loudest)
-        y = filtered(y[0].cpu().numpy())[:, START:START + time]*Gate(1)(known)
-        return hold_start(fade_ends(y, 0, time), known)[0]*np.float32(loudest/PEAK)
+        y = filtered(y[0].cpu().numpy())[:, START : START + time] * Gate(1)(known)
+        return hold_start(fade_ends(y, 0, time), known)[0] * np.float32(loudest / PEAK)
 
     def answer(self, _=None):
         "Compute and show the output, and how long both took."
@@ -290,5 +434,9 @@ class Playground(widgets.VBox):
 
     def play(self, _=None):
         "Give the output's player what is to be heard: the output, or the content at the output's loudness."
-        sound = self.sound if self.heard.value == "output" else as_loud(self.sounds[self.content.name.value], self.sound)
+        sound = (
+            self.sound
+            if self.heard.value == "output"
+            else as_loud(self.sounds[self.content.name.value], self.sound)
+        )
         self.output.player.value = to_wav(sound, "")["bytes"]

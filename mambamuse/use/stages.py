@@ -7,25 +7,27 @@ __all__ = ['IN_MEMORY', 'PIECE', 'COST', 'Shelf', 'statistics', 'affine', 'run_s
            'filtered', 'restyled']
 
 # %% ../../nbs/use/stages.ipynb #stages-imports
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from tempfile import TemporaryFile
-import os
 
 import numpy as np
 
-from .levels import PEAK, START, Gate, extend, fade_ends, hold_start, no_constant, prepare
 from ..model.places import EPS, PLACES, STRIDES
 from ..model.topology import has_skip
+from .levels import PEAK, START, Gate, extend, fade_ends, hold_start, no_constant, prepare
 
 # %% ../../nbs/use/stages.ipynb #pipeline-shelf
 IN_MEMORY = 2**25  # bytes of a shelf that stays in memory: 32 MiB
 
+
 class Shelf:
     "An array `(time, width)` of float32 that is set and read by slices of time."
+
     def __init__(self, time: int, width: int):
         self.time, self.width = time, width
-        self.file = TemporaryFile() if 4*time*width > IN_MEMORY else None
+        self.file = TemporaryFile() if 4 * time * width > IN_MEMORY else None
         self.array = None if self.file else np.zeros((time, width), np.float32)
 
     def __len__(self) -> int:
@@ -36,58 +38,67 @@ class Shelf:
         if self.file is None:
             self.array[at] = values
             return
-        self.file.seek(4*self.width*(at.start or 0))
+        self.file.seek(4 * self.width * (at.start or 0))
         self.file.write(values.tobytes())
 
     def __getitem__(self, at: slice) -> np.ndarray:
         start, stop, _ = at.indices(self.time)
         if self.file is None:
             return self.array[start:stop]
-        self.file.seek(4*self.width*start)
-        data = self.file.read(4*self.width*max(0, stop - start))
+        self.file.seek(4 * self.width * start)
+        data = self.file.read(4 * self.width * max(0, stop - start))
         return np.frombuffer(data, np.float32).reshape(-1, self.width)
 
 # %% ../../nbs/use/stages.ipynb #pipeline-statistics
-PIECE = 2**14                                   # samples that pass a stage at once
-COST = (.43, .11, .11, .12, .19, .04)           # of a stage, of all: what a progress bar needs to know
+PIECE = 2**14  # samples that pass a stage at once
+COST = (0.43, 0.11, 0.11, 0.12, 0.19, 0.04)  # of a stage, of all: what a progress bar needs to know
+
 
 def statistics(rows: Sequence[Shelf], stride: int, time: int) -> np.ndarray:
-    "Mean and deviation `(2, channels)` of features, over all `rows` and the steps inside a recording of `time` samples."
-    first, last = START//stride, -(-(START + time)//stride)
+    """Mean and deviation `(2, channels)` of features, over all `rows` and the steps inside a recording of
+    `time` samples.
+    """
+    first, last = START // stride, -(-(START + time) // stride)
     sums = np.zeros((2, rows[0].width))
     for row in rows:
         for start in range(first, last, PIECE):
-            x = row[start:min(start + PIECE, last)].astype(np.float64)
-            sums += x.sum(0), (x*x).sum(0)
-    count = len(rows)*(last - first)
-    mean, square = sums/count
-    variance = np.maximum(square - mean*mean, 0)*count/max(1, count - 1)
+            x = row[start : min(start + PIECE, last)].astype(np.float64)
+            sums += x.sum(0), (x * x).sum(0)
+    count = len(rows) * (last - first)
+    mean, square = sums / count
+    variance = np.maximum(square - mean * mean, 0) * count / max(1, count - 1)
     return np.stack([mean, np.sqrt(variance + EPS)])
 
+
 def affine(content: np.ndarray, style: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    "`(a, b)`, one number a channel each: `a*x + b` is AdaIN from the statistics `content` to `style`, blended by `alpha`. Source: section III.C."
+    """`(a, b)`, one number a channel each: `a*x + b` is AdaIN from the statistics `content` to `style`,
+    blended by `alpha`. Source: section III.C.
+    """
     (mean, deviation), (new_mean, new_deviation) = content, style
-    scale = alpha*new_deviation/deviation + 1 - alpha
-    shift = alpha*(new_mean - new_deviation*mean/deviation)
+    scale = alpha * new_deviation / deviation + 1 - alpha
+    shift = alpha * (new_mean - new_deviation * mean / deviation)
     return scale.astype(np.float32), shift.astype(np.float32)
 
+
 def run_stage(network, number: int, inputs: list, changes: list, outputs: list, length: int, tick: Callable):
-    """One row through stage `number`: shelves `inputs` and, for each, its change `(a, b)` or none; into the shelves `outputs`.
+    """One row through stage `number`: shelves `inputs` and, for each, its change `(a, b)` or none; into the
+    shelves `outputs`.
 
     `length` is in samples; `tick(samples)` is told of progress.
     """
-    stage, written = network.stage(number, length), [0]*len(outputs)
+    stage, written = network.stage(number, length), [0] * len(outputs)
     for start in range(0, length, PIECE):
         pieces = []
         for shelf, change in zip(inputs, changes):
-            rate = length//len(shelf)
-            piece = shelf[start//rate:(start + PIECE)//rate]
-            pieces.append(piece if change is None else piece*change[0] + change[1])
+            rate = length // len(shelf)
+            piece = shelf[start // rate : (start + PIECE) // rate]
+            pieces.append(piece if change is None else piece * change[0] + change[1])
         for n, y in enumerate(stage(*pieces)):
-            if len(y):                          # after a small piece, nothing may be known yet
-                outputs[n][written[n]:written[n] + len(y)] = y
+            if len(y):  # after a small piece, nothing may be known yet
+                outputs[n][written[n] : written[n] + len(y)] = y
                 written[n] += len(y)
         tick(min(PIECE, length - start))
+
 
 def in_parallel(network, work: Callable, rows: Sequence) -> list:
     "`work` for each of `rows`: in a thread each, if the `network` does not use all cores by itself."
@@ -96,17 +107,32 @@ def in_parallel(network, work: Callable, rows: Sequence) -> list:
     with ThreadPoolExecutor(min(len(rows), os.cpu_count() or 1)) as pool:
         return list(pool.map(lambda row: work(*row), rows))
 
-def run(network, rows: Sequence[Shelf], time: int, restyle: Callable, tick: Callable = lambda share: None, last: int = 5) -> list[Shelf]:
-    """The prepared and extended sound `rows`, `(samples, 1)` each, through the stages up to `last`; what the last one gives.
 
-    `restyle(place, statistics)` is told the statistics at each place as soon as they are known and returns a change `(a, b)` or None.
+def run(
+    network,
+    rows: Sequence[Shelf],
+    time: int,
+    restyle: Callable,
+    tick: Callable = lambda share: None,
+    last: int = 5,
+) -> list[Shelf]:
+    """The prepared and extended sound `rows`, `(samples, 1)` each, through the stages up to `last`; what the
+    last one gives.
+
+    `restyle(place, statistics)` is told the statistics at each place as soon as they are known and returns a
+    change `(a, b)` or None.
     """
     length, sizes = len(rows[0]), list(network.places.values())
-    moved = lambda number: lambda samples: tick(COST[number]*samples/(length*len(rows)))
+
+    def moved(number):
+        return lambda samples: tick(COST[number] * samples / (length * len(rows)))
 
     def stage(number: int, inputs: list, changes: list, places: list) -> list[list[Shelf]]:
-        outputs = [[Shelf(length//STRIDES[place], sizes[place]) for place in places] for _ in rows]
-        work = lambda given, made: run_stage(network, number, given, changes, made, length, moved(number))
+        outputs = [[Shelf(length // STRIDES[place], sizes[place]) for place in places] for _ in rows]
+
+        def work(given, made):
+            return run_stage(network, number, given, changes, made, length, moved(number))
+
         in_parallel(network, work, list(zip(inputs, outputs)))
         return outputs
 
@@ -122,11 +148,14 @@ def run(network, rows: Sequence[Shelf], time: int, restyle: Callable, tick: Call
         features = stage(number, inputs, [now, *([changes[number]] if joined else [])], [4 + number])
         now = change(4 + number, features, 0)
         for row in encoded:
-            row[number] = None                  # its shelf is free again
+            row[number] = None  # its shelf is free again
     if last < 5:
         return [row[0] for row in features]
     outputs = [[Shelf(length, 1)] for _ in rows]
-    work = lambda given, made: run_stage(network, 5, given, [now], made, length, moved(5))
+
+    def work(given, made):
+        return run_stage(network, 5, given, [now], made, length, moved(5))
+
     in_parallel(network, work, list(zip(features, outputs)))
     return [row[0] for row in outputs]
 
@@ -139,28 +168,38 @@ def as_rows(sound: np.ndarray, loudest: float) -> list[Shelf]:
         rows[-1][:] = channel[:, None]
     return rows
 
+
 def measure(network, sound: np.ndarray) -> np.ndarray:
-    "The style `(2, channels)` of the prepared `sound (time,)`: its statistics at `PLACES` while `network` reconstructs it."
+    """The style `(2, channels)` of the prepared `sound (time,)`: its statistics at `PLACES` while `network`
+    reconstructs it.
+    """
     met = {}
     shelf = as_rows(sound[None], PEAK)
     run(network, shelf, len(sound), lambda place, found: met.update({place: found}), last=4)
     return np.concatenate([met[place] for place in range(len(PLACES))], 1).astype(np.float32)
 
+
 def filtered(y: np.ndarray) -> np.ndarray:
     "`y (channels, time)` without its constant part, piece by piece, float32."
     high_pass = no_constant(len(y))
-    pieces = [high_pass(y[:, start:start + 2**18]).astype(np.float32) for start in range(0, y.shape[1], 2**18)]
+    pieces = [
+        high_pass(y[:, start : start + 2**18]).astype(np.float32) for start in range(0, y.shape[1], 2**18)
+    ]
     return np.concatenate(pieces, 1)
 
-def restyled(network, sound: np.ndarray, style: np.ndarray, alpha: float, tick: Callable = lambda share: None) -> np.ndarray:
-    """`sound (channels, time)` at 16 kHz, prepared, with the statistics `style (2, channels)`: `(channels, time)`, at the model's level.
+
+def restyled(
+    network, sound: np.ndarray, style: np.ndarray, alpha: float, tick: Callable = lambda share: None
+) -> np.ndarray:
+    """`sound (channels, time)` at 16 kHz, prepared, with the statistics `style (2, channels)`: `(channels,
+    time)`, at the model's level.
 
     `alpha`, above 0 to 1, is the share of the style in each of the network's own blends.
     """
     sizes, time = list(network.places.values()), sound.shape[1]
 
     def change(place, found):
-        share = alpha*network.alphas[place]
+        share = alpha * network.alphas[place]
         return affine(found, parts[place], share) if share else None
 
     if network.axis == "frame":
@@ -169,6 +208,6 @@ def restyled(network, sound: np.ndarray, style: np.ndarray, alpha: float, tick: 
         parts = np.split(style, np.cumsum(sizes)[:-1], 1)
         outputs = run(network, as_rows(sound, PEAK), time, change, tick)
         y = np.stack([row[:][:, 0] for row in outputs])
-    y = filtered(y)[:, START:START + time]
-    faded = fade_ends(y*Gate(len(sound))(sound), 0, time)
+    y = filtered(y)[:, START : START + time]
+    faded = fade_ends(y * Gate(len(sound))(sound), 0, time)
     return hold_start(faded, sound)

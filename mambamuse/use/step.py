@@ -7,19 +7,21 @@ __all__ = ['FORMAT', 'STAGE_FORMAT', 'STYLE_FORMAT', 'UNKNOWN', 'CARRIED', 'STEP
            'flat', 'Running', 'Step', 'memories_of', 'Stage', 'stage_file', 'Carried']
 
 # %% ../../nbs/use/step.ipynb #step-imports
+import json
+import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-import json
-import os
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: it else looks up a host and writes into the user's cache
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # before the import: it else looks up a host and writes into the user's cache
 import numpy as np
 import onnxruntime
 
-from ..sound.audio import SAMPLE_RATE, check
 from ..errors import InputError
 from ..model.places import PLACES, STRIDE, check_alphas
+from ..sound.audio import check
 
 # %% ../../nbs/use/step.ipynb #step-session
 FORMAT = "mambamuse step 1"
@@ -27,8 +29,11 @@ STAGE_FORMAT = "mambamuse stage 1"
 STYLE_FORMAT = "mambamuse style measure 1"
 UNKNOWN = 2**40  # samples: a length beyond any sound
 
+
 def session_of(file: str | Path | bytes, format: str = FORMAT) -> onnxruntime.InferenceSession:
-    "An ONNX Runtime session of the exported `file`, a path or its bytes. Raises `InputError` if it is something else."
+    """An ONNX Runtime session of the exported `file`, a path or its bytes. Raises `InputError` if it is
+    something else.
+    """
     name = "the file" if isinstance(file, bytes) else str(file)
     if not isinstance(file, bytes) and not Path(file).is_file():
         raise InputError(f"{name}: no such file")
@@ -37,9 +42,13 @@ def session_of(file: str | Path | bytes, format: str = FORMAT) -> onnxruntime.In
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
-        session = onnxruntime.InferenceSession(file if isinstance(file, bytes) else name, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            file if isinstance(file, bytes) else name, options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # its errors have no common base
-        raise InputError(f"{name}: ONNX Runtime cannot read it ({' '.join(str(error).split())[:120]})") from None
+        raise InputError(
+            f"{name}: ONNX Runtime cannot read it ({' '.join(str(error).split())[:120]})"
+        ) from None
     if session.get_modelmeta().custom_metadata_map.get("format") != format:
         raise InputError(f"{name}: not a file that mambamuse export of this version made")
     return session
@@ -47,6 +56,7 @@ def session_of(file: str | Path | bytes, format: str = FORMAT) -> onnxruntime.In
 # %% ../../nbs/use/step.ipynb #step-flat
 def flat(statistics, sizes) -> np.ndarray:
     "Pairs (mean, deviation) of `sizes` channels each as `(2, channels)`; 0 and 1 where there is none."
+
     def number(s):
         return np.asarray(s.detach().cpu() if hasattr(s, "detach") else s).reshape(-1)  # tensors, too
 
@@ -54,11 +64,13 @@ def flat(statistics, sizes) -> np.ndarray:
     rows = [np.concatenate(list(map(number, kind))) for kind in zip(*pairs)]
     return np.stack(rows).astype(np.float32)
 
+
 @dataclass(frozen=True)
 class Running:
     "Content statistics that follow the content."
+
     half_life: float | None = None  # seconds after which what was heard counts half; None: it always counts
-    warm_up: float = .5             # seconds for which the style's own statistics count, at the beginning
+    warm_up: float = 0.5  # seconds for which the style's own statistics count, at the beginning
 
     def __post_init__(self):
         if self.half_life is not None and not self.half_life > 0:
@@ -68,18 +80,24 @@ class Running:
 
 # %% ../../nbs/use/step.ipynb #step-step
 class Step:
-    """The exported `file` (a path, or bytes), one block after the other; `delay` samples late. `knobs` are the host's inputs: they may change from block to block.
+    """The exported `file` (a path, or bytes), one block after the other; `delay` samples late. `knobs` are
+    the host's inputs: they may change from block to block.
 
-    `style`: none (reconstruction); clip axis: statistics at `PLACES`, pairs or `(2, channels)`; frame axis: audio `(time,)` at 16 kHz, repeated.
-    `alphas`: none (the file's). `content`: `Running(...)` or fixed statistics. Raises `InputError` on what does not fit the file.
+    `style`: none (reconstruction); clip axis: statistics at `PLACES`, pairs or `(2, channels)`; frame axis:
+    audio `(time,)` at 16 kHz, repeated.
+    `alphas`: none (the file's). `content`: `Running(...)` or fixed statistics. Raises `InputError` on what
+    does not fit the file.
     """
+
     def __init__(self, file, style=None, alphas=None, content=None):
         self.session = session_of(file)
         about = self.session.get_modelmeta().custom_metadata_map
         self.names = {i.name: i for i in self.session.get_inputs()}
         self.block, self.delay, self.loop = int(about["block"]), int(about["delay"]), None
         built = json.loads(about["alphas"])
-        alphas = check_alphas(built if alphas is None else alphas) if style is not None else (0.,)*len(PLACES)
+        alphas = (
+            check_alphas(built if alphas is None else alphas) if style is not None else (0.0,) * len(PLACES)
+        )
         missing = [place for place, has, alpha in zip(PLACES, built, alphas) if alpha and not has]
         if missing:
             raise InputError(f"there is no AdaIN at {', '.join(missing)} in this file: its weights have none")
@@ -87,7 +105,7 @@ class Step:
         if about["axis"] == "frame":
             if content is not None:
                 raise InputError("statistics of the content serve the clip axis")
-            self.loop = check(np.asarray([0.] if style is None else style, np.float32), "style")
+            self.loop = check(np.asarray([0.0] if style is None else style, np.float32), "style")
         else:
             knobs |= self.statistics(style, content, list(json.loads(about["places"]).values()))
         self.knobs = {name: value for name, value in knobs.items() if name in self.names}
@@ -96,14 +114,19 @@ class Step:
     def statistics(self, style, content, sizes) -> dict:
         "The knobs for `style` and `content`."
         total, live = sum(sizes), content is None or isinstance(content, Running)
-        row = lambda s: s.astype(np.float32) if isinstance(s, np.ndarray) and s.ndim == 2 else flat(s, sizes)
+
+        def row(s):
+            return s.astype(np.float32) if isinstance(s, np.ndarray) and s.ndim == 2 else flat(s, sizes)
+
         if isinstance(style, np.ndarray) and style.ndim == 1:
             raise InputError("this file takes the style as statistics (Style.of measures them), not as audio")
-        style = row([None]*len(PLACES) if style is None else style)
+        style = row([None] * len(PLACES) if style is None else style)
         content, fixed = (content or Running(), style) if live else (Running(warm_up=1e12), row(content))
         for name, s in (("style", style), ("content", fixed)):
             if s.shape != (2, total):
-                raise InputError(f"{name}: statistics of {s.shape[1]} channels, but the file's weights have {total}")
+                raise InputError(
+                    f"{name}: statistics of {s.shape[1]} channels, but the file's weights have {total}"
+                )
         half_life = np.array(content.half_life or np.inf, float)
         return dict(style=style, content=fixed, warm_up=np.array(content.warm_up, float), half_life=half_life)
 
@@ -114,30 +137,38 @@ class Step:
         return self
 
     def __call__(self, block, length: int = UNKNOWN) -> np.ndarray:
-        "The next `(block,)` samples in, as many out. `length`: of the whole sound, if it is known by now; zeros follow it. Raises `InputError` on another shape, or NaN."
+        """The next `(block,)` samples in, as many out. `length`: of the whole sound, if it is known by now;
+        zeros follow it. Raises `InputError` on another shape, or NaN.
+        """
         block = np.asarray(block, np.float32)
         if block.shape != (self.block,):
             raise InputError(f"block: shape {block.shape}, but this file was exported for ({self.block},)")
         if not np.isfinite(block).all():
             raise InputError("block: there are NaN or infinite samples in it")
         if self.loop is not None and "style" in self.names:
-            self.knobs["style"] = self.loop[np.arange(self.position, self.position + self.block) % len(self.loop)]
-        padded = max(2*STRIDE, -(-length//STRIDE)*STRIDE)
+            self.knobs["style"] = self.loop[
+                np.arange(self.position, self.position + self.block) % len(self.loop)
+            ]
+        padded = max(2 * STRIDE, -(-length // STRIDE) * STRIDE)
         now = dict(block=block, position=np.array(self.position), length=np.array(padded))
         out, *new = self.session.run(self.outputs, now | self.memories | self.knobs)
         self.memories = dict(zip((name.removeprefix("new_") for name in self.outputs[1:]), new))
         self.position += self.block
         return out
 
+
 def memories_of(session) -> dict[str, np.ndarray]:
     "What a session of `file` remembers before its first block: zeros."
     outputs = {o.name for o in session.get_outputs()}
     kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64}
-    return {i.name: np.zeros(i.shape, kinds[i.type]) for i in session.get_inputs() if f"new_{i.name}" in outputs}
+    return {
+        i.name: np.zeros(i.shape, kinds[i.type]) for i in session.get_inputs() if f"new_{i.name}" in outputs
+    }
 
 # %% ../../nbs/use/step.ipynb #step-stage
 class Stage:
     "One channel's way through a stage's `session`, in pieces; `length` samples in all, a multiple of 16."
+
     def __init__(self, session, length: int):
         about = session.get_modelmeta().custom_metadata_map
         self.session, self.length, self.block = session, length, int(about["block"])
@@ -146,19 +177,21 @@ class Stage:
         self.inputs = {name: shapes[name] for name in ("x", "skip") if name in shapes}
         self.outputs = [o.name for o in session.get_outputs()]
         self.position, self.memories = 0, memories_of(session)
-        self.left = [length//rate for rate in self.rates]
+        self.left = [length // rate for rate in self.rates]
 
     def __call__(self, *pieces: np.ndarray) -> list[np.ndarray]:
         "The next features in, each `(time, channels)`; those out that are known by now."
         steps = {name: shape[0] for name, shape in self.inputs.items()}
-        count = -(-len(pieces[0])//steps["x"])
-        blocks = [self.padded(piece, count*n) for piece, n in zip(pieces, steps.values())]
+        count = -(-len(pieces[0]) // steps["x"])
+        blocks = [self.padded(piece, count * n) for piece, n in zip(pieces, steps.values())]
         outs = [[] for _ in self.rates]
-        last = self.position + count*self.block >= self.length
-        extra = -(-max(late*rate for late, rate in zip(self.late, self.rates))//self.block) if last else 0
+        last = self.position + count * self.block >= self.length
+        extra = -(-max(late * rate for late, rate in zip(self.late, self.rates)) // self.block) if last else 0
         for i in range(count + extra):
-            now = {name: block[i*n:(i + 1)*n] if i < count else np.zeros(shape, np.float32)
-                   for (name, shape), block, n in zip(self.inputs.items(), blocks, steps.values())}
+            now = {
+                name: block[i * n : (i + 1) * n] if i < count else np.zeros(shape, np.float32)
+                for (name, shape), block, n in zip(self.inputs.items(), blocks, steps.values())
+            }
             for out, y in zip(outs, self.run(now)):
                 out.append(y)
         return [self.cut(n, np.concatenate(out)) for n, out in enumerate(outs)]
@@ -180,20 +213,23 @@ class Stage:
         "Output `n` without what came before its first sample and after its last."
         skip = min(self.late[n], len(y))
         self.late[n] -= skip
-        y = y[skip:skip + self.left[n]]
+        y = y[skip : skip + self.left[n]]
         self.left[n] -= len(y)
         return y
 
 # %% ../../nbs/use/step.ipynb #step-carried
-CARRIED = Path(str(files("mambamuse")/"onnx"))
+CARRIED = Path(str(files("mambamuse") / "onnx"))
 STEP_BLOCK = 256  # samples
 STYLE_FILE, STEP_FILE = "style.onnx", f"step-{STEP_BLOCK}.onnx"
+
 
 def stage_file(number: int) -> str:
     return f"stage-{number}.onnx"
 
+
 class Carried:
     "The network in the exported `folder` (default: the package's). Raises `InputError` if there is none."
+
     uses_all_cores = False
 
     def __init__(self, folder=CARRIED):
@@ -204,14 +240,16 @@ class Carried:
         self.sessions = {}
 
     def text(self, name: str) -> str:
-        if not (self.folder/name).is_file():
-            raise InputError(f"{self.folder}: no exported network, there is no {name} in it (mambamuse export makes one)")
-        return (self.folder/name).read_text()
+        if not (self.folder / name).is_file():
+            raise InputError(
+                f"{self.folder}: no exported network, there is no {name} in it (mambamuse export makes one)"
+            )
+        return (self.folder / name).read_text()
 
     def session(self, name: str, format: str):
         "The session of the file `name`, opened once."
         if name not in self.sessions:
-            self.sessions[name] = session_of(self.folder/name, format)
+            self.sessions[name] = session_of(self.folder / name, format)
         return self.sessions[name]
 
     def stage(self, number: int, length: int) -> Stage:
@@ -219,10 +257,15 @@ class Carried:
         return Stage(self.session(stage_file(number), STAGE_FORMAT), length)
 
     def measure(self, sound: np.ndarray) -> np.ndarray:
-        "The style `(2, channels)` of `sound (time,)`, mono at 16 kHz and the model's level, by the one graph that a host has; `mambamuse.use.stages.measure` gives the same, from files that a transfer opens anyway."
-        style, = self.session(STYLE_FILE, STYLE_FORMAT).run(["style"], dict(sound=np.asarray(sound, np.float32)))
+        """The style `(2, channels)` of `sound (time,)`, mono at 16 kHz and the model's level, by the one
+        graph that a host has; `mambamuse.use.stages.measure` gives the same, from files that a transfer
+        opens anyway.
+        """
+        (style,) = self.session(STYLE_FILE, STYLE_FORMAT).run(
+            ["style"], dict(sound=np.asarray(sound, np.float32))
+        )
         return style
 
     def step(self) -> Path:
         "The file of the step for live sound."
-        return self.folder/STEP_FILE
+        return self.folder / STEP_FILE

@@ -12,159 +12,284 @@ from functools import partial, reduce, singledispatch
 
 import numpy as np
 import torch
-from torch import nn
 import torch.nn.functional as F
+from torch import nn
 
-from ..model.adain import blend, restyle, statistics
-from ..model.places import ENCODED, EPS, PLACES, STRIDES
-from ..sound.audio import SAMPLE_RATE, check
 from ..errors import InputError
-from ..model.blocks import SLOPE, ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock
-from ..model.places import check_alphas
-from ..model.mamba import Mamba
-from .levels import START
+from ..model.adain import blend, restyle, statistics
+from mambamuse.model.blocks import (
+    SLOPE,
+    ChannelNorm,
+    Conv,
+    ConvTransposed,
+    EncoderBlock,
+    MambaBlock,
+    ResidualBlock,
+)
+from ..model.places import ENCODED, EPS, PLACES, STRIDES, check_alphas
 from ..model.scan import backend_for, selective_scan
+from mambamuse.model.scan_numba import (
+    channels_first,
+    forward_kernel,
+    group_count,
+    in_rows,
+    kernel_inputs,
+    parallel_run,
+    starts_shape,
+    time_first,
+    to_blocks,
+)
 from ..model.scan_reference import recurrence
-from ..model.scan_numba import channels_first, forward_kernel, group_count, in_rows, kernel_inputs, parallel_run, starts_shape, time_first, to_blocks
-from ..model.weights import pad
-from .step import Running
 from ..model.topology import decoded, encoded, level
+from ..model.weights import pad
+from ..sound.audio import SAMPLE_RATE, check
+from .levels import START
+from .step import Running
 
 # %% ../../nbs/use/streaming.ipynb #streaming-each
 class Each:
     "A layer that treats each time step alone: `f`."
-    def __init__(self, f): self.f = f
-    def __call__(self, x, last=False): return self.f(x)
+
+    def __init__(self, f):
+        self.f = f
+
+    def __call__(self, x, last=False):
+        return self.f(x)
 
 # %% ../../nbs/use/streaming.ipynb #streaming-window
 def joined(a, b):
-    "`a`, then `b`: both `(batch, channels, time)`, in channels-last memory. One without samples may have any channels."
-    if not a.shape[-1]: return b
-    if not b.shape[-1]: return a
+    """`a`, then `b`: both `(batch, channels, time)`, in channels-last memory. One without samples may have
+    any channels.
+    """
+    if not a.shape[-1]:
+        return b
+    if not b.shape[-1]:
+        return a
     return torch.cat([a.transpose(1, 2), b.transpose(1, 2)], 1).transpose(1, 2)
 
+
 class Window:
-    "A layer that sees windows of `size` samples, `step` apart; `f` turns `n` windows `(batch, channels_in, size + (n - 1)*step)` into `(batch, channels, ...)`."
+    """A layer that sees windows of `size` samples, `step` apart; `f` turns `n` windows `(batch, channels_in,
+    size + (n - 1)*step)` into `(batch, channels, ...)`.
+    """
+
     def __init__(self, f, channels, size, step=1, left=0, right=0):
-        self.f, self.channels, self.size, self.step, self.left, self.right = f, channels, size, step, left, right
+        self.f, self.channels, self.size, self.step, self.left, self.right = (
+            f,
+            channels,
+            size,
+            step,
+            left,
+            right,
+        )
         self.kept = None
 
     def __call__(self, x, last=False):
-        if self.kept is None: self.kept = x.new_zeros(*x.shape[:2], self.left)
+        if self.kept is None:
+            self.kept = x.new_zeros(*x.shape[:2], self.left)
         x = joined(self.kept, F.pad(x, (0, self.right)) if last else x)
-        windows = max(0, (x.shape[-1] - self.size)//self.step + 1)
-        self.kept = x[..., windows*self.step:]
+        windows = max(0, (x.shape[-1] - self.size) // self.step + 1)
+        self.kept = x[..., windows * self.step :]
         return self.f(x) if windows else x.new_empty(len(x), self.channels, 0)
 
 # %% ../../nbs/use/streaming.ipynb #streaming-product
 def product(weight, bias, dilation=1):
-    "The convolution with `weight (out, in, taps)`, as one matrix product: `(batch, in, time) -> (batch, out, windows)`."
+    """The convolution with `weight (out, in, taps)`, as one matrix product: `(batch, in, time) -> (batch,
+    out, windows)`.
+    """
     taps, matrix = weight.shape[-1], weight.detach().transpose(1, 2).flatten(1)  # (out, taps * in)
+
     def f(x):
-        windows = x.transpose(1, 2).unfold(1, (taps - 1)*dilation + 1, 1)[..., ::dilation]  # (batch, windows, in, taps)
+        windows = x.transpose(1, 2).unfold(1, (taps - 1) * dilation + 1, 1)[
+            ..., ::dilation
+        ]  # (batch, windows, in, taps)
         return F.linear(windows.transpose(2, 3).flatten(2), matrix, bias).transpose(1, 2)
+
     return f
+
 
 def window(conv: Conv, left, right):
     "The convolution `conv`, with other padding than its own."
     out, _, taps = conv.weight.shape
-    return Window(product(conv.weight, conv.bias, *conv.dilation), out, (taps - 1)*conv.dilation[0] + 1, 1, left, right)
+    return Window(
+        product(conv.weight, conv.bias, *conv.dilation),
+        out,
+        (taps - 1) * conv.dilation[0] + 1,
+        1,
+        left,
+        right,
+    )
+
 
 class Crop:
     "A layer that leaves out the first and the last `n` samples."
-    def __init__(self, n): self.n = self.to_drop = n
+
+    def __init__(self, n):
+        self.n = self.to_drop = n
 
     def __call__(self, x, last=False):
         drop = min(self.to_drop, x.shape[-1])
         self.to_drop -= drop
-        return x[..., drop:x.shape[-1] - self.n if last else None]
+        return x[..., drop : x.shape[-1] - self.n if last else None]
 
 # %% ../../nbs/use/streaming.ipynb #streaming-recurrent
 class KeptScan:
-    "`selective_scan` for the blocks of one stream, float32 on the CPU: `A`, `D`, `delta_bias` and the initial state count at the first call and are then kept, in the kernel's order."
-    def __init__(self): self.kept = None
+    """`selective_scan` for the blocks of one stream, float32 on the CPU: `A`, `D`, `delta_bias` and the
+    initial state count at the first call and are then kept, in the kernel's order.
+    """
+
+    def __init__(self):
+        self.kept = None
 
     def __call__(self, u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, initial_state):
         if self.kept is None:
             _, _, A, _, _, D, _, bias = kernel_inputs(u, delta, A, B, C, D, z, delta_bias)
             self.kept = A, D, bias, to_blocks(initial_state)
         (batch, d, time), (A, D, bias, state) = u.shape, self.kept
-        u, delta, z, B, C = time_first(u), time_first(delta), time_first(z), in_rows(B.transpose(1, 2)), in_rows(C.transpose(1, 2))
+        u, delta, z, B, C = (
+            time_first(u),
+            time_first(delta),
+            time_first(z),
+            in_rows(B.transpose(1, 2)),
+            in_rows(C.transpose(1, 2)),
+        )
         y, starts = torch.empty_like(u), u.new_empty(starts_shape(batch, d, time, A.shape[1]))
-        parallel_run(forward_kernel, u, delta, A, B, C, D, z, bias, delta_softplus, True, group_count(batch, len(A)), state, starts, y)
+        parallel_run(
+            forward_kernel,
+            u,
+            delta,
+            A,
+            B,
+            C,
+            D,
+            z,
+            bias,
+            delta_softplus,
+            True,
+            group_count(batch, len(A)),
+            state,
+            starts,
+            y,
+        )
         return channels_first(y, d), initial_state
+
 
 class Recurrent:
     "A layer around `mamba`, which takes and returns its state."
-    def __init__(self, mamba): self.mamba, self.state, self.scan = mamba, None, None
+
+    def __init__(self, mamba):
+        self.mamba, self.state, self.scan = mamba, None, None
 
     def __call__(self, x, last=False):
-        if not x.shape[-1]: return x
-        if self.state is None: self.state, self.scan = self.mamba.start(len(x)), KeptScan() if backend_for(x, self.mamba.D) == "numba" else selective_scan
+        if not x.shape[-1]:
+            return x
+        if self.state is None:
+            self.state, self.scan = (
+                self.mamba.start(len(x)),
+                (KeptScan() if backend_for(x, self.mamba.D) == "numba" else selective_scan),
+            )
         y, self.state = self.mamba(x.transpose(1, 2), self.state, self.scan)
         return y.transpose(1, 2)
 
 # %% ../../nbs/use/streaming.ipynb #streaming-join
 class Chain:
     "One layer after the other, until there is nothing to pass on."
-    def __init__(self, *layers): self.layers = layers
+
+    def __init__(self, *layers):
+        self.layers = layers
+
     def __call__(self, x, last=False):
         for layer in self.layers:
-            if not x.shape[-1] and not last: break
+            if not x.shape[-1] and not last:
+                break
             x = layer(x, last)
         return x
 
+
 class Together:
     "The sum of features that come in side by side; those that are ahead wait for the latest."
-    def __init__(self): self.waiting = None
+
+    def __init__(self):
+        self.waiting = None
 
     def __call__(self, *ys):
-        if self.waiting: ys = list(map(joined, self.waiting, ys))
+        if self.waiting:
+            ys = list(map(joined, self.waiting, ys))
         ready = min(y.shape[-1] for y in ys)
         self.waiting = [y[..., ready:] for y in ys]
         return reduce(torch.add, [y[..., :ready] for y in ys]) if ready else ys[0][..., :0]
 
+
 class Sum:
     "The sum of `branches` that get the same input."
-    def __init__(self, *branches): self.branches, self.together = branches, Together()
 
-    def __call__(self, x, last=False): return self.together(*(branch(x, last) for branch in self.branches))
+    def __init__(self, *branches):
+        self.branches, self.together = branches, Together()
 
-def same(x): return x
+    def __call__(self, x, last=False):
+        return self.together(*(branch(x, last) for branch in self.branches))
+
+
+def same(x):
+    return x
 
 # %% ../../nbs/use/streaming.ipynb #streaming-streamed
 @singledispatch
 def streamed(module):
-    "A layer that does to a stream what `module` does to a whole `(batch, channels, time)`. Raises `TypeError` if there is none."
+    """A layer that does to a stream what `module` does to a whole `(batch, channels, time)`. Raises
+    `TypeError` if there is none.
+    """
     raise TypeError(f"{type(module).__name__} has no streaming partner")
 
-for pointwise in (ChannelNorm, nn.LeakyReLU, nn.Tanh): streamed.register(pointwise, Each)
+
+for pointwise in (ChannelNorm, nn.LeakyReLU, nn.Tanh):
+    streamed.register(pointwise, Each)
+
 
 @streamed.register
-def _(module: nn.Sequential): return Chain(*map(streamed, module))
+def _(module: nn.Sequential):
+    return Chain(*map(streamed, module))
+
 
 @streamed.register
-def _(module: Conv): return window(module, *module.padding*2)
+def _(module: Conv):
+    return window(module, *module.padding * 2)
+
 
 @streamed.register
 def _(module: ConvTransposed):
     _, out, taps = module.weight.shape
-    even_odd = torch.cat([module.weight[..., s::2].flip(-1).transpose(0, 1) for s in (0, 1)])  # (2 * out, in, taps/2)
+    even_odd = torch.cat(
+        [module.weight[..., s::2].flip(-1).transpose(0, 1) for s in (0, 1)]
+    )  # (2 * out, in, taps/2)
     pairs = product(even_odd, module.bias.repeat(2))
-    interleaved = lambda x: pairs(x).transpose(1, 2).unflatten(-1, (2, out)).flatten(1, 2).transpose(1, 2)
+
+    def interleaved(x):
+        return pairs(x).transpose(1, 2).unflatten(-1, (2, out)).flatten(1, 2).transpose(1, 2)
+
     p = module.padding[0]
-    return Chain(Window(interleaved, out, taps//2, 1, p, p), Crop(p))
+    return Chain(Window(interleaved, out, taps // 2, 1, p, p), Crop(p))
+
 
 @streamed.register
 def _(module: MambaBlock):
-    return Chain(*(Sum(Each(same), Chain(streamed(norm), Recurrent(mamba))) for norm, mamba in zip(module.lns, module.mambas)))
+    return Chain(
+        *(
+            Sum(Each(same), Chain(streamed(norm), Recurrent(mamba)))
+            for norm, mamba in zip(module.lns, module.mambas)
+        )
+    )
+
 
 @streamed.register
 def _(module: EncoderBlock):
-    stem = lambda conv, *others: Chain(window(conv, 0, module.right[1]), *map(streamed, others))
+    def stem(conv, *others):
+        return Chain(window(conv, 0, module.right[1]), *map(streamed, others))
+
     channels = module.conv1[0].out_channels
     pool = Window(partial(F.avg_pool1d, kernel_size=2), channels, 2, 2) if module.pool else Each(same)
     return Chain(stem(*module.conv1), Sum(stem(*module.conv2), Each(same)), pool, streamed(module.mamba))
+
 
 @streamed.register
 def _(module: ResidualBlock):
@@ -172,46 +297,63 @@ def _(module: ResidualBlock):
 
 # %% ../../nbs/use/streaming.ipynb #streaming-distance
 def cuts(time: int, largest: int, rng) -> list[int]:
-    "Random sizes of pieces from 0 to `largest` that add up to `time`; small ones are as likely as large ones, on a scale of octaves."
+    """Random sizes of pieces from 0 to `largest` that add up to `time`; small ones are as likely as large
+    ones, on a scale of octaves.
+    """
     sizes = []
-    while sum(sizes) < time: sizes.append(min(int(2**rng.uniform(0, np.log2(largest + 1)) - rng.integers(2)), time - sum(sizes)))
+    while sum(sizes) < time:
+        sizes.append(min(int(2 ** rng.uniform(0, np.log2(largest + 1)) - rng.integers(2)), time - sum(sizes)))
     return sizes
+
 
 @torch.inference_mode()
 def distance(module, x, rng, largest=100) -> float:
-    "The largest difference between `module(x)` and the stream of `module` over random pieces of `x (batch, channels, time)`."
+    """The largest difference between `module(x)` and the stream of `module` over random pieces of `x (batch,
+    channels, time)`.
+    """
     layer, pieces = streamed(module), x.split(cuts(x.shape[-1], largest, rng), -1)
     y = reduce(joined, [*map(layer, pieces), layer(x[..., :0], last=True)])
     want = module(x)
-    if y.shape != want.shape: raise AssertionError(f"shape {tuple(y.shape)}, expected {tuple(want.shape)}")
+    if y.shape != want.shape:
+        raise AssertionError(f"shape {tuple(y.shape)}, expected {tuple(want.shape)}")
     return (y - want).abs().max().item()
 
 # %% ../../nbs/use/streaming.ipynb #streaming-network
 class Layers:
-    "The reading of a stream: each module and each sum has a layer, which keeps what it must between two walks."
-    def __init__(self): self.layers, self.last = {}, False
+    """The reading of a stream: each module and each sum has a layer, which keeps what it must between two
+    walks.
+    """
+
+    def __init__(self):
+        self.layers, self.last = {}, False
 
     def begin(self, last):
         "The next walk begins; it is the `last` one."
         self.last, self.sums = last, 0
 
     def kept(self, key, make):
-        if key not in self.layers: self.layers[key] = make()
+        if key not in self.layers:
+            self.layers[key] = make()
         return self.layers[key]
 
     def run(self, module, x):
-        if not x.shape[-1] and not self.last: return x
+        if not x.shape[-1] and not self.last:
+            return x
         return self.kept(module, lambda: streamed(module))(x, self.last)
 
-    def activated(self, x): return F.leaky_relu(x, SLOPE)
+    def activated(self, x):
+        return F.leaky_relu(x, SLOPE)
 
     def added(self, x, skip):
-        self.sums += 1                                  # sums come in the same order in every walk
+        self.sums += 1  # sums come in the same order in every walk
         return self.kept(self.sums, Together)(x, skip)
+
 
 class Network:
     "The stream of the generator `model`; `change` is a layer for each of `PLACES`."
-    def __init__(self, model, change): self.model, self.change, self.layers = model, change, Layers()
+
+    def __init__(self, model, change):
+        self.model, self.change, self.layers = model, change, Layers()
 
     def __call__(self, x, last=False):
         self.layers.begin(last)
@@ -221,7 +363,9 @@ class Network:
 # %% ../../nbs/use/streaming.ipynb #streaming-restyle-frames
 class RestyleFrames:
     "AdaIN on the frame axis: the last of the batch is the style. It goes on with the others if `keep`."
-    def __init__(self, alpha, keep): self.alpha, self.keep = alpha, keep
+
+    def __init__(self, alpha, keep):
+        self.alpha, self.keep = alpha, keep
 
     def __call__(self, x, last=False):
         content, style = x[:-1], x[-1:]
@@ -230,92 +374,155 @@ class RestyleFrames:
 
 # %% ../../nbs/use/streaming.ipynb #streaming-signature
 def signature(model, audio) -> list:
-    "Mean and deviation of each channel at `PLACES`, `(1, channels, 1)` each, of `audio (time,)` at 16 kHz, peak 0.9."
+    """Mean and deviation of each channel at `PLACES`, `(1, channels, 1)` each, of `audio (time,)` at 16 kHz,
+    peak 0.9.
+    """
     x = torch.as_tensor(audio)[None, None].to(model.final_upsample[1].bias.device)
     return [statistics(f, "clip") for f in model.features(pad(x), len(PLACES) - len(ENCODED))]
 
-def restyled(model, content, style, alphas) -> tuple:
-    """`content (batch, 1, time)` transferred to the signature `style`: `model`'s own output for the sound it was taken from, without a pass over that.
 
-    Also the content's statistics at `PLACES`, as met on the way: in the decoder they depend on the style. Axis: clip.
+def restyled(model, content, style, alphas) -> tuple:
+    """`content (batch, 1, time)` transferred to the signature `style`: `model`'s own output for the sound it
+    was taken from, without a pass over that.
+
+    Also the content's statistics at `PLACES`, as met on the way: in the decoder they depend on the style.
+    Axis: clip.
     """
-    alphas, met = check_alphas(alphas), [None]*len(PLACES)
+    alphas, met = check_alphas(alphas), [None] * len(PLACES)
+
     def change(place, x):
         met[place] = statistics(x, "clip")
-        return alphas[place]*restyle(x, met[place], style[place]) + (1 - alphas[place])*x
+        return alphas[place] * restyle(x, met[place], style[place]) + (1 - alphas[place]) * x
+
     return model.decode(model.encode(content), change), met
 
 # %% ../../nbs/use/streaming.ipynb #streaming-running
 class Follow:
-    "`x (batch, channels, time) -> (mean, deviation)` of the past of each sample, itself included; `prior` counts as `weight >= 2` samples."
+    """`x (batch, channels, time) -> (mean, deviation)` of the past of each sample, itself included; `prior`
+    counts as `weight >= 2` samples.
+    """
+
     def __init__(self, prior, weight, decay):
         mean, deviation = (s.double() for s in prior)
         count = torch.full_like(mean, weight)
-        self.decay, self.sums = decay, torch.stack([count, count*mean, (count - 1)*(deviation**2 - EPS) + count*mean**2])  # (3, 1, channels, 1)
+        self.decay, self.sums = (
+            decay,
+            torch.stack([count, count * mean, (count - 1) * (deviation**2 - EPS) + count * mean**2]),
+        )  # (3, 1, channels, 1)
 
     def __call__(self, x):
         x = x.double()
-        new = torch.stack([torch.ones_like(x), x, x**2])                                             # (3, batch, channels, time)
-        new[..., :1] += self.decay*self.sums
+        new = torch.stack([torch.ones_like(x), x, x**2])  # (3, batch, channels, time)
+        new[..., :1] += self.decay * self.sums
         sums = recurrence(torch.full_like(new, self.decay).movedim(-1, 0), new.movedim(-1, 0)).movedim(0, -1)
         self.sums = sums[..., -1:]
         count, first, second = sums
-        mean = first/count
-        variance = (second - count*mean**2).clamp(min=0)/(count - 1)
+        mean = first / count
+        variance = (second - count * mean**2).clamp(min=0) / (count - 1)
         return mean.float(), torch.sqrt(variance + EPS).float()
+
 
 class Restyle:
     "AdaIN on the clip axis, from statistics `content(x)` to the statistics `style`."
-    def __init__(self, content, style, alpha): self.content, self.style, self.alpha = content, style, alpha
+
+    def __init__(self, content, style, alpha):
+        self.content, self.style, self.alpha = content, style, alpha
 
     def __call__(self, x, last=False):
-        return self.alpha*restyle(x, self.content(x), self.style) + (1 - self.alpha)*x if x.shape[-1] else x
+        return (
+            self.alpha * restyle(x, self.content(x), self.style) + (1 - self.alpha) * x if x.shape[-1] else x
+        )
 
 # %% ../../nbs/use/streaming.ipynb #streaming-places
 def places(axis: str, style=None, alphas=None, content=None) -> list:
-    "What happens to the features at `PLACES`, as layers. `style` and `content` as in `Stream`, `style` as signature or, on the frame axis, anything."
-    if style is None: return [Each(same)]*len(PLACES)
+    """What happens to the features at `PLACES`, as layers. `style` and `content` as in `Stream`, `style` as
+    signature or, on the frame axis, anything.
+    """
+    if style is None:
+        return [Each(same)] * len(PLACES)
     if axis == "frame":
-        last = max((level for level, alpha in enumerate(alphas[len(ENCODED):], 1) if alpha), default=0)  # level of the decoder that needs the style
-        encoded = [RestyleFrames(alpha, level <= last > 0) for level, alpha in enumerate(alphas[:len(ENCODED)])]
-        return encoded + [RestyleFrames(alpha, level < last) if level <= last else Each(same) for level, alpha in enumerate(alphas[len(ENCODED):], 1)]
+        last = max(
+            (level for level, alpha in enumerate(alphas[len(ENCODED) :], 1) if alpha), default=0
+        )  # level of the decoder that needs the style
+        encoded = [
+            RestyleFrames(alpha, level <= last > 0) for level, alpha in enumerate(alphas[: len(ENCODED)])
+        ]
+        return encoded + [
+            RestyleFrames(alpha, level < last) if level <= last else Each(same)
+            for level, alpha in enumerate(alphas[len(ENCODED) :], 1)
+        ]
+
     def statistics_of(place):
-        if not isinstance(content, Running): return lambda x: content[place]
-        per_second = SAMPLE_RATE/STRIDES[place]
-        return Follow(style[place], max(2, content.warm_up*per_second), .5**(1/(content.half_life*per_second)) if content.half_life else 1.)
-    return [Restyle(statistics_of(place), style[place], alpha) if alpha else Each(same) for place, alpha in enumerate(alphas)]
+        if not isinstance(content, Running):
+            return lambda x: content[place]
+        per_second = SAMPLE_RATE / STRIDES[place]
+        return Follow(
+            style[place],
+            max(2, content.warm_up * per_second),
+            0.5 ** (1 / (content.half_life * per_second)) if content.half_life else 1.0,
+        )
+
+    return [
+        Restyle(statistics_of(place), style[place], alpha) if alpha else Each(same)
+        for place, alpha in enumerate(alphas)
+    ]
 
 # %% ../../nbs/use/streaming.ipynb #streaming-stream
 def on_device(statistics, device) -> list:
-    "Pairs (mean, deviation) at `PLACES`, arrays `(channels,)` or tensors `(batch, channels, 1)`, as the latter on `device`."
+    """Pairs (mean, deviation) at `PLACES`, arrays `(channels,)` or tensors `(batch, channels, 1)`, as the
+    latter on `device`.
+    """
+
     def tensor(s):
         s = s if isinstance(s, torch.Tensor) else torch.from_numpy(np.asarray(s))
         return s.to(device) if s.ndim == 3 else s.to(device).reshape(1, -1, 1)
 
     return [tuple(map(tensor, pair)) if pair is not None else None for pair in statistics]
 
+
 def check_one_set(model):
-    "Raises `InputError` if `model` has several sets of statistics, which only its own `forward` mixes so far."
+    """Raises `InputError` if `model` has several sets of statistics, which only its own `forward` mixes so
+    far.
+    """
     if model.sets > 1:
-        raise InputError(f"the model has {model.sets} sets of statistics, one for each stage of an envelope; so far it transfers whole tensors only, by calling it")
+        raise InputError(
+            f"the model has {model.sets} sets of statistics, one for each stage of an envelope; so far it"
+            " transfers whole tensors only, by calling it"
+        )
+
 
 class Stream:
-    """The generator `model`, fed with blocks of any size; all that comes out in a row is what `model` makes of the whole, and as long.
+    """The generator `model`, fed with blocks of any size; all that comes out in a row is what `model` makes
+    of the whole, and as long.
 
-    `style`: none (reconstruction), audio `(time,)` or, on the clip axis, its `signature`; audio at the model's 16 kHz and peak 0.9, like the blocks.
-    `alphas`: as for `model`. `content`, on the clip axis: `Running(...)` or fixed statistics at `PLACES` (as from `restyled`).
+    `style`: none (reconstruction), audio `(time,)` or, on the clip axis, its `signature`; audio at the
+    model's 16 kHz and peak 0.9, like the blocks.
+    `alphas`: as for `model`. `content`, on the clip axis: `Running(...)` or fixed statistics at `PLACES` (as
+    from `restyled`).
     Raises `ValueError` on alphas, a style or content statistics that do not fit.
     """
+
     def __init__(self, model, style=None, alphas=None, content=None):
         check_one_set(model)
         alphas = check_alphas(model.alphas if alphas is None else alphas)
         audio = isinstance(style, (np.ndarray, torch.Tensor))
-        if audio and (style.ndim != 1 or not len(style)): raise InputError(f"style: shape {tuple(style.shape)}, expected (time,), at least one sample")
-        if audio: check(np.asarray(style), "style")
-        if model.axis == "frame" and not (style is None or audio): raise ValueError("the model's axis is frame: each time step needs its own of the style, so give the style as audio")
-        if content is not None and (model.axis == "frame" or style is None): raise ValueError("statistics of the content serve the clip axis and a style")
+        if audio and (style.ndim != 1 or not len(style)):
+            raise InputError(f"style: shape {tuple(style.shape)}, expected (time,), at least one sample")
+        if audio:
+            check(np.asarray(style), "style")
+        if model.axis == "frame" and not (style is None or audio):
+            raise ValueError(
+                "the model's axis is frame: each time step needs its own of the style, so give the style as"
+                " audio"
+            )
+        if content is not None and (model.axis == "frame" or style is None):
+            raise ValueError("statistics of the content serve the clip axis and a style")
         self.device = model.final_upsample[1].bias.device
-        self.loop = torch.as_tensor(style, dtype=torch.float32, device=self.device).clone() if audio and model.axis == "frame" else None
+        self.loop = (
+            torch.as_tensor(style, dtype=torch.float32, device=self.device).clone()
+            if audio and model.axis == "frame"
+            else None
+        )
         with torch.inference_mode():
             if audio and model.axis == "clip":
                 style = signature(model, style)
@@ -338,13 +545,20 @@ class Stream:
         return self.net(x, last)[:, 0].cpu().numpy()
 
     def push(self, block) -> np.ndarray:
-        "The next `(time,)` or `(channels, time)` samples; returns those of the output that they complete. Raises `ValueError` on another shape, NaN, or after `flush`."
-        if self.over: raise ValueError("the stream was flushed: make a new one")
+        """The next `(time,)` or `(channels, time)` samples; returns those of the output that they complete.
+        Raises `ValueError` on another shape, NaN, or after `flush`.
+        """
+        if self.over:
+            raise ValueError("the stream was flushed: make a new one")
         block = np.asarray(block, dtype=np.float32)
         shape = block.shape[:-1] if self.shape is None else self.shape
         if block.ndim not in (1, 2) or block.shape[:-1] != shape or 0 in shape:
-            raise InputError(f"block: shape {block.shape}, expected (time,) or (channels, time), and the same channels in every block")
-        if not np.isfinite(block).all(): raise InputError("block: there are NaN or infinite samples in it")
+            raise InputError(
+                f"block: shape {block.shape}, expected (time,) or (channels, time), and the same channels in"
+                " every block"
+            )
+        if not np.isfinite(block).all():
+            raise InputError("block: there are NaN or infinite samples in it")
         self.shape = shape
         y = self.step(torch.from_numpy(np.atleast_2d(block)))
         self.given += y.shape[-1]
@@ -352,51 +566,73 @@ class Stream:
 
     def flush(self) -> np.ndarray:
         "The rest of the output; the stream is over. Raises `ValueError` if it was before."
-        if self.over: raise ValueError("the stream was flushed: make a new one")
+        if self.over:
+            raise ValueError("the stream was flushed: make a new one")
         self.over, seen = True, self.seen
-        if not seen: return np.zeros((*(self.shape or ()), 0), np.float32)
+        if not seen:
+            return np.zeros((*(self.shape or ()), 0), np.float32)
         missing = pad(torch.empty(seen, device="meta")).shape[-1] - seen
         y = self.step(torch.zeros(*(self.shape or (1,)), missing), last=True)
-        return y[:, :seen - self.given].reshape(*self.shape, -1)
+        return y[:, : seen - self.given].reshape(*self.shape, -1)
 
 # %% ../../nbs/use/streaming.ipynb #streaming-network-in-stages
 class TorchStage:
-    "Stage `number` of `model` for one channel of `length` samples; pieces `(time, channels)` in and out, as `mambamuse.use.step.Stage`."
+    """Stage `number` of `model` for one channel of `length` samples; pieces `(time, channels)` in and out, as
+    `mambamuse.use.step.Stage`.
+    """
+
     def __init__(self, model, number: int, length: int):
         self.model, self.number, self.length, self.position = model, number, length, 0
         self.layers, self.device = Layers(), model.final_upsample[1].bias.device
-        before = [1, STRIDES[0], *STRIDES[len(ENCODED):]]                   # samples in a time step of what comes in
+        before = [1, STRIDES[0], *STRIDES[len(ENCODED) :]]  # samples in a time step of what comes in
         self.rate = before[number]
 
     def features(self, x, *skip) -> list:
         "What this stage makes of its inputs, as far as it is known."
-        if self.number == 0: return encoded(self.model.encoder, self.layers, x)
-        if self.number <= len(self.model.ups): return [level(self.model, self.layers, self.number, x, *skip)]
+        if self.number == 0:
+            return encoded(self.model.encoder, self.layers, x)
+        if self.number <= len(self.model.ups):
+            return [level(self.model, self.layers, self.number, x, *skip)]
         return [self.layers.run(self.model.final_upsample, x)]
 
     @torch.inference_mode()
     def __call__(self, *pieces: np.ndarray) -> list[np.ndarray]:
         "The next features in, each `(time, channels)`; those out that are known by now."
         xs = [torch.from_numpy(np.ascontiguousarray(piece)).to(self.device).T[None] for piece in pieces]
-        self.position += xs[0].shape[-1]*self.rate
+        self.position += xs[0].shape[-1] * self.rate
         self.layers.begin(self.position >= self.length)
         return [y[0].T.cpu().numpy() for y in self.features(*xs)]
 
+
 class TorchNetwork:
-    "`model` as `mambamuse.use.transfer` wants a network: in stages. Raises `InputError` if it has several sets of statistics."
+    """`model` as `mambamuse.use.transfer` wants a network: in stages. Raises `InputError` if it has several
+    sets of statistics.
+    """
+
     uses_all_cores = True
 
     def __init__(self, model):
         check_one_set(model)
-        sizes = [len(norm.ln.weight) for norm in reversed(model.encoder.lns)] + [up.weight.shape[1] for up in model.ups]
+        sizes = [len(norm.ln.weight) for norm in reversed(model.encoder.lns)] + [
+            up.weight.shape[1] for up in model.ups
+        ]
         self.model, self.axis, self.bypass = model, model.axis, model.bypass
-        self.alphas, self.places, self.weights = check_alphas(model.alphas), dict(zip(PLACES, sizes)), model.fingerprint()
+        self.alphas, self.places, self.weights = (
+            check_alphas(model.alphas),
+            dict(zip(PLACES, sizes)),
+            model.fingerprint(),
+        )
 
     def stage(self, number: int, length: int) -> TorchStage:
         return TorchStage(self.model, number, length)
 
     def paired(self, whole: np.ndarray, style: np.ndarray, alpha: float) -> np.ndarray:
-        "On the frame axis: the extended sound `whole (channels, time)`, each step of it with one of the audio `style (time',)`, which begins where the recording does."
-        stream = Stream(self.model, np.roll(style, START % len(style)), [alpha*a for a in self.alphas])
-        pieces = [stream.push(whole[:, start:start + SAMPLE_RATE]) for start in range(0, whole.shape[1], SAMPLE_RATE)]
+        """On the frame axis: the extended sound `whole (channels, time)`, each step of it with one of the
+        audio `style (time',)`, which begins where the recording does.
+        """
+        stream = Stream(self.model, np.roll(style, START % len(style)), [alpha * a for a in self.alphas])
+        pieces = [
+            stream.push(whole[:, start : start + SAMPLE_RATE])
+            for start in range(0, whole.shape[1], SAMPLE_RATE)
+        ]
         return np.concatenate([*pieces, stream.flush()], 1)

@@ -12,37 +12,52 @@ from hashlib import sha256
 from numbers import Real
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-import numpy as np
 
-from ..sound.audio import SAMPLE_RATE, as_channels, check_place, check_rate, load, recordings, resample, written_beside
-from ..errors import InputError
-from ..errors import needs
-from .levels import level, prepare
+from ..errors import InputError, needs
 from ..model.places import PLACES
+from mambamuse.sound.audio import (
+    SAMPLE_RATE,
+    as_channels,
+    check_place,
+    check_rate,
+    load,
+    recordings,
+    resample,
+    written_beside,
+)
+from .levels import level, prepare
 from .stages import measure
 from .step import Carried, flat
 
 # %% ../../nbs/use/style.ipynb #style-style
 FORMAT, SUFFIX = "mambamuse style 2", ".style"
 
+
 def digest(statistics: np.ndarray) -> str:
     "A hash of `statistics`, by which damage is found."
     return sha256(np.ascontiguousarray(statistics, np.float32).tobytes()).hexdigest()[:16]
+
 
 def channels(places: dict[str, int]) -> str:
     "The numbers of channels at `places`, for a message."
     return "-".join(map(str, places.values()))
 
+
 def style_place(path, *sources, force: bool = True) -> Path:
-    "`path` itself, if a style file can be written there. Raises `InputError` if its name does not end in .style, by which it is known, and as `check_place`."
+    """`path` itself, if a style file can be written there. Raises `InputError` if its name does not end in
+    .style, by which it is known, and as `check_place`.
+    """
     if Path(path).suffix != SUFFIX:
         raise InputError(f"{path}: the name of a style file ends in {SUFFIX}")
     return check_place(path, *sources, force=force)
 
+
 def prepared(sound, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """A path, or an array `(time,)` or `(channels, time)` at `sample_rate` Hz -> mono `(time,)`, 16 kHz, the model's level.
+    """A path, or an array `(time,)` or `(channels, time)` at `sample_rate` Hz -> mono `(time,)`, 16 kHz, the
+    model's level.
 
     Raises `InputError` if it is silent or cannot be read, or `sample_rate` is none.
     """
@@ -54,9 +69,13 @@ def prepared(sound, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         raise InputError(f"{sound if known else 'style'}: the style is silent, there is no timbre in it")
     return prepare(mono, loudest)[0]
 
+
 @dataclass(frozen=True)
 class Style:
-    "What a network keeps of a sound: `statistics (2, channels)`, means and deviations at all of `PLACES`, whose channels `places` counts."
+    """What a network keeps of a sound: `statistics (2, channels)`, means and deviations at all of `PLACES`,
+    whose channels `places` counts.
+    """
+
     statistics: np.ndarray
     places: dict[str, int]
     weights: str
@@ -66,38 +85,55 @@ class Style:
     def of(cls, network, *sounds, sample_rate: int = SAMPLE_RATE) -> "Style":
         """The style of one sound, or the mean of several: files, or arrays at `sample_rate`.
 
-        `network`: a `MambaMuse`, or what `MambaMuse.network()` or `Carried()` give. Raises `InputError` if it has no clip axis, or a sound cannot be used.
+        `network`: a `MambaMuse`, or what `MambaMuse.network()` or `Carried()` give. Raises `InputError` if it
+        has no clip axis, or a sound cannot be used.
         """
         network = network.network() if hasattr(network, "network") else network
         if network.axis != "clip":
-            raise InputError("these weights pair every time step with one of the style (axis frame): a style of theirs is a recording, not a file of statistics")
+            raise InputError(
+                "these weights pair every time step with one of the style (axis frame): a style of theirs is"
+                " a recording, not a file of statistics"
+            )
         made = []
         for sound in sounds:
             name = str(sound) if isinstance(sound, (str, Path)) else "style"
-            made.append(cls(measure(network, prepared(sound, sample_rate)), network.places, network.weights, name))
-        return mix([(style, 1.) for style in made])
+            made.append(
+                cls(measure(network, prepared(sound, sample_rate)), network.places, network.weights, name)
+            )
+        return mix([(style, 1.0) for style in made])
 
     def on(self, network) -> list[tuple[np.ndarray, np.ndarray]]:
         """Pairs (mean, deviation), one for each of `PLACES`.
 
-        Raises `InputError` if they were measured with other weights than the network's, or have other numbers of channels.
+        Raises `InputError` if they were measured with other weights than the network's, or have other numbers
+        of channels.
         """
         network = network.network() if hasattr(network, "network") else network
         if self.weights != network.weights:
             made = f"this style was made with weights {self.weights}, and these are {network.weights}"
             raise InputError(f"{self.name}: {made}; make it again from the sound")
         if self.places != network.places:
-            sizes = f"this style has {channels(self.places)} channels, and the network {channels(network.places)}"
+            sizes = (
+                f"this style has {channels(self.places)} channels, and the network {channels(network.places)}"
+            )
             raise InputError(f"{self.name}: {sizes}; make it again from the sound")
-        return [tuple(pair) for pair in np.split(self.statistics, np.cumsum(list(self.places.values()))[:-1], 1)]
+        return [
+            tuple(pair) for pair in np.split(self.statistics, np.cumsum(list(self.places.values()))[:-1], 1)
+        ]
 
     def save(self, path, force: bool = True):
-        "Write a style file. Raises `InputError` as `style_place`, and without `force` if the file appears meanwhile."
+        """Write a style file. Raises `InputError` as `style_place`, and without `force` if the file appears
+        meanwhile.
+        """
         tensors = {}
-        for place, pair in zip(PLACES, np.split(self.statistics, np.cumsum(list(self.places.values()))[:-1], 1)):
+        for place, pair in zip(
+            PLACES, np.split(self.statistics, np.cumsum(list(self.places.values()))[:-1], 1)
+        ):
             tensors |= {f"{place}.mean": pair[0].copy(), f"{place}.deviation": pair[1].copy()}
         with written_beside(style_place(path, force=force), replace=force) as part:
-            part.write_bytes(save(tensors, {"format": FORMAT, "weights": self.weights, "digest": digest(self.statistics)}))
+            part.write_bytes(
+                save(tensors, {"format": FORMAT, "weights": self.weights, "digest": digest(self.statistics)})
+            )
 
     @classmethod
     def load(cls, path) -> "Style":
@@ -112,8 +148,14 @@ class Style:
                 about = file.metadata() or {}
                 if about.get("format") != FORMAT or "weights" not in about:
                     raise InputError(f"{path}: not a style file of this version (mambamuse style makes one)")
-                pairs = [[file.get_tensor(f"{place}.{kind}") for kind in ("mean", "deviation")] for place in PLACES]
-        except (SafetensorError, AttributeError, TypeError):  # the latter two: of numbers that NumPy does not have
+                pairs = [
+                    [file.get_tensor(f"{place}.{kind}") for kind in ("mean", "deviation")] for place in PLACES
+                ]
+        except (
+            SafetensorError,
+            AttributeError,
+            TypeError,
+        ):  # the latter two: of numbers that NumPy does not have
             raise InputError(f"{path}: not a style file (mambamuse style makes one)") from None
         places = {place: mean.size for place, (mean, _) in zip(PLACES, pairs)}
         alike = all(mean.shape == deviation.shape == (mean.size,) for mean, deviation in pairs)
@@ -128,15 +170,19 @@ class Style:
 # %% ../../nbs/use/style.ipynb #style-mix
 LARGEST = float(np.finfo(np.float64).max)
 
+
 def mix(shares) -> Style:
-    """The weighted mean of styles: `shares` are pairs `(style, share)`, shares at least 0, their sum 1 or not.
+    """The weighted mean of styles: `shares` are pairs `(style, share)`, shares at least 0, their sum 1 or
+    not.
 
     Raises `InputError` on others, on none, and on styles of different weights or numbers of channels.
     """
     shares = list(shares)
     if not shares:
         raise InputError("there is no style to mix; give at least one")
-    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], Style) for pair in shares):
+    if not all(
+        isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], Style) for pair in shares
+    ):
         raise InputError("a mix is made of pairs (style, share), such as (Style.load('trumpet.style'), 0.3)")
     styles, parts = zip(*shares)
     numbers = all(isinstance(part, Real) and 0 <= part <= LARGEST for part in parts)
@@ -151,12 +197,16 @@ def mix(shares) -> Style:
         if other.places != first.places:
             sizes = f"has {channels(other.places)} channels, but {first.name} {channels(first.places)}"
             raise InputError(f"{other.name}: {sizes}; they cannot be mixed")
-    relative = np.array(parts, np.float64)/float(max(parts))
+    relative = np.array(parts, np.float64) / float(max(parts))
     mean = np.average([style.statistics.astype(np.float64) for style in styles], axis=0, weights=relative)
-    return Style(mean.astype(np.float32), first.places, first.weights, " + ".join(style.name for style in styles))
+    return Style(
+        mean.astype(np.float32), first.places, first.weights, " + ".join(style.name for style in styles)
+    )
+
 
 def style_of(style, network, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """`style`, a `Style`, a style file, a recording or an array, as `network` takes it: `(2, channels)`, or on the frame axis mono sound `(time,)`.
+    """`style`, a `Style`, a style file, a recording or an array, as `network` takes it: `(2, channels)`, or
+    on the frame axis mono sound `(time,)`.
 
     Raises `InputError` if it cannot be used.
     """
@@ -164,23 +214,34 @@ def style_of(style, network, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         style = Style.load(style)
     if isinstance(style, Style):
         return flat(style.on(network), network.places.values())
-    return prepared(style, sample_rate) if network.axis == "frame" else Style.of(network, style, sample_rate=sample_rate).statistics
+    return (
+        prepared(style, sample_rate)
+        if network.axis == "frame"
+        else Style.of(network, style, sample_rate=sample_rate).statistics
+    )
 
 # %% ../../nbs/use/style.ipynb #style-file
 def network_of(weights=None):
-    "The package's network, or that of the folder `weights`: an exported one, or weights, which need PyTorch. Raises `InputError`."
-    if weights is None or (Path(weights)/"about.json").is_file():
+    """The package's network, or that of the folder `weights`: an exported one, or weights, which need
+    PyTorch. Raises `InputError`.
+    """
+    if weights is None or (Path(weights) / "about.json").is_file():
         return Carried() if weights is None else Carried(weights)
     needs("torch")
     from mambamuse.model.weights import load_model
+
     return load_model(weights).network()
 
+
 def style_file(sounds, out, weights=None, force: bool = False) -> Path:
-    "Write the mean style of `sounds`, files or folders of recordings, measured with `weights` (default: the package's), to `out`. Raises `InputError` on bad input."
+    """Write the mean style of `sounds`, files or folders of recordings, measured with `weights` (default: the
+    package's), to `out`. Raises `InputError` on bad input.
+    """
     files = [file for sound in sounds for file in (recordings(sound) if Path(sound).is_dir() else [sound])]
-    style_place(out, *files, force=force)   # before anything is computed
+    style_place(out, *files, force=force)  # before anything is computed
     Style.of(network_of(weights), *files).save(out, force)
     return Path(out)
+
 
 def mix_files(shares, out, force: bool = False) -> Path:
     "Write the mix of style files, `shares` like `a.style=0.3`, to `out`. Raises `InputError` on bad input."
@@ -190,7 +251,9 @@ def mix_files(shares, out, force: bool = False) -> Path:
         try:
             pairs.append((path, float(number)))
         except ValueError:
-            raise InputError(f"{share}: expected a style file and its share, like trumpet.style=0.3") from None
+            raise InputError(
+                f"{share}: expected a style file and its share, like trumpet.style=0.3"
+            ) from None
     style_place(out, *(path for path, _ in pairs), force=force)
     mix([(Style.load(path), number) for path, number in pairs]).save(out, force)
     return Path(out)

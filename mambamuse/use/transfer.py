@@ -12,68 +12,115 @@ from pathlib import Path
 
 import numpy as np
 
-from ..sound.audio import SAMPLE_RATE, as_channels, check_rate, load, resample
 from ..errors import InputError
-from .levels import PEAK, level, prepare
+from ..sound.audio import SAMPLE_RATE, as_channels, check_rate, load, resample
 from ..sound.loudness import LIMIT, channel_gains
+from .levels import PEAK, level, prepare
 from .stages import restyled
 from .step import Carried
 from .style import style_of
 
 # %% ../../nbs/11_transfer.ipynb #pipeline-transfer
 def read(sound, sample_rate: int, name: str) -> tuple[np.ndarray, int]:
-    "A path, or an array `(time,)` or `(channels, time)` -> `(channels, time)` float32 and its rate. Raises `InputError`."
+    """A path, or an array `(time,)` or `(channels, time)` -> `(channels, time)` float32 and its rate. Raises
+    `InputError`.
+    """
     if isinstance(sound, (str, Path)):
         return load(sound)
     check_rate(sample_rate, name)
     return as_channels(sound, name), sample_rate
 
+
 def check_alpha(alpha: float) -> float:
     "`alpha` itself, if it is from 0 to 1. Raises `InputError`."
     number = isinstance(alpha, Real) and not isinstance(alpha, bool)
     if not number or not 0 <= alpha <= 1:
-        raise InputError(f"alpha is {alpha}, expected a number from 0 (the content itself) to 1 (the full transfer)")
+        raise InputError(
+            f"alpha is {alpha}, expected a number from 0 (the content itself) to 1 (the full transfer)"
+        )
     return float(alpha)
+
 
 def at_rate(y: np.ndarray, rate: int, time: int) -> np.ndarray:
     "`y (channels, n)` at 16 kHz as `(channels, time)` at `rate`."
     y = resample(y, SAMPLE_RATE, rate)[:, :time]
     return np.pad(y, ((0, 0), (0, time - y.shape[1])))
 
-def matched(y: np.ndarray, content: np.ndarray, rate: int, limit: float = LIMIT, name: str = "the output", say: Callable = lambda line: None, beside: np.ndarray | float = 0) -> np.ndarray:
-    """`y (channels, time)`, each channel as loud as that of `content`, in LUFS, and `beside` added; if a sample then exceeds `limit`, all are quieter, and `say` is told.
 
-    The content is measured at the model's level, so that a faint recording is not below the measure's gate; `limit` is full scale, seen from there.
+def matched(
+    y: np.ndarray,
+    content: np.ndarray,
+    rate: int,
+    limit: float = LIMIT,
+    name: str = "the output",
+    say: Callable = lambda line: None,
+    beside: np.ndarray | float = 0,
+) -> np.ndarray:
+    """`y (channels, time)`, each channel as loud as that of `content`, in LUFS, and `beside` added; if a
+    sample then exceeds `limit`, all are quieter, and `say` is told.
+
+    The content is measured at the model's level, so that a faint recording is not below the measure's gate;
+    `limit` is full scale, seen from there.
     """
     gains = channel_gains(y, content, rate)
-    y = y*gains[:, None] + beside
+    y = y * gains[:, None] + beside
     peak = float(np.abs(y).max(initial=0))
     allowed = max(limit, float(np.abs(content).max(initial=0)))
     if peak > allowed:
-        say(f"{name}: {20*np.log10(peak/allowed):.1f} dB quieter than the content, so that it does not clip")
-        y = y*np.float32(allowed/peak)
+        say(
+            f"{name}: {20 * np.log10(peak / allowed):.1f} dB quieter than the content, so that it does not clip"  # noqa: E501
+        )
+        y = y * np.float32(allowed / peak)
     return y
+
 
 SAME = 2e-4  # of the loudest sample: -74 dB, what 16 bits leave of two scaled copies
 
+
 def panned(content: np.ndarray) -> tuple[int, np.ndarray] | None:
-    "The loudest channel of `content (channels, time)`, and the gain of each, if all are copies of that one; else None."
-    loudest = int((content.astype(np.float64)**2).sum(1).argmax())
+    """The loudest channel of `content (channels, time)`, and the gain of each, if all are copies of that one;
+    else None.
+    """
+    loudest = int((content.astype(np.float64) ** 2).sum(1).argmax())
     one = content[loudest].astype(np.float64)
     if len(content) == 1 or not one.any():
         return None
-    gains = content @ one/(one @ one)
-    rest = np.abs(content - gains[:, None]*one).max()
-    return (loudest, gains.astype(np.float32)) if rest <= SAME*np.abs(one).max() else None
+    gains = content @ one / (one @ one)
+    rest = np.abs(content - gains[:, None] * one).max()
+    return (loudest, gains.astype(np.float32)) if rest <= SAME * np.abs(one).max() else None
 
-def transferred(network, content: np.ndarray, rate: int, style: np.ndarray, alpha: float, keep_level=False, keep_highs=False,
-                tick: Callable = lambda share: None, say: Callable = lambda line: None, name: str = "the output") -> np.ndarray:
-    "`content (channels, time)` at `rate` Hz with the timbre `style (2, channels)`: an array of the same shape. `alpha` is above 0."
+
+def transferred(
+    network,
+    content: np.ndarray,
+    rate: int,
+    style: np.ndarray,
+    alpha: float,
+    keep_level=False,
+    keep_highs=False,
+    tick: Callable = lambda share: None,
+    say: Callable = lambda line: None,
+    name: str = "the output",
+) -> np.ndarray:
+    """`content (channels, time)` at `rate` Hz with the timbre `style (2, channels)`: an array of the same
+    shape. `alpha` is above 0.
+    """
     copies = panned(content)
     if copies:  # one sound at one place: it stays one
         loudest, gains = copies
-        y = transferred(network, content[loudest:loudest + 1], rate, style, alpha, keep_level, keep_highs, tick, say, name)
-        return gains[:, None]*y
+        y = transferred(
+            network,
+            content[loudest : loudest + 1],
+            rate,
+            style,
+            alpha,
+            keep_level,
+            keep_highs,
+            tick,
+            say,
+            name,
+        )
+        return gains[:, None] * y
     low = resample(content, rate, SAMPLE_RATE)
     loudest = level(low)
     if not loudest:
@@ -83,15 +130,29 @@ def transferred(network, content: np.ndarray, rate: int, style: np.ndarray, alph
     highs = np.float32(0)
     if keep_highs and rate > SAMPLE_RATE:
         highs = prepared - at_rate(prepare(low, loudest), rate, content.shape[1])
-    scale = np.float32(loudest/PEAK)
-    return (y + highs if keep_level else matched(y, prepared, rate, LIMIT/scale, name, say, highs))*scale
+    scale = np.float32(loudest / PEAK)
+    return (y + highs if keep_level else matched(y, prepared, rate, LIMIT / scale, name, say, highs)) * scale
 
-def transfer(content, style, alpha: float = 1., sample_rate: int = SAMPLE_RATE, *, network=None, keep_level: bool = False, keep_highs: bool = False) -> np.ndarray:
-    """`content` with the timbre of `style`: files, or arrays `(time,)` or `(channels, time)` at `sample_rate` Hz; the style may be a `Style` or a style file.
 
-    Returns an array of the content's shape at the content's rate, as loud as the content (`keep_level`: as loud as the model made it).
-    `alpha`: 0 is the content itself, above it the share of the style. `keep_highs`: the content's sound above the model's 8 kHz is added.
-    `network`: the package's, or what `MambaMuse.network()` gives. Raises `InputError` if alpha is not in 0 to 1, the style is silent,
+def transfer(
+    content,
+    style,
+    alpha: float = 1.0,
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    network=None,
+    keep_level: bool = False,
+    keep_highs: bool = False,
+) -> np.ndarray:
+    """`content` with the timbre of `style`: files, or arrays `(time,)` or `(channels, time)` at `sample_rate`
+    Hz; the style may be a `Style` or a style file.
+
+    Returns an array of the content's shape at the content's rate, as loud as the content (`keep_level`: as
+    loud as the model made it).
+    `alpha`: 0 is the content itself, above it the share of the style. `keep_highs`: the content's sound above
+    the model's 8 kHz is added.
+    `network`: the package's, or what `MambaMuse.network()` gives. Raises `InputError` if alpha is not in 0 to
+    1, the style is silent,
     or a sound is missing, empty, not audio, or not finite.
     """
     check_alpha(alpha)
