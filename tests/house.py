@@ -2,8 +2,7 @@
 
     python tests/house.py
 
-into figures/house.png and, as the last paragraph of the first cell and as the last cell, into every notebook
-of the trunk and its branches.
+into figures/house.png and, as the last paragraph of the first cell and as the last cell, into every notebook of the trunk and its branches.
 """
 
 import ast
@@ -83,9 +82,7 @@ def path_of(module: str) -> Path:
 
 @cache
 def imports(module: str, inside: bool = True) -> tuple[frozenset, frozenset]:
-    """The top names that a module imports from elsewhere, and the modules of the package; without `inside`
-    functions, or with.
-    """
+    "The top names that a module imports from elsewhere, and the modules of the package; without `inside` functions, or with."
     tree = ast.parse(path_of(module).read_text())
     package, names = module.split(".")[:-1], set()
     for node in ast.walk(tree) if inside else tree.body:
@@ -181,7 +178,7 @@ def link(goal: str, here: str) -> str:
 
 def module_of(cells) -> str:
     "What a notebook exports."
-    found = [cell.source.split()[2] for cell in cells if cell.source.startswith("#| default_exp")]
+    found = [cell.source.split()[-1] for cell in cells if cell.source.startswith("# | default_exp")]
     return "mambamuse." + found[0]
 
 
