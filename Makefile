@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup lock reproduce publish test readme lab playground clean
+.PHONY: setup lock reproduce publish test lint exported check readme house lab playground clean
 
 setup: .venv/installed
 
@@ -33,12 +33,29 @@ lock:
 reproduce: setup
 	$(BIN)/mambamuse reproduce
 
-# The exported package equals its notebooks; the notebooks pass; the tests pass. Both two at a time, so one thread each.
-test: setup
-	rm -rf .venv/exported && cp -r mambamuse .venv/exported && $(BIN)/nbdev_export
-	diff -r -x __pycache__ -x mini_nsynth .venv/exported mambamuse || (echo "the package was not in sync with nbs/; it is now" && exit 1)
+# Style, then: the exported package equals its notebooks; the notebooks pass; the tests pass. Both two at a time, so one thread each.
+test: lint exported
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --timing
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup
+	$(BIN)/ruff format --quiet --check nbs tests benchmarks || (echo "not formatted: .venv/bin/ruff format nbs tests benchmarks" && exit 1)
+	$(BIN)/ruff check --quiet nbs tests benchmarks
+
+exported: setup
+	rm -rf .venv/exported && cp -r mambamuse .venv/exported && $(BIN)/nbdev_export
+	diff -r -x __pycache__ -x mini_nsynth .venv/exported mambamuse || (echo "the package was not in sync with nbs/; it is now" && exit 1)
+
+# The fast lane: make check NB=nbs/use/levels.ipynb
+check: exported
+	@test -f "$(NB)" || (echo "name a notebook: make check NB=nbs/use/levels.ipynb" >&2 && exit 2)
+	$(BIN)/ruff check --quiet $(NB)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --path $(NB)
+
+# After a new notebook, or a new import between packages: the picture of the house, and the way through it.
+house: setup
+	$(BIN)/python tests/house.py
+	$(BIN)/nbdev_clean
 
 # README.md is nbs/index.ipynb, executed, with its links seen from the top. If a cell fails, README.md stays as it was.
 README ?= README.md
