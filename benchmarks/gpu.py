@@ -24,8 +24,10 @@ from time import perf_counter
 import torch
 
 from mambamuse.judge.profiling import machine
+from mambamuse.learn.config import TrainingConfig
 from mambamuse.learn.losses import LossConfig
-from mambamuse.learn.training import Trainer, TrainingConfig, update
+from mambamuse.learn.optimisers import update
+from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
 from mambamuse.model.generator import MambaMuse
 from mambamuse.model.scan import importable, selective_scan

@@ -5,7 +5,7 @@ the other.
 
 Writes benchmarks/resume.csv, a line for each kill -9, and benchmarks/faults.csv, a line for each fault.
 Everything runs as users run it,
-`mambamuse.learn.training.train` in a process of its own, on real notes and a narrow model, on the CPU. Linux;
+`mambamuse.learn.train.train` in a process of its own, on real notes and a narrow model, on the CPU. Linux;
 the full disk is a small tmpfs,
 for which it must be root (else a limit on the size of files).
 """
@@ -37,8 +37,10 @@ from mambamuse.data.prepare import prepare
 from mambamuse.errors import InputError
 from mambamuse.judge.profiling import machine
 from mambamuse.learn.checkpoints import canonical, checkpoints, digest
+from mambamuse.learn.config import TrainingConfig
 from mambamuse.learn.losses import LossConfig
-from mambamuse.learn.training import Trainer, TrainingConfig, train
+from mambamuse.learn.train import train
+from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
 from mambamuse.sound.audio import written_beside
 
@@ -47,7 +49,7 @@ TRAINING = TrainingConfig(
     batch=2, steps=12, warmup=1, learning_rate=1e-3, critic_width=1 / 8, save_every=2, ema=0.9
 )  # three steps an epoch
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["mambamuse.learn.training"])
+FORK.set_forkserver_preload(["mambamuse.learn.trainer"])
 
 
 def in_process(data, out, training, largest_file):

@@ -4,7 +4,7 @@
 
 Writes benchmarks/training.csv: a step of the full model against full critics, taken apart. `--memory` instead
 trains a narrow model
-for 2,000 steps with `mambamuse.learn.training.train` and writes the process's resident memory every few
+for 2,000 steps with `mambamuse.learn.train.train` and writes the process's resident memory every few
 seconds to benchmarks/memory.csv.
 """
 
@@ -19,8 +19,10 @@ from mambamuse.data.config import DataConfig
 from mambamuse.data.notes import MINI, Clips
 from mambamuse.data.prepare import prepare
 from mambamuse.judge.profiling import machine, resident, step_parts
+from mambamuse.learn.config import TrainingConfig
 from mambamuse.learn.losses import LossConfig
-from mambamuse.learn.training import Trainer, TrainingConfig, batches, train
+from mambamuse.learn.train import batches, train
+from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
 from mambamuse.sound.audio import CLIP, written_beside
 

@@ -2,7 +2,8 @@
 
     python tests/house.py
 
-into figures/house.png and, as the last paragraph of the first cell and as the last cell, into every notebook of the trunk and its branches.
+into figures/house.png and, as the last paragraph of the first cell and as the last cell, into every notebook
+of the trunk and its branches.
 """
 
 import ast
@@ -34,7 +35,18 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
     "05_adain": ["model/places"],
     "06_blocks": ["model/topology"],
     "07_generator": ["model/config", "model/weights", "judge/profiling"],
-    "10_training": ["learn/config", "learn/checkpoints", "learn/recipes", "learn/runs"],
+    "10_trainer": [
+        "learn/config",
+        "learn/tasks",
+        "learn/optimisers",
+        "learn/checkpoints",
+        "learn/lines",
+        "learn/stop",
+        "learn/run",
+        "learn/train",
+        "learn/recipes",
+        "learn/runs",
+    ],
     "11_transfer": [
         "use/step",
         "use/levels",
@@ -82,7 +94,9 @@ def path_of(module: str) -> Path:
 
 @cache
 def imports(module: str, inside: bool = True) -> tuple[frozenset, frozenset]:
-    "The top names that a module imports from elsewhere, and the modules of the package; without `inside` functions, or with."
+    """The top names that a module imports from elsewhere, and the modules of the package; without `inside`
+    functions, or with.
+    """
     tree = ast.parse(path_of(module).read_text())
     package, names = module.split(".")[:-1], set()
     for node in ast.walk(tree) if inside else tree.body:

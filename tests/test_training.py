@@ -28,11 +28,14 @@ from mambamuse.data.prepare import Triplets, prepare
 from mambamuse.errors import InputError
 from mambamuse.judge.shipped import validation_curve
 from mambamuse.learn.checkpoints import checkpoints, digest, read_checkpoint, write_checkpoint
-from mambamuse.learn.config import OPTIMISERS
+from mambamuse.learn.config import OPTIMISERS, TrainingConfig
 from mambamuse.learn.losses import LossConfig, MelLoss
+from mambamuse.learn.optimisers import matrices
 from mambamuse.learn.recipes import train_recipe
 from mambamuse.learn.runs import compare, plot_runs
-from mambamuse.learn.training import Trainer, TrainingConfig, alpha_at, matrices, skips_at, train
+from mambamuse.learn.tasks import alpha_at, skips_at
+from mambamuse.learn.train import train
+from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
 from mambamuse.model.generator import MambaMuse
 from mambamuse.model.weights import load_model
@@ -53,7 +56,7 @@ LOSSES = "total", "mel", "stft", "adversarial", "critics"
 FORK = multiprocessing.get_context(
     "forkserver"
 )  # a process of its own for each run, without the seconds of importing PyTorch
-FORK.set_forkserver_preload(["mambamuse.learn.training"])
+FORK.set_forkserver_preload(["mambamuse.learn.trainer"])
 
 
 def in_process(data, out, training, largest_file, how):

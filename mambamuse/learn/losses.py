@@ -98,7 +98,7 @@ class STFTDistance(nn.Module):
         self.n_fft, self.hop, self.floor, self.convergence = n_fft, hop, floor, convergence
         self.whole = lambda norms: (
             norms
-        )  # those of the whole batch, if this is only a part of it (10_training)
+        )  # those of the whole batch, if this is only a part of it (10_trainer)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         bands = (
             torchaudio.functional.melscale_fbanks(

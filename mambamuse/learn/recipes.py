@@ -139,7 +139,7 @@ def train_recipe(
 
     from mambamuse.data.notes import MINI
     from mambamuse.data.prepare import prepare
-    from mambamuse.learn.training import train
+    from mambamuse.learn.train import train
 
     check_folder(out)
     given = [
