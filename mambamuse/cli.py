@@ -393,7 +393,8 @@ def export(
             f"{out}: is a folder with other files; name another one, or add --force to write into it"
         )
     from mambamuse.model.weights import load_model
-    from mambamuse.use.export import export_folder, export_step, session_of
+    from mambamuse.use.export import export_folder, export_step
+    from mambamuse.use.step import session_of
 
     if not out.suffix:
         typer.echo(export_folder(load_model(weights), out, block))

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from mambamuse.data import sources
 from mambamuse.data.config import DataConfig
-from mambamuse.data.notes import sources
 from mambamuse.data.sources import Folder
 from mambamuse.errors import InputError
 from mambamuse.sound import audio
@@ -166,7 +166,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     code = (
-        "import sys, numpy as np\nfrom mambamuse.errors import InputError, save\n"
+        "import sys, numpy as np\nfrom mambamuse.sound.audio import InputError, save\n"
         "try: save(sys.argv[1], np.zeros((1, 200_000), np.float32), 16_000)\n"
         "except InputError as error: print(error)"
     )
@@ -442,7 +442,7 @@ def test_what_is_no_file_is_not_read_and_not_replaced(tmp_path):
             check_place(path, force=True)
     save(tmp_path / "a.wav", noise(100), 16_000)
     code = (
-        "from mambamuse.errors import InputError, load\ntry: print(load('/dev/stdin')[0].shape)\nexcept"
+        "from mambamuse.sound.audio import InputError, load\ntry: print(load('/dev/stdin')[0].shape)\nexcept"
         " InputError as e: print(e)"
     )
     with open(tmp_path / "a.wav", "rb") as file:
