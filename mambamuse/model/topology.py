@@ -9,7 +9,7 @@ __all__ = ['DEPTH', 'Reading', 'encoded', 'has_skip', 'level', 'levels', 'decode
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from .places import ENCODED, PLACES
+from .places import ENCODED
 
 # %% ../../nbs/model/topology.ipynb #topology-reading
 class Reading(Protocol):
@@ -27,7 +27,7 @@ class Reading(Protocol):
         "The sum of both."
 
 # %% ../../nbs/model/topology.ipynb #topology-encoded
-DEPTH = len(PLACES) - len(ENCODED)  # levels of the encoder, and of the decoder
+DEPTH = len(ENCODED) - 1  # levels of the encoder, and of the decoder: one for each skip
 
 
 def encoded(encoder, reading: Reading, x) -> list:

@@ -36,7 +36,7 @@ from ..model.mamba import Mamba
 from ..model.places import ENCODED, EPS, PLACES, STRIDE, STRIDES, check_alphas
 from ..model.topology import DEPTH, decoded, encoded, has_skip, level, levels
 from ..sound.audio import SAMPLE_RATE, check_folder, check_place, written_beside
-from .levels import END, START, fade_out
+from .levels import END, START, tail_fade
 from mambamuse.use.step import (
     FORMAT,
     STAGE_FORMAT,
@@ -659,7 +659,7 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
     before_last = g.Slice(sound, np.array([0]), np.array([-1]), np.array([0]))
     tail = g.Slice(before_last, np.array([-1]), np.array([-1 - END]), np.array([0]), np.array([-1]))
     room = g.Sub(np.array([END]), g.Shape(tail))
-    tail = g.Mul(g.Pad(tail, g.Concat(np.array([0]), room, axis=0)), fade_out())
+    tail = g.Mul(g.Pad(tail, g.Concat(np.array([0]), room, axis=0)), tail_fade())
     whole = g.Add(g.Squeeze(time), START + END)
     g.nodes.append(
         helper.make_node(
