@@ -524,7 +524,8 @@ def test_a_folder_goes_on_after_a_kill(studio, tmp_path):
         studio / "clip",
     ]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "out" / RECORD).is_file() and process.poll() is None:
+    record = tmp_path / "out" / RECORD
+    while not (record.is_file() and record.read_text().endswith("}\n")) and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
