@@ -342,6 +342,6 @@ def plot_search(table: pd.DataFrame):
             ax.plot(of.minutes, of[name], "o-", ms=4, label=candidate)
         if name != "rank":
             ax.axhline(table[table.candidate == COPY][name].iloc[0], color="grey", ls="--")
-        ax.set(title=name, xlabel="minutes")
+        ax.set(title=name, xlabel="minutes", xlim=(0, None))
     axes.flat[-1].legend(fontsize=7)
     return figure
