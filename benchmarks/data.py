@@ -30,7 +30,7 @@ from mambamuse.data.notes import Clips
 from mambamuse.data.soundfonts import Notes
 from mambamuse.data.sources import in_order, members
 from mambamuse.judge.profiling import machine
-from mambamuse.sound.audio import written_beside
+from mambamuse.sound.paths import written_beside
 
 ROWS = []
 WORKERS = 2

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from mambamuse.judge.evaluate import shipped_pairs
 from mambamuse.model.weights import load_model
-from mambamuse.sound.audio import SAMPLE_RATE, load, written_beside
+from mambamuse.sound.audio import SAMPLE_RATE, load
+from mambamuse.sound.paths import written_beside
 from mambamuse.use.style import Style
 from mambamuse.use.transfer import transfer
 

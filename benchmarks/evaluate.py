@@ -19,7 +19,7 @@ import torch
 from mambamuse.judge.evaluate import System, evaluate, shipped_pairs
 from mambamuse.judge.profiling import machine
 from mambamuse.model.generator import MambaMuse
-from mambamuse.sound.audio import written_beside
+from mambamuse.sound.paths import written_beside
 
 
 def main():

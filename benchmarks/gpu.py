@@ -32,7 +32,8 @@ from mambamuse.model.config import ModelConfig
 from mambamuse.model.generator import MambaMuse
 from mambamuse.model.scan import importable, selective_scan
 from mambamuse.model.scan_reference import selective_scan_torch
-from mambamuse.sound.audio import CLIP, SAMPLE_RATE, written_beside
+from mambamuse.sound.audio import CLIP, SAMPLE_RATE
+from mambamuse.sound.paths import written_beside
 
 NEEDS = dict(triton=("triton", "jit"), mamba_ssm=("selective_scan_cuda", "fwd"), torch=("torch", "Tensor"))
 PRECISIONS = "float32", "tf32", "bfloat16"

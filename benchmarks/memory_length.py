@@ -22,7 +22,8 @@ import soundfile as sf
 
 from mambamuse.judge.profiling import machine
 from mambamuse.model.generator import MambaMuse
-from mambamuse.sound.audio import SAMPLE_RATE, written_beside
+from mambamuse.sound.audio import SAMPLE_RATE
+from mambamuse.sound.paths import written_beside
 from mambamuse.use.export import export_folder
 
 HALF = (16, 32, 64, 128)

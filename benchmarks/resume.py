@@ -42,7 +42,7 @@ from mambamuse.learn.losses import LossConfig
 from mambamuse.learn.train import train
 from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
-from mambamuse.sound.audio import written_beside
+from mambamuse.sound.paths import written_beside
 
 MODEL = ModelConfig(widths=(2, 2, 2, 2))
 TRAINING = TrainingConfig(

@@ -41,7 +41,7 @@ from mambamuse.model.generator import MambaMuse
 from mambamuse.model.mamba import Mamba
 from mambamuse.model.scan import selective_scan
 from mambamuse.model.scan_reference import selective_scan_torch
-from mambamuse.sound.audio import written_beside
+from mambamuse.sound.paths import written_beside
 
 ROWS = []
 

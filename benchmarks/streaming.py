@@ -22,7 +22,8 @@ from torch.profiler import ProfilerActivity, profile
 from mambamuse.judge.profiling import machine, setting
 from mambamuse.model.generator import MambaMuse
 from mambamuse.model.weights import fit, pad
-from mambamuse.sound.audio import SAMPLE_RATE, written_beside
+from mambamuse.sound.audio import SAMPLE_RATE
+from mambamuse.sound.paths import written_beside
 from mambamuse.use.export import Step, step_model
 from mambamuse.use.live import Live, Timed, pace, report
 from mambamuse.use.streaming import Stream, cuts, signature

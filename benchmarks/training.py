@@ -24,7 +24,8 @@ from mambamuse.learn.losses import LossConfig
 from mambamuse.learn.train import batches, train
 from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
-from mambamuse.sound.audio import CLIP, written_beside
+from mambamuse.sound.audio import CLIP
+from mambamuse.sound.paths import written_beside
 
 
 def write(path, rows):

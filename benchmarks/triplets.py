@@ -19,7 +19,7 @@ from resource import RUSAGE_CHILDREN, getrusage
 from data import ROWS, WORKERS, row, run
 
 from mambamuse.judge.profiling import machine
-from mambamuse.sound.audio import written_beside
+from mambamuse.sound.paths import written_beside
 
 
 def measure(folder: Path, name: str, n: int, words: list):

@@ -20,7 +20,8 @@ from typing import Annotated
 import typer
 
 from .errors import InputError, needs
-from .sound.audio import check_place, default_name, opened, output_format
+from .sound.audio import opened, output_format
+from .sound.paths import check_place, default_name
 
 # %% ../nbs/face/cli.ipynb #cli-app
 app = typer.Typer(
@@ -504,8 +505,8 @@ def info(
     check_picture(figure)
     check_there(folder)
     needs("torch")
-    from mambamuse.data.prepare import describe, plot_set
-    from mambamuse.sound.audio import written_beside
+    from mambamuse.data.look import describe, plot_set
+    from mambamuse.sound.paths import written_beside
 
     typer.echo(describe(folder))
     with written_beside(figure or folder.resolve().with_name(f"{folder.resolve().name}-info.png")) as part:
@@ -584,7 +585,7 @@ def train(
     accelerate launch $(which mambamuse) train --data data --out runs/mine
     """
     from mambamuse.learn.recipes import recipe as read
-    from mambamuse.sound.audio import check_folder
+    from mambamuse.sound.paths import check_folder
 
     read(arm, size, overrides or ())
     check_folder(out)
@@ -631,7 +632,7 @@ def runs(
         check_there(folder)
     needs("torch")
     from mambamuse.learn.runs import compare, found_runs, plot_runs
-    from mambamuse.sound.audio import written_beside
+    from mambamuse.sound.paths import written_beside
 
     found = found_runs(folders)
     typer.echo(compare(found).to_string(index=False, float_format="{:.4g}".format))

@@ -29,8 +29,16 @@ MAY_LOOK_UP = {
     "model.generator": {"use.transfer", "use.streaming"}
 }  # the two methods of MambaMuse that sound and stream, when they are called
 BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
-    "01_audio": ["face/errors", "sound/records", "sound/filters", "sound/loudness"],
-    "02_notes": ["data/config", "data/sources", "data/soundfonts", "data/instruments", "data/prepare"],
+    "01_audio": ["face/errors", "sound/paths", "sound/records", "sound/filters", "sound/loudness"],
+    "02_notes": [
+        "data/config",
+        "data/sources",
+        "data/soundfonts",
+        "data/instruments",
+        "data/prepare",
+        "data/look",
+        "data/triplets",
+    ],
     "03_scan_reference": ["model/scan", "model/scan_numba", "model/scan_triton"],
     "05_adain": ["model/places"],
     "06_blocks": ["model/topology"],
@@ -64,6 +72,7 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "judge/metrics",
         "judge/pitch",
         "judge/timbre",
+        "judge/timbre_training",
         "judge/baselines",
         "judge/study",
         "judge/search",

@@ -12,7 +12,8 @@ import pytest
 
 from mambamuse.data.config import DataConfig
 from mambamuse.data.notes import MINI
-from mambamuse.data.prepare import Triplets, prepare
+from mambamuse.data.prepare import prepare
+from mambamuse.data.triplets import Triplets
 from mambamuse.errors import InputError
 from mambamuse.judge.ablation import (
     BASE,

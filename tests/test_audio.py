@@ -22,7 +22,6 @@ from mambamuse.sound.audio import (
     FORMATS,
     PLAIN,
     SoundFormat,
-    check_place,
     decoded,
     load,
     missing_end,
@@ -31,6 +30,7 @@ from mambamuse.sound.audio import (
     save,
     writer,
 )
+from mambamuse.sound.paths import check_place
 
 
 def noise(*shape, seed=0):

@@ -23,9 +23,11 @@ from isal import igzip
 from torch.utils.data import DataLoader
 
 from mambamuse.data.config import DataConfig
+from mambamuse.data.look import describe
 from mambamuse.data.notes import MINI, SPLITS, Clips, audio_file, read_notes, read_split
-from mambamuse.data.prepare import COMMIT, TABLES, Triplets, check_enough, describe, fill, index, prepare
+from mambamuse.data.prepare import COMMIT, TABLES, check_enough, fill, index, prepare
 from mambamuse.data.sources import Hub, NSynth, Source
+from mambamuse.data.triplets import Triplets
 from mambamuse.errors import InputError
 from mambamuse.sound.audio import CLIP
 

@@ -16,7 +16,6 @@ from mambamuse.data.notes import MINI, audio_file, read_note, read_notes
 from mambamuse.data.soundfonts import FAMILIES, TEST_PROGRAMS
 from mambamuse.errors import InputError
 from mambamuse.judge.timbre import (
-    KINDS,
     SHIPPED,
     FamilyNet,
     TimbreNet,
@@ -25,15 +24,18 @@ from mambamuse.judge.timbre import (
     embeddings,
     family,
     family_probabilities,
-    interval,
-    judged,
     mfcc,
-    plans,
     shipped,
     timbre_distance,
+    triplet_loss,
+)
+from mambamuse.judge.timbre_training import (
+    KINDS,
+    interval,
+    judged,
+    plans,
     train_family,
     train_timbre,
-    triplet_loss,
     triplets,
 )
 from mambamuse.sound.audio import CLIP, SAMPLE_RATE, normalise

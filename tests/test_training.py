@@ -24,7 +24,8 @@ import torch
 
 from mambamuse.data.config import DataConfig
 from mambamuse.data.notes import MINI
-from mambamuse.data.prepare import Triplets, prepare
+from mambamuse.data.prepare import prepare
+from mambamuse.data.triplets import Triplets
 from mambamuse.errors import InputError
 from mambamuse.judge.shipped import validation_curve
 from mambamuse.learn.checkpoints import checkpoints, digest, read_checkpoint, write_checkpoint

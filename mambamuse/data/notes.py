@@ -19,7 +19,8 @@ from datasets import Audio, Dataset, Features, Sequence, Value, concatenate_data
 
 from .config import DataConfig
 from ..errors import InputError
-from ..sound.audio import CLIP, SAMPLE_RATE, native, normalise, written_beside
+from ..sound.audio import CLIP, SAMPLE_RATE, native, normalise
+from ..sound.paths import written_beside
 
 # %% ../../nbs/02_notes.ipynb #data-read-notes
 MINI = Path(files("mambamuse") / "mini_nsynth")  # the embedded data set

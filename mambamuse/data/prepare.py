@@ -4,11 +4,9 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'TABLES', 'COMMIT', 'ROWS', 'BATCH', 'open_source', 'workbench', 'index', 'skip', 'most', 'shared', 'fill',
-           'sha256', 'write_split', 'make_report', 'card', 'prepare', 'check_enough', 'levels', 'describe', 'plot_set',
-           'Triplets', 'grid_triplets']
+           'write_split', 'make_report', 'card', 'prepare', 'check_enough']
 
 # %% ../../nbs/data/prepare.ipynb #prepare-imports
-import hashlib
 import json
 import os
 import shutil
@@ -18,18 +16,17 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
 from .config import DataConfig
 from .instruments import Instruments
-from .notes import SPLITS, choose, dropped_by, from_wav, read_split, write_shard
+from .notes import SPLITS, choose, dropped_by, read_split, write_shard
 from .soundfonts import Notes, Phrases
 from .sources import Folder, Hub, NSynth, Source, in_order
 from ..errors import InputError
-from ..sound.audio import CLIP, SAMPLE_RATE, normalise
-from ..sound.records import read_json
+from ..sound.audio import SAMPLE_RATE
+from ..sound.records import checksum
 
 # %% ../../nbs/data/prepare.ipynb #prepare-sources
 SOURCES = dict(
@@ -195,11 +192,6 @@ def fill(db, source: Source, split: str, config: DataConfig, workers: int):
 ROWS, BATCH = 500, 100  # rows of a shard, and of what is written and read of it at once
 
 
-def sha256(path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_split(db, source: Source, split: str, n: int, folder: Path) -> dict[str, dict]:
     "Write the shards of a split; returns rows, bytes and SHA-256 by file name."
     schema, count, made = source.features.arrow_schema, -(-n // ROWS), {}
@@ -213,7 +205,7 @@ def write_split(db, source: Source, split: str, n: int, folder: Path) -> dict[st
                 for _ in range(0, rows, BATCH)
             )
             write_shard(path, schema, (pa.Table.from_batches(batches, schema) for batches in read))
-            made[path.name] = dict(rows=rows, bytes=path.stat().st_size, sha256=sha256(path))
+            made[path.name] = dict(rows=rows, bytes=path.stat().st_size, sha256=checksum(path))
     return made
 
 
@@ -353,196 +345,3 @@ def check_enough(path, config: DataConfig, source: str = "nsynth"):
     db.executescript(TABLES)
     for split in SPLITS:
         index(db, origin, split, config)
-
-# %% ../../nbs/data/prepare.ipynb #prepare-info
-def levels(rows, n: int = 500) -> np.ndarray:
-    "RMS level in dB of full scale of up to `n` rows, spread evenly."
-    which = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))
-    return np.array([10 * np.log10(np.mean(from_wav(rows[int(i)]["audio"]) ** 2) + 1e-12) for i in which])
-
-
-def describe(folder) -> str:
-    """A few lines on a prepared dataset. Raises `InputError` if `folder` is not one, or a shard is not what
-    the report says.
-    """
-    parts = {split: read_split(folder, split) for split in SPLITS}
-    report = read_json(
-        Path(folder) / "report.json",
-        "report of a prepared dataset",
-        "source",
-        "config",
-        "files",
-        "filtered",
-        "skipped",
-    )
-    for name, about in report["files"].items():
-        if sha256(Path(folder) / "data" / name) != about["sha256"]:
-            raise InputError(
-                f"{folder}: {name} is damaged, its checksum is not the one in report.json; prepare it again"
-            )
-
-    def who(rows):
-        return len(
-            set(rows["instrument_str" if "instrument_str" in rows.column_names else "style_instrument"])
-        )
-
-    lines = [
-        f"{', '.join(report['source']['names'])} ({report['source']['kind']}): {report['source']['tags']},"
-        f" licence {report['source']['licence']}, seed {report['config']['seed']}"
-    ]
-    for split, rows in parts.items():
-        loud = levels(rows)
-        lines.append(
-            f"{split}: {len(rows):,} rows, {who(rows):,} instruments,"
-            f" {len(from_wav(rows[0]['audio'])) / SAMPLE_RATE:.2f} s, level {np.median(loud):.0f} dB (from"
-            f" {loud.min():.0f} to {loud.max():.0f})"
-        )
-        lines += [f"  filtered by {rule}: {n:,}" for rule, n in report["filtered"][split].items()] + [
-            f"  skipped, {reason}: {n:,}" for reason, n in report["skipped"][split].items()
-        ]
-    return "\n".join(
-        [
-            *lines,
-            (
-                f"{len(report['files'])} shards, {sum(a['bytes'] for a in report['files'].values()) / 1e6:,.1f}"  # noqa: E501
-                " MB, checksums agree"
-            ),
-        ]
-    )
-
-
-def plot_set(folder, split: str = "train"):
-    """Instruments, pitches, velocities, durations and loudness of a split, and a contact sheet of mel
-    spectrograms; returns the figure.
-    """
-    import matplotlib.pyplot as plt
-    import torch
-    from torchaudio.transforms import MelSpectrogram
-
-    rows = read_split(folder, split)
-    frame = rows.select_columns(
-        [
-            c
-            for c in ("instrument_family_str", "instrument_str", "style_instrument", "pitch", "velocity")
-            if c in rows.column_names
-        ]
-    ).to_pandas()
-    lengths = [
-        len(from_wav(rows[i]["audio"])) / SAMPLE_RATE for i in range(0, len(rows), max(1, len(rows) // 200))
-    ]
-    figure = plt.figure(figsize=(10, 6), layout="constrained")
-    grid = figure.add_gridspec(4, 10)
-    who = next(
-        c
-        for c in ("instrument_family_str", "instrument_str", "style_instrument")
-        if c in frame and frame[c].notna().any()
-    )
-    panels = [
-        ("rows by instrument", frame[who].value_counts()[:12]),
-        ("pitch", frame.get("pitch")),
-        ("velocity", frame.get("velocity")),
-        ("seconds", lengths),
-        ("level, dB", levels(rows)),
-    ]
-    for k, (title, values) in enumerate(panels):
-        ax = figure.add_subplot(grid[:2, 2 * k : 2 * k + 2])
-        ax.set_title(title, fontsize=9)
-        ax.tick_params(labelsize=7)
-        if not k:
-            ax.barh(values.index[::-1], values[::-1])
-        elif values is not None and np.isfinite(np.asarray(values, float)).any():
-            ax.hist(np.asarray(values, float), bins=24)
-    mel = MelSpectrogram(SAMPLE_RATE, 1_024, hop_length=512, n_mels=64)
-    for k, i in enumerate(np.linspace(0, len(rows) - 1, 20).astype(int)):
-        power = mel(torch.from_numpy(from_wav(rows[int(i)]["audio"])))
-        ax = figure.add_subplot(grid[2 + k // 10, k % 10])
-        ax.imshow(
-            10 * (power / power.max().clamp(min=1e-9) + 1e-5).log10(),
-            aspect="auto",
-            origin="lower",
-            cmap="magma",
-            interpolation="nearest",
-        )
-        ax.set_axis_off()
-    return figure
-
-# %% ../../nbs/data/prepare.ipynb #prepare-triplets
-class Triplets:
-    """One split as tensors `(3, time)` float32, content, style and target, each with peak 0.9, or lower by
-    the levels that its row has: its own triplets, or `n` (default: as many as there are notes) seeded ones
-    from a grid of notes.
-
-    Raises `InputError` if `folder` is not a prepared dataset, its notes are crops, or no two instruments
-    share a pitch.
-    """
-
-    def __init__(self, folder, split: str, n: int | None = None, clip: int = CLIP, seed: int = 42):
-        self.rows, self.clip, self.seed = read_split(folder, split), clip, seed
-        self.phrases = "target" in self.rows.column_names
-        self.levels_of = (
-            list(zip(self.rows["content_level"], self.rows["style_level"]))
-            if "content_level" in self.rows.column_names
-            else []
-        )
-        if self.phrases:
-            self.picked = [(i, i, i) for i in range(len(self.rows))]
-            return
-        if any(self.rows["start"]):
-            raise InputError(
-                f"{folder}: its notes are crops that start anywhere; prepare them from their beginning, with"
-                " data.latest_start=1"
-            )
-        self.picked = grid_triplets(
-            self.rows["instrument_str"],
-            self.rows["pitch"],
-            self.rows["velocity"],
-            n or len(self.rows),
-            np.random.default_rng(seed),
-        )
-        if not self.picked:
-            raise InputError(f"{folder}: no two instruments share a pitch and a velocity")
-
-    def __len__(self):
-        return len(self.picked)
-
-    def __getitem__(self, i):
-        import torch  # here, because preparing data needs none, and it takes 400 MB
-
-        columns = ("audio", "style", "target") if self.phrases else ("audio",) * 3
-        read = {row: self.rows[row] for row in set(self.picked[i])}  # a row is decoded whole, so once
-        content, style, target = (from_wav(read[row][column]) for row, column in zip(self.picked[i], columns))
-        clip = len(content) if self.phrases else min(self.clip, len(content))
-        start = int(np.random.default_rng((self.seed, i)).integers(min(SAMPLE_RATE, len(content) - clip + 1)))
-        clips = torch.stack(
-            [
-                torch.from_numpy(normalise(audio[start : start + clip])[0])
-                for audio in (content, style, target)
-            ]
-        )
-        return clips * 10 ** (torch.tensor(self.levels(self.picked[i][0]))[:, None] / 20)
-
-    def levels(self, row: int) -> list[float]:
-        "Levels in dB of content, style and target, under a peak of 0.9: what a row of melodies says, else 0."
-        if not self.levels_of:
-            return [0.0, 0.0, 0.0]
-        content, style = self.levels_of[row]
-        return [content, style, content]
-
-
-def grid_triplets(instruments, pitches, velocities, n: int, rng) -> list[tuple[int, int, int]]:
-    """Up to `n` row numbers `(content, style, target)`: target and content share pitch and velocity, target
-    and style the instrument and not the pitch.
-    """
-    notes = list(zip(instruments, pitches, velocities))
-    played, of = {}, {}
-    for row, (instrument, pitch, velocity) in enumerate(notes):
-        played.setdefault((pitch, velocity), []).append(row)
-        of.setdefault(instrument, []).append(row)
-    picked = []
-    for target in rng.integers(len(notes), size=n).tolist():
-        instrument, pitch, velocity = notes[target]
-        contents = [row for row in played[pitch, velocity] if notes[row][0] != instrument]
-        styles = [row for row in of[instrument] if notes[row][1] != pitch]
-        if contents and styles:
-            picked.append((int(rng.choice(contents)), int(rng.choice(styles)), target))
-    return picked

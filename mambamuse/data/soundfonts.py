@@ -28,7 +28,8 @@ from .config import DataConfig
 from .notes import AUDIO, FEATURES, SPLITS, choose, from_wav, note_row, to_wav
 from .sources import Source, check_loud, in_order
 from ..errors import InputError
-from ..sound.audio import SAMPLE_RATE, written_beside
+from ..sound.audio import SAMPLE_RATE
+from ..sound.paths import written_beside
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-fluid
 BLOCK = 64  # samples between two moments at which FluidSynth listens

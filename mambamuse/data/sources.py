@@ -38,8 +38,9 @@ from mambamuse.data.notes import (
     read_note,
     to_wav,
 )
-from ..errors import InputError
-from ..sound.audio import SAMPLE_RATE, SUFFIXES, native, quiet, resample, visible_files
+from ..errors import InputError, quiet
+from ..sound.audio import SAMPLE_RATE, SUFFIXES, native, resample
+from ..sound.paths import visible_files
 
 # %% ../../nbs/data/sources.ipynb #sources-interface
 class Source:

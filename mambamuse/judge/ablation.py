@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from ..data.prepare import Triplets
+from ..data.triplets import Triplets
 from ..errors import InputError
 from .evaluate import interval
 from .metrics import abs_corr, corr, lsd_cifka, lsd_cifka_50, mfcc_distance

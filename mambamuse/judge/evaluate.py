@@ -26,26 +26,15 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
-from ..data.prepare import sha256
-from ..errors import InputError
+from ..errors import InputError, tell
 from .baselines import METHODS
 from .metrics import METRICS, Metric, fad_infinity, frechet_distance, measure
 from .pitch import PITCH_METRICS
 from .timbre import embeddings, family, timbre_distance
 from ..model.weights import check_weights, load_model
-from mambamuse.sound.audio import (
-    SAMPLE_RATE,
-    check_folder,
-    decoded,
-    load,
-    normalise,
-    recordings,
-    resample,
-    save,
-    tell,
-    written_beside,
-)
-from ..sound.records import file_names
+from ..sound.audio import SAMPLE_RATE, decoded, load, normalise, recordings, resample, save
+from ..sound.paths import check_folder, written_beside
+from ..sound.records import checksum, file_names
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-pairs
 TEST_SETS = Path(files("mambamuse") / "test_sets")
@@ -222,7 +211,7 @@ def code_key() -> str:
     "What decides a score besides the sounds: the package's code and the judges' weights."
     package = Path(files("mambamuse"))
     return "".join(
-        sha256(p)
+        checksum(p)
         for p in sorted(
             [
                 *package.rglob("*.py"),
@@ -236,13 +225,13 @@ def code_key() -> str:
 def job_key(system: System, pair: dict, code: str) -> str:
     "The name of one result: the same sounds, system and code give the same one."
     weights = (
-        [sha256(Path(system.weights) / name) for name in ("config.json", "model.safetensors")]
+        [checksum(Path(system.weights) / name) for name in ("config.json", "model.safetensors")]
         if system.weights
         else []
     )
     parts = [
         asdict(system) | dict(weights=weights),
-        {kind: sha256(pair[kind]) for kind in (*KINDS, system.given) if kind in pair},
+        {kind: checksum(pair[kind]) for kind in (*KINDS, system.given) if kind in pair},
         pair.get("family"),
         str(pair["pair"]),
         code,

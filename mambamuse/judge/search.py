@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from ..data.prepare import Triplets
+from ..data.triplets import Triplets
 from ..errors import InputError
 from mambamuse.judge.metrics import (
     abs_corr,
@@ -35,7 +35,8 @@ from .timbre import timbre_distance
 from ..learn.checkpoints import newest_whole
 from ..learn.recipes import recipe, train_recipe
 from ..model.generator import MambaMuse
-from ..sound.audio import SAMPLE_RATE, written_beside
+from ..sound.audio import SAMPLE_RATE
+from ..sound.paths import written_beside
 
 # %% ../../nbs/judge/search.ipynb #search-measures
 @fitted

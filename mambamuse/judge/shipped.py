@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..data.prepare import Triplets
+from ..data.triplets import Triplets
 from .evaluate import mono
 from ..learn.losses import MelLoss
 from ..learn.runs import pieces, read_lines

@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 
 from ..errors import InputError
-from ..sound.audio import written_beside
+from ..sound.paths import written_beside
 
 # %% ../../nbs/learn/lines.ipynb #training-lines
 def append(path, row: dict):

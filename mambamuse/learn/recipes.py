@@ -17,7 +17,7 @@ from ..data.config import DataConfig
 from ..errors import InputError
 from .config import LossConfig, TrainingConfig
 from ..model.config import ModelConfig
-from ..sound.audio import check_folder
+from ..sound.paths import check_folder
 
 # %% ../../nbs/learn/recipes.ipynb #recipes-recipe
 @dataclass(frozen=True)

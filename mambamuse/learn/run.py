@@ -33,7 +33,8 @@ from .config import MAY_CHANGE, LossConfig, TrainingConfig
 from .lines import append, cut, lines_until
 from .losses import mel_spectrogram
 from ..model.config import ModelConfig
-from ..sound.audio import SAMPLE_RATE, save, written_beside
+from ..sound.audio import SAMPLE_RATE, save
+from ..sound.paths import written_beside
 
 # %% ../../nbs/learn/run.ipynb #training-run
 DEFAULTS = dict(

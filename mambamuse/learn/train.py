@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..data.notes import Clips
-from ..data.prepare import Triplets
+from ..data.triplets import Triplets
 from ..errors import InputError
 from .checkpoints import checkpoints, digest
 from .config import LossConfig, TrainingConfig

@@ -22,7 +22,8 @@ from ..judge.profiling import hooks
 from ..learn.losses import mel_spectrogram
 from ..model.blocks import EncoderBlock, MambaBlock, ResidualBlock
 from ..model.places import ENCODED
-from ..sound.audio import CLIP, SAMPLE_RATE, load, written_beside
+from ..sound.audio import CLIP, SAMPLE_RATE, load
+from ..sound.paths import written_beside
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-save
 def label(figure, name: str, size: str):

@@ -29,7 +29,7 @@ from ..judge.study import SITES
 from ..learn.recipes import recipe
 from ..model.adain import AXES
 from ..model.weights import check_weights
-from ..sound.audio import written_beside
+from ..sound.paths import written_beside
 from ..sound.records import read_json
 
 # %% ../../nbs/13_reproduce.ipynb #reproduce-step

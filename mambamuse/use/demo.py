@@ -19,8 +19,9 @@ import numpy as np
 import soundfile as sf
 
 from ..errors import InputError
-from ..sound.audio import check_folder, load, save, written_beside
+from ..sound.audio import load, save
 from ..sound.loudness import Loudness
+from ..sound.paths import check_folder, written_beside
 from .files import transfer_file
 
 # %% ../../nbs/use/demo.ipynb #demo-pair

@@ -35,7 +35,8 @@ from mambamuse.model.blocks import (
 from ..model.mamba import Mamba
 from ..model.places import ENCODED, EPS, PLACES, STRIDE, STRIDES, check_alphas
 from ..model.topology import DEPTH, decoded, encoded, has_skip, level, levels
-from ..sound.audio import SAMPLE_RATE, check_folder, check_place, written_beside
+from ..sound.audio import SAMPLE_RATE
+from ..sound.paths import check_folder, check_place, written_beside
 from .levels import END, START, tail_fade
 from mambamuse.use.step import (
     FORMAT,

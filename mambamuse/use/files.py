@@ -12,18 +12,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import InputError, installed
-from mambamuse.sound.audio import (
-    SoundFormat,
-    check_place,
-    check_writable_as,
-    default_name,
-    load,
-    opened,
-    output_format,
-    tell,
-    writer,
-)
+from ..errors import InputError, installed, tell
+from ..sound.audio import SoundFormat, check_writable_as, load, opened, output_format, writer
+from ..sound.paths import check_place, default_name
 from .step import CARRIED, Carried
 from .style import SUFFIX, network_of, style_of
 from .transfer import check_alpha, transferred

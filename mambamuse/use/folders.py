@@ -16,7 +16,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..sound.audio import FORMATS, check_folder, recordings
+from ..sound.audio import FORMATS, recordings
+from ..sound.paths import check_folder
 from .files import Settings, Transfer
 
 # %% ../../nbs/use/folders.ipynb #folders-targets

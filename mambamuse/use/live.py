@@ -13,20 +13,18 @@ from time import perf_counter, sleep
 
 import numpy as np
 
-from ..errors import InputError, installed
+from ..errors import InputError, installed, tell
 from mambamuse.sound.audio import (
     SAMPLE_RATE,
     SoundFormat,
-    check_place,
     check_writable_as,
-    default_name,
     load,
     output_format,
     resample,
-    tell,
     writer,
 )
 from ..sound.loudness import weighting
+from ..sound.paths import check_place, default_name
 from mambamuse.use.levels import (
     CEILING,
     FRAME,

@@ -18,16 +18,8 @@ from safetensors.numpy import save
 
 from ..errors import InputError, needs
 from ..model.places import PLACES
-from mambamuse.sound.audio import (
-    SAMPLE_RATE,
-    as_channels,
-    check_place,
-    check_rate,
-    load,
-    recordings,
-    resample,
-    written_beside,
-)
+from ..sound.audio import SAMPLE_RATE, as_channels, check_rate, load, recordings, resample
+from ..sound.paths import check_place, written_beside
 from .levels import level, prepare
 from .stages import measure
 from .step import Carried, flat
