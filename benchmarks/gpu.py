@@ -219,7 +219,7 @@ def bench_training(repeats, device, batch=32, samples=CLIP):
             mel, stft = t.spectral(t.run(t.generate, real), real)
             loss = t.loss.lambda_mel * mel + t.loss.lambda_stft * stft
             loss.backward()
-            update(t.optimisers[0], loss, {"generator": t.generator}, t.config.clip_generator)
+            update(t.optimisers["generator"], loss, {"generator": t.generator}, t.config.clip_generator)
 
         return step
 

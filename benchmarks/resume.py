@@ -39,6 +39,7 @@ from mambamuse.judge.profiling import machine
 from mambamuse.learn.checkpoints import canonical, checkpoints, digest
 from mambamuse.learn.config import TrainingConfig
 from mambamuse.learn.losses import LossConfig
+from mambamuse.learn.state import state_of
 from mambamuse.learn.train import train
 from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
@@ -151,14 +152,14 @@ def nan_batch(data, out):
     before = {
         k: v.clone()
         for name in ("generator", "adamw_generator", "adamw_critics")
-        for k, v in trainer.tensors()[name].items()
+        for k, v in state_of(trainer)[name].items()
     }
     real[1, 0, 7] = float("nan")
     row = trainer.step(real)
     after = {
         k: v
         for name in ("generator", "adamw_generator", "adamw_critics")
-        for k, v in trainer.tensors()[name].items()
+        for k, v in state_of(trainer)[name].items()
     }
     untouched = all(torch.equal(v, after[k]) for k, v in before.items())
     return (

@@ -21,7 +21,7 @@ from mambamuse.data.prepare import prepare
 from mambamuse.judge.profiling import machine, resident, step_parts
 from mambamuse.learn.config import TrainingConfig
 from mambamuse.learn.losses import LossConfig
-from mambamuse.learn.train import batches, train
+from mambamuse.learn.train import Order, batches, train
 from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
 from mambamuse.sound.audio import CLIP
@@ -38,10 +38,11 @@ def write(path, rows):
 def parts(folder, batch, repeats):
     "A step of the released recipe on real clips, `batch` of them."
     prepare(MINI, f"{folder}/data", DataConfig(train=batch, valid=1, test=1))
+    clips = Clips(f"{folder}/data", "train")
     trainer, about = Trainer(ModelConfig(), LossConfig(), TrainingConfig(batch=batch)), machine()
 
     def read():
-        return next(iter(batches(Clips(f"{folder}/data", "train"), batch, 0, 1)))
+        return next(iter(batches(clips, Order(len(clips), batch, 0, 1))))
 
     rows = step_parts(trainer, read().to(trainer.device), read, repeats)
     return [

@@ -35,7 +35,7 @@ from mambamuse.learn.optimisers import matrices
 from mambamuse.learn.recipes import train_recipe
 from mambamuse.learn.runs import compare, plot_runs
 from mambamuse.learn.tasks import alpha_at, skips_at
-from mambamuse.learn.train import train
+from mambamuse.learn.train import Order, order_key, train
 from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
 from mambamuse.model.generator import MambaMuse
@@ -358,6 +358,7 @@ def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path, opti
         steps=6,
         epoch_steps=3,
         save_every=6,
+        shuffle=True,
     )
 
     def run(out, **more):
@@ -386,6 +387,9 @@ def test_paired_training_follows_its_tasks_and_resumes_to_the_bit(tmp_path, opti
         "generated.wav",
     }
     both = compare([tmp_path / "whole", tmp_path / "parts"])  # of runs without critics
+    assert set(json.loads((tmp_path / "whole" / "run.json").read_text())["parameters"]) == {"generator"}
+    saved = {p.stem for p in (tmp_path / "whole" / "checkpoints").glob("*/*.safetensors")}
+    assert saved == {"generator", "adamw_generator", "average", "random"}
     assert both.critics.isna().all() and both.total[0] == both.total[1] == pytest.approx(
         sum(row["total"] for row in rows[3:]) / 3
     )
@@ -421,6 +425,26 @@ def test_the_validation_curve_follows_the_pieces_and_knows_what_copying_scores(t
         json.loads((tmp_path / name / "validation.jsonl").read_text().splitlines()[0])["mel"]
         for name in ("first", "second")
     ]
+
+
+def test_pieces_of_a_training_and_passes_through_the_data_have_orders_of_their_own(tmp_path):
+    for name, content in (("a", b"one"), ("b", b"two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(content)
+
+    def order(**changes):
+        training = replace(TRAINING, **changes)
+        return sum(Order(12, 4, 0, 6, key=order_key(training)), [])
+
+    lying = order()
+    assert lying == 2 * list(range(12))
+    pieces = [
+        order(shuffle=True, **more) for more in ({}, dict(init=f"{tmp_path}/a"), dict(init=f"{tmp_path}/b"))
+    ]
+    pieces.append(order(shuffle=True, seed=TRAINING.seed + 1))
+    assert order(shuffle=True) == pieces[0]
+    passes = {tuple(rows[i : i + 12]) for rows in pieces for i in (0, 12)}
+    assert len(passes) == 8 and all(sorted(rows) == list(range(12)) for rows in passes)
 
 
 def test_muon_moves_the_matrices_elsewhere_and_starts_the_same():

@@ -410,16 +410,19 @@ def profile(
     )
 
 # %% ../../nbs/judge/profiling.ipynb #profiling-step-parts
-def step_parts(trainer, real, read=None, repeats=5) -> list[dict]:
-    """Median seconds of the parts of `trainer.step(real)`, alone, and of the whole: `part`, `seconds`,
-    `share`. `read()`: how a batch is read. The trainer is not to be used further.
+def step_parts(trainer, real, read=None, repeats: int = 5) -> list[dict]:
+    """Median seconds of the parts of `trainer.step(real)`, alone, and of the whole.
+
+    Returns rows of `part`, `seconds`, `share`. `read()`: how a batch is read. The trainer, which must have
+    critics, is not to be used further.
     """
+    critics = trainer.critics
+    fake = trainer.run(trainer.generator, real).detach().requires_grad_()
+    both = torch.cat([real, fake.detach()])
+    clipped = dict(generator=[trainer.generator], critics=[critics.mpd, critics.msd])
 
     def gradients(outputs, inputs):
         return torch.autograd.grad(sum(x.square().mean() for x in outputs), inputs)
-
-    fake = trainer.run(trainer.generator, real).detach().requires_grad_()
-    both = torch.cat([real, fake.detach()])
 
     def generator():
         gradients([trainer.run(trainer.generator, real)], list(trainer.generator.parameters()))
@@ -437,12 +440,10 @@ def step_parts(trainer, real, read=None, repeats=5) -> list[dict]:
         gradients(scores(both, *parts), list(network.parameters()))
 
     def optimisers():
-        for optimiser, networks in zip(
-            trainer.optimisers, ([trainer.generator], [trainer.critics.mpd, trainer.critics.msd])
-        ):
+        for name, networks in clipped.items():
             for network in networks:
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
+            trainer.optimisers[name].step()
 
     def once(run):
         began = perf_counter()
@@ -454,20 +455,20 @@ def step_parts(trainer, real, read=None, repeats=5) -> list[dict]:
     runs = dict(
         generator=generator,
         losses=losses,
-        MPD=lambda: critic(trainer.critics.mpd),
-        MSD=lambda: critic(trainer.critics.msd, 2),
+        MPD=lambda: critic(critics.mpd),
+        MSD=lambda: critic(critics.msd, 2),
         optimisers=optimisers,
-        **(dict(data=read) if read else {}),
-        step=lambda: trainer.step(real),
     )
+    if read:
+        runs["data"] = read
+    runs["step"] = lambda: trainer.step(real)
     rounds = []
-    for _ in range(
-        repeats + 1
-    ):  # one after the other, so that a machine that gets busy is so for all of them
-        for p in (*trainer.generator.parameters(), *trainer.critics.parameters()):
+    for _ in range(repeats + 1):  # part after part, so that a machine that gets busy is so for all of them
+        for p in (*trainer.generator.parameters(), *critics.parameters()):
             p.grad = torch.zeros_like(p)
         rounds.append({part: once(run) for part, run in runs.items()})
     seconds = {part: median(r[part] for r in rounds[1:]) for part in runs}
     whole = seconds.pop("step")
-    seconds |= dict(rest=whole - sum(s for part, s in seconds.items() if part != "data"), step=whole)
+    seconds["rest"] = whole - sum(s for part, s in seconds.items() if part != "data")
+    seconds["step"] = whole
     return [dict(part=part, seconds=s, share=s / whole) for part, s in seconds.items()]

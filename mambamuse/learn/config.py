@@ -65,6 +65,7 @@ class TrainingConfig:
     patience: int = 6  # epochs without a better validation mel L1
     critic_width: float = 1.0
     seed: int = 42
+    shuffle: bool = False  # read the data in another order in each pass through them
     steps: int = 0  # train for so many steps, whatever `epochs` says; 0: for `epochs`
     precision: str = "float32"  # or tf32, or bf16 (products in bfloat16, weights and losses in float32)
     accumulate: int = 1  # pieces that a process takes its clips in, to fit a smaller card
