@@ -41,6 +41,7 @@ test: lint exported
 lint: setup
 	$(BIN)/ruff format --quiet --check nbs tests benchmarks || (echo "not formatted: .venv/bin/ruff format nbs tests benchmarks" && exit 1)
 	$(BIN)/ruff check --quiet nbs tests benchmarks
+	$(BIN)/mypy --no-error-summary
 
 exported: setup
 	rm -rf .venv/exported && cp -r mambamuse .venv/exported && $(BIN)/nbdev_export

@@ -75,14 +75,14 @@ def commands(folder, repeats):
 def engines(repeats):
     "Rows (what, seconds a second of sound and channel) of the two engines."
     from mambamuse.model.weights import load_model
-    from mambamuse.use.levels import level, prepare
+    from mambamuse.use.levels import level, levelled
     from mambamuse.use.stages import restyled
     from mambamuse.use.step import Carried
 
     exported, torch = Carried(), load_model().network()
     for channels in (1, 2):
         sound = melody(20, 16_000, channels).T.astype("float32")
-        sound = prepare(sound, level(sound))
+        sound = levelled(sound, level(sound))
         style = exported.measure(sound[0])
         for name, network in (("ONNX Runtime", exported), ("PyTorch", torch)):
             seconds = timed(lambda: restyled(network, sound, style, 1.0), repeats)

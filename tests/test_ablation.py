@@ -22,10 +22,10 @@ from mambamuse.judge.ablation import (
     MEASURES,
     SMALLER,
     choice_folder,
+    choices_summary,
     judge_choice,
     judge_copy,
     score,
-    summary,
     train_choice,
     undone,
     verdicts,
@@ -168,7 +168,7 @@ def test_a_change_is_told_triplet_by_triplet():
             for i, value in enumerate(values)
         ]
     )
-    table = summary(made).set_index(["choice", "metric"])
+    table = choices_summary(made).set_index(["choice", "metric"])
     above, base = table.loc["above"], table.loc[BASE]
     assert (
         above.change.to_numpy() == pytest.approx(0.1)
@@ -191,4 +191,4 @@ def test_a_change_is_told_triplet_by_triplet():
         measure: expected[better] for measure, (_, better) in MEASURES.items() if better
     }
     with pytest.raises(InputError, match="no change can be told without 'the recipe'"):
-        summary(made[made.choice == "above"])
+        choices_summary(made[made.choice == "above"])

@@ -22,7 +22,7 @@ from mambamuse.sound.audio import (
     FORMATS,
     PLAIN,
     SoundFormat,
-    decoded,
+    decoded_file,
     load,
     missing_end,
     opened,
@@ -246,7 +246,7 @@ def test_a_cut_file_is_read_as_far_as_it_goes_with_one_line(tmp_path, capsys, ki
     whole = load(path)[0]
     assert whole.shape[1] >= 9 * 16_000 and capsys.readouterr().err == ""
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    sound, _, lost = decoded(path)
+    sound, _, lost = decoded_file(path)
     assert capsys.readouterr().err == "" and 70_000 < sound.shape[1] < 100_000
     again, _ = load(path)
     said = capsys.readouterr().err

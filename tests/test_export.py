@@ -37,7 +37,7 @@ from mambamuse.use.files import transfer_file
 from mambamuse.use.levels import fade_ends, hold_start
 from mambamuse.use.live import Live, live_file
 from mambamuse.use.step import CARRIED, Carried
-from mambamuse.use.streaming import Running, Stream, restyled, signature
+from mambamuse.use.streaming import Running, Stream, restyled_to, signature
 from mambamuse.use.style import Style, style_of
 
 HALF = (16, 32, 64, 128)
@@ -84,7 +84,7 @@ def test_fixed_statistics_equal_the_models_own_transfer(alphas, bypass):
     rng, model = np.random.default_rng(0), clip(bypass=bypass)
     x, style = noise(rng, 2_501), noise(rng, 2_001)
     with torch.inference_mode():
-        known = restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas)[1]
+        known = restyled_to(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas)[1]
     want = whole(model, x, style, alphas)[: len(x)]
     assert abs(want - whole(model, x)[: len(x)]).max() > 1e-3  # AdaIN did something
     assert (
@@ -279,7 +279,7 @@ def test_the_exported_measure_is_the_model(folder, time):
     "By stages, and from PyTorch's own features."
     (model, d), sound = folder, noise(np.random.default_rng(time), time)
     got, want = Carried(d / "onnx").measure(sound), plain_style(model, sound)
-    for other in (want, stages.measure(model.network(), sound)):
+    for other in (want, stages.measured_style(model.network(), sound)):
         assert np.allclose(got, other, rtol=1e-5, atol=1e-5)
 
 
@@ -314,7 +314,7 @@ def test_the_files_in_the_package_are_those_of_its_weights(tmp_path):
     if all(file.read_bytes() == (CARRIED / file.name).read_bytes() for file in made.iterdir()):
         return
     x = noise(rng, 1, 8_000)
-    style, other = (stages.measure(network, x[0, :3_000]) for network in networks)
+    style, other = (stages.measured_style(network, x[0, :3_000]) for network in networks)
     assert abs(style - other).max() <= 1e-6
     assert abs(np.subtract(*(stages.restyled(network, x, style, 1.0) for network in networks))).max() <= 1e-6
     assert (
@@ -338,7 +338,7 @@ def test_the_package_without_pytorch_is_the_package_with_it(kind):
     pair, model = shipped_pairs(kind).iloc[0], load_model()
     content, style = (normalise(load(pair[role])[0])[0][:, :16_000] for role in ("content", "style"))
     networks = Carried(), model.network()
-    styles = [stages.measure(network, style[0]) for network in networks]
+    styles = [stages.measured_style(network, style[0]) for network in networks]
     assert np.allclose(*styles, rtol=1e-5, atol=1e-5)
     assert (
         abs(np.subtract(*(stages.restyled(network, content, styles[0], 1.0) for network in networks))).max()

@@ -44,7 +44,7 @@ from mambamuse.use.streaming import (
     cuts,
     distance,
     places,
-    restyled,
+    restyled_to,
     signature,
     streamed,
 )
@@ -228,7 +228,7 @@ def test_transfer_equals_the_model(axis, alphas, seed):
     x, style = noise(rng, 4_000 + 5 * seed), noise(rng, 2_001)
     with torch.inference_mode():
         content = (
-            restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas)[1]
+            restyled_to(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), alphas)[1]
             if axis == "clip"
             else None
         )
@@ -249,7 +249,7 @@ def test_full_width_equals_the_model(axis):
     x, style = noise(rng, 6_000), noise(rng, 5_000)
     with torch.inference_mode():
         content = (
-            restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE)[1]
+            restyled_to(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE)[1]
             if axis == "clip"
             else None
         )
@@ -280,7 +280,7 @@ def test_trained_weights_too(seed):
     mark = signature(model, style)
     for x in (content, noise(rng, 20_000 + seed)):
         with torch.inference_mode():
-            wanted, met = restyled(model, pad(torch.from_numpy(x)[None, None]), mark, model.alphas)
+            wanted, met = restyled_to(model, pad(torch.from_numpy(x)[None, None]), mark, model.alphas)
         for stream, want in (
             (lambda: Stream(model), whole(model, x)),
             (lambda: Stream(model, mark, content=met), wanted[0, 0].numpy()),
@@ -330,7 +330,7 @@ def test_no_click_at_the_edges_of_blocks(axis, block):
     )
     with torch.inference_mode():
         content = (
-            restyled(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE)[1]
+            restyled_to(model, pad(torch.from_numpy(x)[None, None]), signature(model, style), EVERYWHERE)[1]
             if axis == "clip"
             else None
         )
@@ -532,7 +532,7 @@ def test_a_measured_style_is_that_of_whole_tensors(time):
     rng, model = np.random.default_rng(time), shaken(MambaMuse(widths=NARROW, axis="clip")).for_inference()
     sound = noise(rng, time)
     want = plain_style(model, sound)
-    assert np.allclose(stages.measure(model.network(), sound), want, rtol=1e-5, atol=1e-5)
+    assert np.allclose(stages.measured_style(model.network(), sound), want, rtol=1e-5, atol=1e-5)
 
 
 def test_trained_weights_transfer_as_whole_tensors():

@@ -8,8 +8,10 @@ __all__ = ['MINI', 'SPLITS', 'AUDIO', 'FEATURES', 'entries', 'examples_file', 'r
 
 # %% ../../nbs/02_notes.ipynb #data-imports
 import io
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import BinaryIO
 
 import ijson
 import numpy as np
@@ -23,11 +25,11 @@ from ..sound.audio import CLIP, SAMPLE_RATE, native, normalise
 from ..sound.paths import written_beside
 
 # %% ../../nbs/02_notes.ipynb #data-read-notes
-MINI = Path(files("mambamuse") / "mini_nsynth")  # the embedded data set
+MINI = Path(str(files("mambamuse") / "mini_nsynth"))  # the embedded data set
 SPLITS = ("train", "valid", "test")
 
 
-def entries(file, name):
+def entries(file: BinaryIO, name: object) -> Iterator[tuple]:
     """`(note's name, its entry)` for each entry of an open `examples.json`, one at a time. Raises
     `InputError`, naming `name`, where it is not JSON.
     """
@@ -37,7 +39,7 @@ def entries(file, name):
         raise InputError(f"{name}: not JSON ({' '.join(str(error).split())[:80]})") from None
 
 
-def examples_file(source, split: str) -> Path:
+def examples_file(source: str | Path, split: str) -> Path:
     "The `examples.json` of a split. Raises `InputError` if there is none."
     path = Path(source) / f"nsynth-{split}" / "examples.json"
     if not path.is_file():
@@ -45,7 +47,7 @@ def examples_file(source, split: str) -> Path:
     return path
 
 
-def read_notes(source, split: str) -> list[dict]:
+def read_notes(source: str | Path, split: str) -> list[dict]:
     """All notes of one split of a folder in NSynth's layout, in the order of their names. Raises `InputError`
     if it is not one.
     """
@@ -55,7 +57,7 @@ def read_notes(source, split: str) -> list[dict]:
     return [notes[name] for name in sorted(notes)]
 
 
-def audio_file(source, split: str, note: dict) -> Path:
+def audio_file(source: str | Path, split: str, note: dict) -> Path:
     "The note's file, FLAC (mini-nsynth) or WAV (NSynth). Raises `InputError` if there is none."
     stem = Path(source) / f"nsynth-{split}" / "audio" / note["note_str"]
     for path in (stem.with_name(stem.name + suffix) for suffix in (".wav", ".flac")):
@@ -134,7 +136,7 @@ def from_wav(audio: dict) -> np.ndarray:
     return sf.read(io.BytesIO(audio["bytes"]), dtype="float32")[0]
 
 
-def read_note(audio) -> np.ndarray:
+def read_note(audio: str | Path | bytes) -> np.ndarray:
     """`(time,)` int16 of a note's `audio`, a path or the bytes of a file. Raises `InputError`, whose message
     is the reason to skip it, if it is not mono at 16 kHz.
     """
@@ -172,7 +174,7 @@ def note_row(note: dict, audio: np.ndarray, split: str, config: DataConfig) -> d
     }
 
 # %% ../../nbs/02_notes.ipynb #data-shards
-def write_shard(path, schema: pa.Schema, tables):
+def write_shard(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
     "Write `tables`, one after the other, beside `path`, and rename."
     with (
         written_beside(path) as part,
@@ -183,7 +185,7 @@ def write_shard(path, schema: pa.Schema, tables):
             writer.write_table(table.combine_chunks())
 
 
-def read_split(folder, split: str) -> Dataset:
+def read_split(folder: str | Path, split: str) -> Dataset:
     """One split of a prepared dataset, memory-mapped. Raises `InputError` if `folder` is not one (it is, from
     the moment it has a report).
     """
@@ -198,7 +200,7 @@ class Clips:
     `InputError` if `folder` is not one.
     """
 
-    def __init__(self, folder, split: str):
+    def __init__(self, folder: str | Path, split: str):
         self.rows = read_split(folder, split)
         self.audio = self.rows.select_columns("audio")
 

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..sound.paths import written_beside
 
 # %% ../../nbs/learn/lines.ipynb #training-lines
-def append(path, row: dict):
+def append(path: str | Path, row: dict) -> None:
     "Add `row` as one line of JSON. Raises `InputError` if the disk refuses."
     line = json.dumps(
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
@@ -28,7 +28,7 @@ def append(path, row: dict):
         ) from None
 
 
-def lines_until(path, step: int) -> list[bytes]:
+def lines_until(path: str | Path, step: int) -> list[bytes]:
     "The lines of `path` up to `step`; a line that is not whole ends them."
     kept = []
     for line in Path(path).read_bytes().splitlines(keepends=True) if Path(path).exists() else ():
@@ -42,7 +42,7 @@ def lines_until(path, step: int) -> list[bytes]:
     return kept
 
 
-def cut(path, step: int):
+def cut(path: str | Path, step: int) -> None:
     "Cut `path` off after `step`."
     with written_beside(path) as part:
         part.write_bytes(b"".join(lines_until(path, step)))

@@ -9,6 +9,7 @@ __all__ = ['Stop']
 import math
 import signal
 import threading
+from collections.abc import Callable
 from time import perf_counter
 
 # %% ../../nbs/learn/stop.ipynb #training-stop
@@ -17,7 +18,7 @@ class Stop:
     or Ctrl-C is pressed. Signals are heard in the main thread only.
     """
 
-    def __init__(self, minutes: float, clock=perf_counter):
+    def __init__(self, minutes: float, clock: Callable[[], float] = perf_counter):
         self.clock, self.end, self.heard = clock, clock() + (60 * minutes or math.inf), ""
 
     def __enter__(self):
@@ -36,4 +37,5 @@ class Stop:
 
     @property
     def reason(self) -> str:
+        "Why to stop; empty if there is no reason."
         return self.heard or ("time is up" if self.clock() > self.end else "")

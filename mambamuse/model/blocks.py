@@ -6,6 +6,7 @@
 __all__ = ['SLOPE', 'leaky', 'Conv', 'ConvTransposed', 'conv', 'ChannelNorm', 'MambaBlock', 'EncoderBlock', 'ResidualBlock']
 
 # %% ../../nbs/06_blocks.ipynb #blocks-imports
+import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -16,7 +17,7 @@ from .mamba import Mamba
 SLOPE = 0.1
 
 
-def leaky(inplace=False):
+def leaky(inplace: bool = False) -> nn.LeakyReLU:
     "The network's activation; `inplace` where its input is nobody else's."
     return nn.LeakyReLU(SLOPE, inplace)
 
@@ -38,13 +39,14 @@ class Conv(nn.Conv1d):
 class ConvTransposed(nn.ConvTranspose1d):
     "`nn.ConvTranspose1d`, likewise."
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "`(batch, channels_in, time)` -> `(batch, channels_out, stride * time)`."
         return F.conv_transpose2d(
             x[:, :, None], self.weight[:, :, None], self.bias, (1, *self.stride), (0, *self.padding)
         )[:, :, 0]
 
 
-def conv(channels_in, channels_out, kernel, **kw):
+def conv(channels_in: int, channels_out: int, kernel: int, **kw) -> Conv:
     "A weight-normed `Conv`."
     return weight_norm(Conv(channels_in, channels_out, kernel, **kw))
 
@@ -52,23 +54,25 @@ def conv(channels_in, channels_out, kernel, **kw):
 class ChannelNorm(nn.Module):
     "LayerNorm over the channels of `(batch, channels, time)`, at each time step."
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.ln = nn.LayerNorm(channels)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "`(batch, channels, time)`, normed over channels."
         return self.ln(x.transpose(1, 2)).transpose(1, 2)
 
 # %% ../../nbs/06_blocks.ipynb #blocks-mamba-block
 class MambaBlock(nn.Module):
     "`n` pre-norm residual Mambas on `(batch, channels, time)`. Source: section III, Fig. 2 left."
 
-    def __init__(self, channels, n=2):
+    def __init__(self, channels: int, n: int = 2):
         super().__init__()
         self.lns = nn.ModuleList(ChannelNorm(channels) for _ in range(n))
         self.mambas = nn.ModuleList(Mamba(channels) for _ in range(n))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "`(batch, channels, time)` -> the same shape."
         for norm, mamba in zip(self.lns, self.mambas):
             x = x + mamba(norm(x).transpose(1, 2)).transpose(1, 2)  # views, not copies
         return x
@@ -80,7 +84,9 @@ class EncoderBlock(nn.Module):
     released code.
     """
 
-    def __init__(self, channels_in, channels_out, kernel=4, mambas=2, pool=True):
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int = 4, mambas: int = 2, pool: bool = True
+    ):
         super().__init__()
 
         def stem(channels):
@@ -92,11 +98,12 @@ class EncoderBlock(nn.Module):
         self.right, self.pool = (0, kernel - 1), pool
         self.mamba = MambaBlock(channels_out, mambas)
 
-    def padded(self, x):
+    def padded(self, x: torch.Tensor) -> torch.Tensor:
         "`x (batch, channels, time)` with `kernel - 1` zeros on its right."
         return F.pad(x[:, :, None], self.right)[:, :, 0]
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "`(batch, channels_in, time)` -> `(batch, channels_out, time/pool)`."
         x = self.conv1(self.padded(x))
         x = self.conv2(self.padded(x)) + x
         if self.pool:
@@ -109,7 +116,7 @@ class ResidualBlock(nn.Module):
     section III.B, Fig. 2 right.
     """
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
 
         def branch(d):
@@ -122,6 +129,7 @@ class ResidualBlock(nn.Module):
 
         self.dilation1, self.dilation2 = branch(1), branch(3)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "`(batch, channels, time)` -> the same shape."
         x = self.dilation1(x) + x
         return self.dilation2(x) + x

@@ -20,18 +20,18 @@ from .generator import SHIPPED, MambaMuse
 from .places import STRIDE
 
 # %% ../../nbs/model/weights.ipynb #transfer-pad
-def pad(x):
+def pad(x: "torch.Tensor") -> "torch.Tensor":
     "`(..., time)` with zeros at its end, to a multiple of 16 samples and at least 32."
     length = max(2 * STRIDE, math.ceil(x.shape[-1] / STRIDE) * STRIDE)
     return torch.nn.functional.pad(x, (0, length - x.shape[-1]))
 
 
-def fit(style, time: int):
+def fit(style: "torch.Tensor", time: int) -> "torch.Tensor":
     "`style (..., n)` repeated or cut to `(..., time)`."
     return style.repeat(*(1,) * (style.ndim - 1), math.ceil(time / style.shape[-1]))[..., :time]
 
 # %% ../../nbs/model/weights.ipynb #transfer-load-model
-def newest_weights(runs="runs") -> Path:
+def newest_weights(runs: str = "runs") -> Path:
     """The weights of the run below `runs` that was written last: its best epoch's, its last one's if none was
     judged. Raises `InputError` if there is none.
     """
@@ -50,7 +50,7 @@ def newest_weights(runs="runs") -> Path:
     return best[-1] if best and (best[-1] / "model.safetensors").is_file() else last
 
 
-def check_weights(folder) -> Path:
+def check_weights(folder: str | Path) -> Path:
     "The weights folder `folder` itself. Raises `InputError` if it is none."
     for name in ("config.json", "model.safetensors"):
         if not (Path(folder) / name).is_file():
@@ -58,7 +58,7 @@ def check_weights(folder) -> Path:
     return Path(folder)
 
 
-def load_model(weights=None, device: str | None = None) -> MambaMuse:
+def load_model(weights: str | Path | None = None, device: str | None = None) -> MambaMuse:
     """The model in the folder `weights` (default: the package's), ready for inference on `device` (default: a
     card, if there is one). Raises `InputError` if it is not a weights folder.
     """

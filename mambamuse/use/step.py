@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'STAGE_FORMAT', 'STYLE_FORMAT', 'UNKNOWN', 'CARRIED', 'STEP_BLOCK', 'STYLE_FILE', 'STEP_FILE', 'session_of',
-           'flat', 'Running', 'Step', 'memories_of', 'Stage', 'stage_file', 'Carried']
+           'flat', 'Running', 'Step', 'stage_file', 'Carried']
 
 # %% ../../nbs/use/step.ipynb #step-imports
 import json
@@ -16,6 +16,9 @@ from pathlib import Path
 os.environ.setdefault(
     "ORT_DISABLE_TELEMETRY", "1"
 )  # before the import: it else looks up a host and writes into the user's cache
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 import onnxruntime
 
@@ -54,7 +57,7 @@ def session_of(file: str | Path | bytes, format: str = FORMAT) -> onnxruntime.In
     return session
 
 # %% ../../nbs/use/step.ipynb #step-flat
-def flat(statistics, sizes) -> np.ndarray:
+def flat(statistics: Iterable, sizes: Iterable[int]) -> np.ndarray:
     "Pairs (mean, deviation) of `sizes` channels each as `(2, channels)`; 0 and 1 where there is none."
 
     def number(s):
@@ -89,7 +92,13 @@ class Step:
     does not fit the file.
     """
 
-    def __init__(self, file, style=None, alphas=None, content=None):
+    def __init__(
+        self,
+        file: str | Path | bytes,
+        style: Any = None,
+        alphas: Sequence[float] | None = None,
+        content: Any = None,
+    ):
         self.session = session_of(file)
         about = self.session.get_modelmeta().custom_metadata_map
         self.names = {i.name: i for i in self.session.get_inputs()}
@@ -111,7 +120,7 @@ class Step:
         self.knobs = {name: value for name, value in knobs.items() if name in self.names}
         self.start()
 
-    def statistics(self, style, content, sizes) -> dict:
+    def statistics(self, style: Any, content: Any, sizes: Sequence[int]) -> dict:
         "The knobs for `style` and `content`."
         total, live = sum(sizes), content is None or isinstance(content, Running)
 
@@ -130,8 +139,8 @@ class Step:
         half_life = np.array(content.half_life or np.inf, float)
         return dict(style=style, content=fixed, warm_up=np.array(content.warm_up, float), half_life=half_life)
 
-    def start(self):
-        "Forget all that was heard; returns self."
+    def start(self) -> "Step":
+        "Forget what was played; returns self."
         self.position, self.outputs = 0, [o.name for o in self.session.get_outputs()]
         self.memories = memories_of(self.session)
         return self
@@ -156,7 +165,7 @@ class Step:
         self.position += self.block
         return out
 
-
+# %% ../../nbs/use/step.ipynb #step-step-1
 def memories_of(session) -> dict[str, np.ndarray]:
     "What a session of `file` remembers before its first block: zeros."
     outputs = {o.name for o in session.get_outputs()}
@@ -224,6 +233,7 @@ STYLE_FILE, STEP_FILE = "style.onnx", f"step-{STEP_BLOCK}.onnx"
 
 
 def stage_file(number: int) -> str:
+    "The name of the file of stage `number`."
     return f"stage-{number}.onnx"
 
 
@@ -232,7 +242,7 @@ class Carried:
 
     uses_all_cores = False
 
-    def __init__(self, folder=CARRIED):
+    def __init__(self, folder: str | Path = CARRIED):
         self.folder = Path(folder)
         about = json.loads(self.text("about.json"))
         self.places, self.alphas = about["places"], tuple(about["alphas"])
@@ -240,13 +250,14 @@ class Carried:
         self.sessions = {}
 
     def text(self, name: str) -> str:
+        "The text of a file of the folder."
         if not (self.folder / name).is_file():
             raise InputError(
                 f"{self.folder}: no exported network, there is no {name} in it (mambamuse export makes one)"
             )
         return (self.folder / name).read_text()
 
-    def session(self, name: str, format: str):
+    def session(self, name: str, format: str) -> onnxruntime.InferenceSession:
         "The session of the file `name`, opened once."
         if name not in self.sessions:
             self.sessions[name] = session_of(self.folder / name, format)
@@ -258,7 +269,7 @@ class Carried:
 
     def measure(self, sound: np.ndarray) -> np.ndarray:
         """The style `(2, channels)` of `sound (time,)`, mono at 16 kHz and the model's level, by the one
-        graph that a host has; `mambamuse.use.stages.measure` gives the same, from files that a transfer
+        graph that a host has; `use.stages.measured_style` gives the same, from files that a transfer
         opens anyway.
         """
         (style,) = self.session(STYLE_FILE, STYLE_FORMAT).run(
