@@ -24,7 +24,7 @@ FLOORS = (
     ("reproduce",),
     ("face",),
 )  # from the ground
-FACE = ("__init__", "cli")
+FACE = ("__init__", "cli", "commands")
 MAY_LOOK_UP = {
     "model.generator": {"use.transfer", "use.streaming"}
 }  # the two methods of MambaMuse that sound and stream, when they are called
@@ -82,7 +82,14 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "judge/shipped",
         "judge/listening",
     ],
-    "13_reproduce": ["reproduce/figures", "face/cli"],
+    "13_reproduce": [
+        "reproduce/figures",
+        "face/options",
+        "face/sounds",
+        "face/research",
+        "face/judging",
+        "face/cli",
+    ],
 }
 
 
@@ -124,7 +131,8 @@ def imports(module: str, inside: bool = True) -> tuple[frozenset, frozenset]:
 
 def room(module: str) -> str:
     "The package of a module; `errors` is its own, the command and the package's names are the face."
-    return "face" if module in FACE else module.partition(".")[0]
+    part = module.partition(".")[0]
+    return "face" if part in FACE else part
 
 
 def floor(module: str) -> int:

@@ -61,6 +61,9 @@ def test_a_public_name_means_one_thing():
 
 
 def test_what_the_face_offers_is_there():
+    assert {"InputError", "MambaMuse", "Stream", "Style", "transfer", "selective_scan"} <= set(
+        mambamuse.__all__
+    )
     for name in mambamuse.__all__:
         found = getattr(mambamuse, name)
         home = import_module(found.__module__) if hasattr(found, "__module__") else mambamuse

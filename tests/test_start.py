@@ -19,7 +19,7 @@ from conftest import ROOT
 from house import imports
 
 import mambamuse
-from mambamuse.cli import app
+from mambamuse.commands.options import app
 from mambamuse.data.notes import MINI
 from mambamuse.errors import EXTRAS, needs
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ELECTRIC', 'training_instruments', 'plans', 'heard', 'train_timbre', 'train_family', 'judged']
 
-# %% ../../nbs/judge/timbre_training.ipynb #timbre_training-imports
+# %% ../../nbs/judge/timbre_training.ipynb #timbre-training-imports
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar

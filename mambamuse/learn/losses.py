@@ -6,11 +6,10 @@
 __all__ = ['mel_spectrogram', 'MelLoss', 'a_weighting', 'MultiResolutionSTFT', 'generator_adversarial',
            'discriminator_adversarial', 'feature_matching', 'LevelLoss', 'SpectralLosses']
 
-# %% ../../nbs/09_losses.ipynb #09_losses-imports
+# %% ../../nbs/09_losses.ipynb #losses-imports
 from collections.abc import Iterable
 from functools import reduce
 
-# %% ../../nbs/09_losses.ipynb #losses-imports
 import numpy as np
 import scipy.signal
 import torch

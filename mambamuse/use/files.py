@@ -14,11 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputError, installed, tell
+from ..model.places import check_alpha
 from ..sound.audio import SoundFormat, check_writable_as, load, opened, output_format, writer
 from ..sound.paths import check_place, default_name
 from .step import CARRIED, Carried
 from .style import SUFFIX, network_of, style_of
-from .transfer import check_alpha, transferred
+from .transfer import transferred
 
 # %% ../../nbs/use/files.ipynb #files-bar
 class Bar:

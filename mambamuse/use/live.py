@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, installed, tell
+from ..model.places import check_alpha
 from mambamuse.sound.audio import (
     SAMPLE_RATE,
     SoundFormat,
@@ -39,7 +40,6 @@ from mambamuse.use.levels import (
 )
 from .step import STEP_BLOCK, Carried, Step
 from .style import Style, network_of, style_of
-from .transfer import check_alpha
 
 # %% ../../nbs/use/live.ipynb #live-leveller
 FALLS = 10 ** (-3 / 20)  # of the level, in a second
