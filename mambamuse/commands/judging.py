@@ -121,7 +121,8 @@ def evaluate(
         table, name = shipped_pairs(test_set), test_set
     else:
         folders = Path(content or ""), Path(style or "")
-        table, name = pair_folders(*folders), " and ".join(folder.name for folder in folders)
+        table = pair_folders(*folders)
+        name = " and ".join(folder.name for folder in folders)
     if first:
         table = table.head(first)
     given = "output" in table

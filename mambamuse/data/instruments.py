@@ -265,8 +265,11 @@ def melody(rng: np.random.Generator, frames: int, low: int, high: int, glides: b
     kind = KINDS[rng.integers(len(KINDS))]
     unit = frames / SAMPLE_RATE if kind == "held" else between(rng, 0.08, 0.6)
     n = int(np.ceil(frames / SAMPLE_RATE / unit / 0.5)) + 1
-    rows, first = steps(rng, kind, n), int(rng.integers(low, high + 1))
-    tied, rest, soft = rng.uniform(0.3, 1.1), rng.choice((0, 0.1, 0.3)), rng.uniform(0.2, 1)
+    rows = steps(rng, kind, n)
+    first = int(rng.integers(low, high + 1))
+    tied = rng.uniform(0.3, 1.1)
+    rest = rng.choice((0, 0.1, 0.3))
+    soft = rng.uniform(0.2, 1)
 
     def block(seconds):
         return int(round(seconds * SAMPLE_RATE / BLOCK)) * BLOCK
@@ -274,7 +277,8 @@ def melody(rng: np.random.Generator, frames: int, low: int, high: int, glides: b
     notes, at = [], 0
     for row in rows:
         length = max(BLOCK, block(unit * rng.choice((0.5, 1, 1, 1, 2))))
-        silent, velocity = rng.random() < rest and kind != "held", float(rng.uniform(soft, 1))
+        silent = rng.random() < rest and kind != "held"
+        velocity = float(rng.uniform(soft, 1))
         glide = float(rng.uniform(-4, 4)) if glides and rng.random() < 0.15 else 0.0
         for up in row:
             pitch = first + up
@@ -308,7 +312,8 @@ def bell(frequency: float, gain: float, q: float) -> np.ndarray:
 
 def room(rng) -> np.ndarray:
     "An impulse response `(time,)`: the direct sound, and noise that dies away, high frequencies sooner."
-    seconds, wet = between(rng, 0.08, 0.8), 10 ** (-rng.uniform(8, 30) / 20)
+    seconds = between(rng, 0.08, 0.8)
+    wet = 10 ** (-rng.uniform(8, 30) / 20)
     n = round(seconds * SAMPLE_RATE)
     tail = rng.standard_normal(n) * np.exp(-6.9 * np.arange(n) / n)
     tail = scipy.signal.lfilter([1 - 0.6], [1, -0.6], tail)

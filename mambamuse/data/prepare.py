@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,7 +102,8 @@ def index(db, source: Source, split: str, config: DataConfig):
                 (split, name, json.dumps(entry), dropped_by(entry, config)),
             )
             if not stored.rowcount:
-                name, fault = f"{name} (entry {read})", "the same id twice, the first is used"
+                name = f"{name} (entry {read})"
+                fault = "the same id twice, the first is used"
         if fault:
             skip(db, split, name, fault)
     names = [
@@ -149,7 +151,8 @@ def fill(db, source: Source, split: str, config: DataConfig, workers: int):
     "Read the chosen notes that have no row yet. Raises `InputError` if too many of them cannot be used."
     if db.execute("SELECT 1 FROM done WHERE key = ?", (f"fill {split}",)).fetchone():
         return
-    n, schema = getattr(config, split), source.features.arrow_schema
+    n = getattr(config, split)
+    schema = source.features.arrow_schema
     ranks = dict(db.execute("SELECT name, rank FROM entries WHERE split = ? AND rank NOT NULL", (split,)))
     there = {rank for (rank,) in db.execute("SELECT rank FROM rows WHERE split = ?", (split,))}
     wanted = {
@@ -161,11 +164,11 @@ def fill(db, source: Source, split: str, config: DataConfig, workers: int):
     }
     known = {name for (name,) in db.execute("SELECT name FROM entries WHERE split = ?", (split,))}
 
-    def pack(row):
-        return pa.RecordBatch.from_pylist([row], schema=schema).serialize().to_pybytes()
+    def pack(job):
+        return pa.RecordBatch.from_pylist([job()], schema=schema).serialize().to_pybytes()
 
     jobs = (
-        (name, job if isinstance(job, str) else lambda job=job: pack(job()))
+        (name, job if isinstance(job, str) else partial(pack, job))
         for name, job in source.read(split, wanted, known)
     )
     read = 0  # counted here: a bar that is switched off does not count
@@ -190,17 +193,21 @@ def fill(db, source: Source, split: str, config: DataConfig, workers: int):
     db.commit()
 
 # %% ../../nbs/data/prepare.ipynb #prepare-shards
-ROWS, BATCH = 500, 100  # rows of a shard, and of what is written and read of it at once
+ROWS = 500
+BATCH = 100  # rows of a shard, and of what is written and read of it at once
 
 
 def write_split(db, source: Source, split: str, n: int, folder: Path) -> dict[str, dict]:
     "Write the shards of a split; returns rows, bytes and SHA-256 by file name."
-    schema, count, made = source.features.arrow_schema, -(-n // ROWS), {}
+    schema = source.features.arrow_schema
+    count = -(-n // ROWS)
+    made = {}
     with closing(
         db.execute("SELECT row FROM rows WHERE split = ? ORDER BY rank LIMIT ?", (split, n))
     ) as stored:
         for k in range(count):
-            path, rows = folder / f"{split}-{k:05d}-of-{count:05d}.arrow", min(ROWS, n - k * ROWS)
+            path = folder / f"{split}-{k:05d}-of-{count:05d}.arrow"
+            rows = min(ROWS, n - k * ROWS)
             read = (
                 [pa.ipc.read_record_batch(pa.py_buffer(row), schema) for (row,) in stored.fetchmany(BATCH)]
                 for _ in range(0, rows, BATCH)
@@ -250,7 +257,9 @@ def card(report: dict, name: str) -> str:
     """The dataset card of a prepared folder: front matter for the Hub, then source, filters, counts and
     checksums.
     """
-    source, config, files = report["source"], report["config"], report["files"]
+    source = report["source"]
+    config = report["config"]
+    files = report["files"]
     total = sum(report["chosen"].values())
     size = next(
         text
@@ -348,7 +357,8 @@ def prepare(
 # %% ../../nbs/data/prepare.ipynb #prepare-enough
 def check_enough(path: str | Path | Sequence[str | Path], config: DataConfig, source: str = "nsynth") -> None:
     "The first pass alone, in memory. Raises `InputError` as `prepare` would."
-    db, origin = sqlite3.connect(":memory:"), open_source(source, path, config)
+    db = sqlite3.connect(":memory:")
+    origin = open_source(source, path, config)
     db.executescript(TABLES)
     for split in SPLITS:
         index(db, origin, split, config)

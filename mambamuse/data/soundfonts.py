@@ -113,7 +113,9 @@ class Soundfont:
 
         Raises `InputError` if the soundfont has no such program.
         """
-        more, out, at = fluid().more, np.zeros((frames, 2), np.float32), 0
+        more = fluid().more
+        out = np.zeros((frames, 2), np.float32)
+        at = 0
         with self.lock:
             self.keep(program)
             synth = more["new"](self.keeper.settings)
@@ -237,7 +239,9 @@ def of_split(fonts: list[Path], split: str, config: DataConfig) -> list[dict]:
     others = sorted({i["program"] for i in all_} - set(TEST_PROGRAMS))
     valid = choose(others, len(TEST_PROGRAMS), config)
     mine = dict(test=TEST_PROGRAMS, valid=valid, train=set(others) - set(valid))[split]
-    theirs = [f.name for f in (fonts if len(fonts) == 1 else fonts[:-1] if split == "train" else fonts[-1:])]
+    if len(fonts) > 1:
+        fonts = fonts[:-1] if split == "train" else fonts[-1:]
+    theirs = [font.name for font in fonts]
     return [i for i in all_ if i["program"] in mine and i["soundfont"] in theirs]
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-held-out-2
@@ -256,7 +260,8 @@ class Rendered(Source):
         return of_split([f.path for f in self.fonts.values()], split, self.config)
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-notes
-HELD, WHOLE = 3 * SAMPLE_RATE, 4 * SAMPLE_RATE  # samples, as in NSynth
+HELD = 3 * SAMPLE_RATE
+WHOLE = 4 * SAMPLE_RATE  # samples, as in NSynth
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-notes-1
 class Notes(Rendered):
@@ -341,10 +346,11 @@ def render_archive(source: Notes, split: str, path: Path, workers: int) -> tuple
     wanted = {
         name: entries[name] for name in choose(sorted(entries), getattr(source.config, split), source.config)
     }
-    jobs = (
-        (name, lambda entry=wanted[name]: to_wav(source.render(entry), "")["bytes"])
-        for name, _ in source.read(split, wanted, set())
-    )
+
+    def wav(entry):
+        return to_wav(source.render(entry), "")["bytes"]
+
+    jobs = ((name, partial(wav, wanted[name])) for name, _ in source.read(split, wanted, set()))
     made, left = {}, {}
     with (
         written_beside(path) as part,
@@ -455,7 +461,8 @@ def phrase(
     def block(quarters):
         return int(round(quarters * quarter * SAMPLE_RATE / BLOCK)) * BLOCK
 
-    centre, events = 12 * round(((low + high) / 2 - inside[:, 2].mean()) / 12), set()
+    centre = 12 * round(((low + high) / 2 - inside[:, 2].mean()) / 12)
+    events = set()
     for onset, length, pitch in inside:
         pitch = int(pitch + centre)
         pitch += 12 * max(0, -(-(low - pitch) // 12)) - 12 * max(0, -(-(pitch - high) // 12))
@@ -510,19 +517,19 @@ class Phrases(Rendered):
     def read(self, split: str, wanted: dict[str, dict], known: set[str]) -> Iterator[tuple]:
         "A job for each of `wanted`: what makes its row."
         band, scores = self.of_split(split), self.scores(split)
+
+        def planned(name, number):
+            return self.row(name, **self.plan(number, split, band, scores))
+
         for name, entry in sorted(wanted.items()):
-            yield (
-                name,
-                lambda plan=partial(self.plan, entry["number"], split, band, scores), name=name: self.row(
-                    name, **plan()
-                ),
-            )
+            yield name, partial(planned, name, entry["number"])
 
     def plan(self, number: int, split: str, band: list[dict], scores: list[Path]) -> dict:
         """Instruments and events of triplet `number` of a split, all drawn from a generator seeded by it.
         Soundfonts take turns.
         """
-        rng, frames = np.random.default_rng((self.config.seed, SPLITS.index(split), number)), self.config.clip
+        rng = np.random.default_rng((self.config.seed, SPLITS.index(split), number))
+        frames = self.config.clip
         fonts = sorted({i["soundfont"] for i in band})
 
         def turn(k):
@@ -537,7 +544,8 @@ class Phrases(Rendered):
         if not others:
             raise InputError("no other instrument in this register")
         b, chords = rng.choice(others), bool(rng.random() < 0.3)
-        quarter, velocity = float(rng.uniform(0.3, 0.6)), int(rng.integers(70, 115))
+        quarter = float(rng.uniform(0.3, 0.6))
+        velocity = int(rng.integers(70, 115))
 
         def drawn(score):
             score = voices(score)
@@ -545,7 +553,8 @@ class Phrases(Rendered):
             starts = voice[voice[:, 0] <= max(voice[0, 0], voice[-1, 0] - frames / SAMPLE_RATE / quarter), 0]
             return phrase(voice, float(rng.choice(starts)), quarter, low, high, velocity, frames)
 
-        low, high = max(a["low"], b["low"]), min(a["high"], b["high"])
+        low = max(a["low"], b["low"])
+        high = min(a["high"], b["high"])
         if self.config.held and rng.random() < self.config.held:
             about = dict(content_score="", style_score="", chords=False)
             content, style = (

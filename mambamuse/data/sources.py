@@ -368,12 +368,10 @@ def cut(path, k: int, config: DataConfig) -> np.ndarray:
     try:
         with quiet(), sf.SoundFile(native(path)) as file:
             file.seek(round(k * config.clip * file.samplerate / SAMPLE_RATE))
-            audio, rate = (
-                file.read(
-                    -(-config.clip * file.samplerate // SAMPLE_RATE), dtype="float32", always_2d=True
-                ).mean(1),
-                file.samplerate,
-            )
+            audio = file.read(
+                -(-config.clip * file.samplerate // SAMPLE_RATE), dtype="float32", always_2d=True
+            ).mean(1)
+            rate = file.samplerate
     except (sf.LibsndfileError, OSError):
         raise InputError("not audio that can be read") from None
     if not np.isfinite(audio).all():
@@ -421,7 +419,8 @@ class Folder(Source):
         tops = {path: path.split("/")[0] for path in self.files}
         if set(SPLITS) <= set(tops.values()):
             return {split: [p for p, top in tops.items() if top == split] for split in SPLITS}
-        files, dealt = list(self.files), dict(train=[], valid=[], test=[])
+        files = list(self.files)
+        dealt = dict(train=[], valid=[], test=[])
         for i in np.random.default_rng(self.config.seed).permutation(len(files)):
             need = [
                 s

@@ -29,7 +29,9 @@ class Triplets:
     def __init__(
         self, folder: str | Path, split: str, n: int | None = None, clip: int = CLIP, seed: int = 42
     ):
-        self.rows, self.clip, self.seed = read_split(folder, split), clip, seed
+        self.rows = read_split(folder, split)
+        self.clip = clip
+        self.seed = seed
         self.phrases = "target" in self.rows.column_names
         self.levels_of = (
             list(zip(self.rows["content_level"], self.rows["style_level"]))

@@ -128,7 +128,8 @@ def score(transfer: Callable, content, style, target) -> dict[str, float]:
     strictly, in timbre distance to the style.
     """
     plain, half, full = (transfer(content, style, alpha) for alpha in (0.0, 0.5, 1.0))
-    ends, middle = [timbre_distance(x, style) for x in (plain, full)], timbre_distance(half, style)
+    ends = [timbre_distance(x, style) for x in (plain, full)]
+    middle = timbre_distance(half, style)
     return dict(
         lsd_cifka_50=lsd_cifka_50(full, target),
         lsd_cifka=lsd_cifka(full, target),
@@ -189,10 +190,8 @@ def choices_summary(scores: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
     change from the recipe, each with its 95 % interval. Raises `InputError` if the recipe is not among
     them.
     """
-    by_choice, rows = (
-        {choice: group.set_index("triplet") for choice, group in scores.groupby("choice", sort=False)},
-        [],
-    )
+    by_choice = {choice: group.set_index("triplet") for choice, group in scores.groupby("choice", sort=False)}
+    rows = []
     if BASE not in by_choice:
         raise InputError(f"no change can be told without {BASE!r}; judge it, too")
     for choice, group in by_choice.items():

@@ -193,7 +193,8 @@ def judge(system: System, pair: dict, path, output: np.ndarray | None = None) ->
     "The output of `system` on `pair`, given or made here, kept in the file `path`, and its scores."
     sounds = {kind: mono(pair[kind]) for kind in KINDS if kind in pair}
     if system.given:
-        output, path = mono(pair[system.given]), pair[system.given]
+        output = mono(pair[system.given])
+        path = pair[system.given]
     else:
         if output is None:
             output = loaded(system, "cpu")(sounds["content"], sounds["style"])
@@ -295,12 +296,12 @@ def results(
     there is one).
     Raises `InputError` if names are not distinct, or a sound or the weights cannot be used.
     """
-    out, code, rows = Path(out), code_key(), pairs.to_dict("records")
+    out = Path(out)
+    code = code_key()
+    rows = pairs.to_dict("records")
     systems = list(dict.fromkeys(systems))  # a baseline that is asked for, too, is one system
-    folders, names = (
-        file_names((s.name for s in systems), "system"),
-        file_names((row["pair"] for row in rows), "pair"),
-    )
+    folders = file_names((s.name for s in systems), "system")
+    names = file_names((row["pair"] for row in rows), "pair")
     device = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     out.mkdir(parents=True, exist_ok=True)
     before = (out / "results.jsonl").read_bytes() if (out / "results.jsonl").is_file() else b""
@@ -330,7 +331,8 @@ def results(
             get_reusable_executor().shutdown(
                 wait=True
             )  # workers left idle would keep a process that was forked from ending
-    about, kept = [column for column in pairs if column != "output"], ("output", "scores", "embeddings")
+    about = [column for column in pairs if column != "output"]
+    kept = ("output", "scores", "embeddings")
     made = []
     for key, (system, row) in jobs.items():
         made.append(dict(system=system.name, **{k: row[k] for k in about}, **{k: done[key][k] for k in kept}))
@@ -362,7 +364,8 @@ def joint_score(scores: np.ndarray, axis: int) -> np.ndarray:
     """
     timbre, pitch, timbre_content, pitch_style = np.moveaxis(scores.mean(axis), -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t, p = 1 - timbre / timbre_content, 1 - pitch / pitch_style
+        t = 1 - timbre / timbre_content
+        p = 1 - pitch / pitch_style
         return np.where((t > 0) & (p > 0), 2 * t * p / (t + p), 0.0)
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-summary-3
@@ -390,7 +393,9 @@ def distances(heard: np.ndarray, right: np.ndarray, seed: int) -> dict[str, floa
 # %% ../../nbs/12_evaluate.ipynb #evaluate-summary-5
 def summary(rows: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
     "A line for each system and metric: n, value, and the 95 % interval."
-    scores, right, lines = score_columns(rows), references(pairs), []
+    scores = score_columns(rows)
+    right = references(pairs)
+    lines = []
     per = {
         name: group.set_index("pair").reindex(pairs.pair)
         for name, group in scores.groupby("system", sort=False)
@@ -520,7 +525,8 @@ def evaluate(
     Raises `InputError`, before anything is written, if a name is blank or there twice, or a sound or the
     weights cannot be used.
     """
-    out, beside = check_folder(out), [*([ANSWER] if "target" in pairs else []), *BASELINES]
+    out = check_folder(out)
+    beside = [*([ANSWER] if "target" in pairs else []), *BASELINES]
     file_names((system.name for system in dict.fromkeys([*beside, *systems])), "system")
     file_names(pairs.pair, "pair")
     for system in systems:

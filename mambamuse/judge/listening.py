@@ -162,7 +162,8 @@ def page_rows(scores: pd.DataFrame, systems: dict[str, tuple[str, str]]) -> list
     for pair, group in scores.groupby("pair", sort=False):
         group = group.set_index("system").loc[list(systems)]
         best = group.drop(index=[name for name in GIVEN if name in group.index])[list(SHOWN)].min().round(2)
-        content, style = group.content_instrument.iloc[0], group.style_instrument.iloc[0]
+        content = group.content_instrument.iloc[0]
+        style = group.style_instrument.iloc[0]
         sounds, level = equally_loud([mono(path) for path in group.output])
         cells = []
         for sound, (system, row) in zip(sounds, group.iterrows()):

@@ -226,7 +226,8 @@ def frechet_distance(generated: np.ndarray, reference: np.ndarray) -> float:
 
     Raises `InputError` if a set has fewer than two rows, or another dimension than the other.
     """
-    a, b = embeddings(generated, "generated"), embeddings(reference, "reference")
+    a = embeddings(generated, "generated")
+    b = embeddings(reference, "reference")
     if a.shape[1] != b.shape[1]:
         raise InputError(f"generated has {a.shape[1]} dimensions, reference {b.shape[1]}")
     s_a, s_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
@@ -242,7 +243,8 @@ def fad_infinity(generated: np.ndarray, reference: np.ndarray, seed: int) -> flo
 
     Raises `InputError` as `frechet_distance`, and for fewer than 8 generated.
     """
-    generated, rng = embeddings(generated, "generated"), np.random.default_rng(seed)
+    generated = embeddings(generated, "generated")
+    rng = np.random.default_rng(seed)
     if len(generated) < 8:
         raise InputError(
             f"generated: {len(generated)} rows are too few to extrapolate from, expected at least 8"

@@ -59,7 +59,8 @@ def melody(output, reference) -> dict[str, float]:
     `f0_difference`: median cents, lower.
     """
     (_, f0, voiced), (_, true_f0, true_voiced) = track(output), track(reference)
-    cents, true_cents = hz2cents(f0 * voiced), hz2cents(true_f0 * true_voiced)
+    cents = hz2cents(f0 * voiced)
+    true_cents = hz2cents(true_f0 * true_voiced)
     tracks = true_voiced.astype(float), true_cents, voiced.astype(float), cents
     if voiced.any() and true_voiced.any():
         rpa, rca, (recall, false_alarm) = (
@@ -85,7 +86,10 @@ def melody(output, reference) -> dict[str, float]:
     )
 
 # %% ../../nbs/judge/pitch.ipynb #pitch-notes
-RATE, WINDOW, HOP, SHARED = 22_050, 43_844, 256, 30  # Hz, samples, samples, frames
+RATE = 22_050
+WINDOW = 43_844
+HOP = 256
+SHARED = 30  # Hz, samples, samples, frames
 
 
 @cache

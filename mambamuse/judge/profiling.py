@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -74,10 +75,14 @@ def mamba_macs(module, x) -> dict[str, int]:
 @contextmanager
 def hooks(model: nn.Module, kinds: tuple, hook: Callable) -> Iterator[None]:
     "Call `hook(name, module, input, output)` after every module of `model` that is one of `kinds` has run."
+
+    def called(name, module, inputs, output):
+        hook(name, module, inputs[0], output)
+
     handles = [
-        m.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i[0], o))
-        for name, m in model.named_modules()
-        if isinstance(m, kinds)
+        module.register_forward_hook(partial(called, name))
+        for name, module in model.named_modules()
+        if isinstance(module, kinds)
     ]
     try:
         yield
@@ -103,7 +108,8 @@ def macs(model: nn.Module, shape: tuple[int, ...] = (1, 1, CLIP)) -> list[dict]:
 # %% ../../nbs/judge/profiling.ipynb #profiling-saved-bytes
 def saved_bytes(model, shape) -> int:
     "Bytes that autograd keeps for the backward pass of `model` on an input of `shape`, parameters left out."
-    parameters, pieces = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    pieces = {}
 
     def pack(t):
         storage = t.untyped_storage()
@@ -157,7 +163,8 @@ def peak_memory(run, device: str) -> int | None:
 @contextmanager
 def setting(backend, threads):
     "For a while, this scan (None: the fastest) and this number of threads."
-    was, had = os.environ.pop("MAMBAMUSE_SCAN", None), torch.get_num_threads()
+    was = os.environ.pop("MAMBAMUSE_SCAN", None)
+    had = torch.get_num_threads()
     wish = backend or was
     try:
         if wish:
@@ -176,7 +183,8 @@ def timing(model, seconds=CLIP / SAMPLE_RATE, batch=1, backend=None, threads=Non
     """One row: real-time factor and peak memory of a reconstruction of `batch` clips of `seconds` on the
     device where `model` is.
     """
-    device, threads = next(model.parameters()).device.type, threads or torch.get_num_threads()
+    device = next(model.parameters()).device.type
+    threads = threads or torch.get_num_threads()
     x = torch.rand(batch, 1, round(seconds * SAMPLE_RATE / 16) * 16, device=device) - 0.5
     with setting(backend, threads):
         first, times = timed(lambda: model(x), device, repeats)
@@ -257,7 +265,8 @@ class Ledger(TorchDispatchMode):
         tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
         if any(x.is_cuda for x in tensors):
             torch.cuda.synchronize()
-        seconds, name = perf_counter() - began, op.overloadpacket.__name__
+        seconds = perf_counter() - began
+        name = op.overloadpacket.__name__
         if op.is_view or name == "_unsafe_view":
             return out
         if name.startswith("scan_"):
@@ -284,7 +293,8 @@ def limits(device: str, size=2_048, repeats=15) -> tuple[float, float]:
     written).
     """
     a, b = (torch.randn(size, size, device=device) for _ in "ab")
-    big, out = torch.zeros(2**24, device=device), torch.empty(2**24, device=device)
+    big = torch.zeros(2**24, device=device)
+    out = torch.empty(2**24, device=device)
     product, copy = (
         median(timed(run, device, repeats)[1]) for run in (lambda: a @ b, lambda: out.copy_(big))
     )
@@ -373,11 +383,9 @@ def profile(
         model(torch.zeros(1, 1, 16, device=device))
     except (ValueError, ImportError) as error:
         raise InputError(f"MAMBAMUSE_SCAN={os.environ.get('MAMBAMUSE_SCAN', '')}: {error}") from None
-    parameters, artefact, rows = (
-        sum(p.numel() for p in model.parameters()),
-        torchinfo_figures(model),
-        macs(model, (1, 1, samples)),
-    )
+    parameters = sum(p.numel() for p in model.parameters())
+    artefact = torchinfo_figures(model)
+    rows = macs(model, (1, 1, samples))
     saved = saved_bytes(model, (1, 1, samples))
     model = model.for_inference()
     x = torch.rand(1, 1, samples, device=device) - 0.5

@@ -162,7 +162,9 @@ def train_candidate(
 
     Raises `InputError` as `overrides` and `train_recipe`.
     """
-    folder, before, began = candidate_folder(out, name), spent(candidate_folder(out, name)), process_time()
+    folder = candidate_folder(out, name)
+    before = spent(candidate_folder(out, name))
+    began = process_time()
     end = began + 60 * (minutes - before)
     if end <= began:
         return True
@@ -335,7 +337,8 @@ def search(
         if not all(done) or len(left) <= least:
             return table
         ranked = table[(table["round"] == turn) & table.candidate.isin(left)]
-        left, turn = list(ranked.candidate[: max(least, -(-len(left) // 2))]), turn + 1
+        left = list(ranked.candidate[: max(least, -(-len(left) // 2))])
+        turn = turn + 1
 
 # %% ../../nbs/judge/search.ipynb #search-plot
 def plot_search(table: pd.DataFrame) -> "Figure":

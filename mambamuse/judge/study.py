@@ -142,10 +142,9 @@ def study_ends(which: str, n: int, out: str | Path) -> dict[str, tuple[float, fl
     rows = score_columns(
         results(shipped_pairs(which).head(n), BASELINES[:2], Path(out) / "baselines" / which)
     )
-    return {
-        metric: tuple(
-            (np.median if metric == "abs_corr_content" else np.mean)(rows[rows.system == s.name][metric])
-            for s in BASELINES[:2]
-        )
-        for metric in SHOWN
-    }
+    ends = {}
+    for metric in SHOWN:
+        middle = np.median if metric == "abs_corr_content" else np.mean
+        content, style = (middle(rows[rows.system == system.name][metric]) for system in BASELINES[:2])
+        ends[metric] = content, style
+    return ends

@@ -59,7 +59,8 @@ def tune(rng) -> np.ndarray:
     kind, root = rng.integers(3), rng.integers(60, 72)
     if not kind:
         return np.array([[0.0, 16.0, root]])
-    lengths, steps = rng.choice([0.5, 1, 1.5, 2], 24), rng.integers(-5, 6, 24)
+    lengths = rng.choice([0.5, 1, 1.5, 2], 24)
+    steps = rng.integers(-5, 6, 24)
     above = [0] if kind == 1 else [0, *rng.choice(np.arange(3, 12), 2, replace=False)]
     return np.array(
         [
@@ -93,7 +94,8 @@ def play(font: Soundfont, instrument: dict, tune, low, quarter, velocity, lead, 
     The notes lie in 16 semitones from `low`, as far as the register goes. What has died away by sample `lead`
     is heard from its start.
     """
-    low, frames = int(np.clip(low, instrument["low"], instrument["high"] - 16)), lead + CLIP
+    low = int(np.clip(low, instrument["low"], instrument["high"] - 16))
+    frames = lead + CLIP
     audio = font.play(
         instrument["program"], phrase(tune, 0, quarter, low, low + 16, velocity, frames), frames
     )
@@ -130,10 +132,8 @@ def triplets(rng, table: list[dict], plans: int, n: int, kind: str) -> tuple:
     anchor = rng.choice(np.flatnonzero(other.any(1)), n)
     negative = np.array([rng.choice(np.flatnonzero(other[a])) for a in anchor])
     first = rng.integers(plans, size=n)
-    second, third = (
-        (first + rng.integers(1, plans, n)) % plans,
-        (first if kind == "notes" else rng.integers(plans, size=n)),
-    )
+    second = (first + rng.integers(1, plans, n)) % plans
+    third = first if kind == "notes" else rng.integers(plans, size=n)
     return (anchor, first), (anchor, second), (negative, third)
 
 # %% ../../nbs/judge/timbre_training.ipynb #timbre-train
@@ -211,7 +211,8 @@ def judged(
         network=(outputs(timbre, x), cosine_distance),
         mfcc=(torch.from_numpy(x.mean(-1)), lambda x, y: (x - y).norm(dim=-1)),
     )
-    rows, several = [], len({i["instrument_family"] for i in table}) < len({i["program"] for i in table})
+    rows = []
+    several = len({i["instrument_family"] for i in table}) < len({i["program"] for i in table})
     for kind in KINDS if several else ("any", "notes"):
         anchor, positive, negative = triplets(np.random.default_rng(0), table, x.shape[1], n, kind)
         for by, (e, distance) in spaces.items():

@@ -39,7 +39,8 @@ class folder_beside:
     """
 
     def __init__(self, path: str | Path):
-        self.path, self.part = Path(path), Path(path).with_name(f".{Path(path).name}.part")
+        self.path = Path(path)
+        self.part = Path(path).with_name(f".{Path(path).name}.part")
 
     def __enter__(self) -> Path:
         shutil.rmtree(self.part, ignore_errors=True)  # of a run that was killed here
@@ -230,7 +231,8 @@ def set_optimiser(
     optimiser: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, torch.Tensor]
 ) -> None:
     "Put an optimiser where `optimiser_tensors` found it; its rates stay as they are."
-    number, state = {name: i for i, (name, _) in enumerate(network.named_parameters())}, {}
+    number = {name: i for i, (name, _) in enumerate(network.named_parameters())}
+    state = {}
     for key, value in tensors.items():
         name, _, kind = key.rpartition("/")
         state.setdefault(number[name], {})[kind] = value

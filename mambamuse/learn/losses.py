@@ -61,7 +61,8 @@ class MelLoss(nn.Module):
 
     def __init__(self, gradient: bool, bands: int = 80, floor: float = 0.0, ffts: tuple[int, ...] = (2_048,)):
         super().__init__()
-        self.gradient, self.floors = gradient, [floor * (n_fft / 2_048) ** 2 for n_fft in ffts]
+        self.gradient = gradient
+        self.floors = [floor * (n_fft / 2_048) ** 2 for n_fft in ffts]
         self.mels = nn.ModuleList(
             mel_spectrogram(min(bands, n_fft // 16), n_fft, n_fft // 4) for n_fft in ffts
         )
@@ -112,6 +113,10 @@ def a_weighting(taps: int = 101) -> np.ndarray:
     return scipy.signal.firls(taps, hz, abs(response), fs=SAMPLE_RATE)
 
 # %% ../../nbs/09_losses.ipynb #losses-stft
+def itself(x):
+    return x
+
+
 class STFTDistance(nn.Module):
     """`convergence` x spectral convergence + log magnitude L1 at one resolution: two `magnitude`s, of
     estimate and reference -> scalar.
@@ -119,10 +124,11 @@ class STFTDistance(nn.Module):
 
     def __init__(self, n_fft: int, hop: int, n_mels=0, floor=1e-8, convergence=1.0):
         super().__init__()
-        self.n_fft, self.hop, self.floor, self.convergence = n_fft, hop, floor, convergence
-        self.whole = lambda norms: (
-            norms
-        )  # those of the whole batch, if this is only a part of it (10_trainer)
+        self.n_fft = n_fft
+        self.hop = hop
+        self.floor = floor
+        self.convergence = convergence
+        self.whole = itself  # or those of the whole batch, if this is only a part of it (learn/parts)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         bands = (
             torchaudio.functional.melscale_fbanks(

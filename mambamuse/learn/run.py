@@ -214,7 +214,9 @@ class Run:
         mel = self.trainer.validate(DataLoader(self.valid, self.config.batch, generator=torch.Generator()))
         p.validated = p.step
         if math.isfinite(mel) and (p.best is None or mel < p.best):
-            p.best, p.best_epoch, p.best_step = mel, self.epoch, p.step
+            p.best = mel
+            p.best_epoch = self.epoch
+            p.best_step = p.step
         if self.main:
             row = dict(step=p.step, epoch=self.epoch, mel=mel, best=p.best_step == p.step)
             append(self.out / "validation.jsonl", row)

@@ -65,10 +65,8 @@ def summary(folder) -> dict:
     metrics, timings, validation = (read_lines(folder, name) for name in ("metrics", "timings", "validation"))
     if metrics.empty:
         raise InputError(f"{folder}: no step is recorded yet")
-    last, best = (
-        metrics[metrics.epoch == metrics.epoch.max()],
-        (validation[validation.best].iloc[-1] if len(validation) and validation.best.any() else {}),
-    )
+    last = metrics[metrics.epoch == metrics.epoch.max()]
+    best = validation[validation.best].iloc[-1] if len(validation) and validation.best.any() else {}
     return dict(
         steps=len(metrics),
         epochs=int(metrics.epoch.max()),
@@ -165,7 +163,8 @@ def pieces(folder: str | Path) -> list[tuple[Path, int]]:
     earlier run is no longer there.
     """
     folder = run_folder(folder)
-    init, lines = settings(folder).get("training.init"), read_lines(folder, "metrics")
+    init = settings(folder).get("training.init")
+    lines = read_lines(folder, "metrics")
     if not init:
         return [(folder, len(lines))]
     before = run_folder(Path(init).parent)

@@ -19,7 +19,9 @@ class Stop:
     """
 
     def __init__(self, minutes: float, clock: Callable[[], float] = perf_counter):
-        self.clock, self.end, self.heard = clock, clock() + (60 * minutes or math.inf), ""
+        self.clock = clock
+        self.end = clock() + (60 * minutes or math.inf)
+        self.heard = ""
 
     def __enter__(self):
         def hear(number, frame):

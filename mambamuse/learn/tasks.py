@@ -16,7 +16,9 @@ def alpha_at(step: int, config: TrainingConfig) -> float:
     a share `partial`, 1 in the others.
     """
     task, alpha = np.random.default_rng((config.seed, step)).random(2)
-    return 0.0 if task < config.reconstruct else alpha if task < config.reconstruct + config.partial else 1.0
+    if task < config.reconstruct:
+        return 0.0
+    return alpha if task < config.reconstruct + config.partial else 1.0
 
 
 def skips_at(step: int, config: TrainingConfig) -> int:

@@ -146,7 +146,9 @@ def ahead(run: Run) -> DataLoader:
 # %% ../../nbs/learn/train.ipynb #training-train
 def steps(run: Run, stop: Stop, watch: Callable | None):
     "Step after step, until `run` is over or `stop` has a reason."
-    trainer, config, progress = run.trainer, run.config, run.progress
+    trainer = run.trainer
+    config = run.config
+    progress = run.progress
     watched = 0.0
     with tqdm(
         total=run.total, initial=progress.step, unit="step", mininterval=1, disable=not run.main

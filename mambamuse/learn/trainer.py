@@ -120,7 +120,9 @@ class Trainer:
         Its content is transferred to its style by `alpha` of the model's own alphas, with its `skips` deepest
         skips.
         """
-        content, style, target = real[:, :1], real[:, 1:2], real[:, -1:]
+        content = real[:, :1]
+        style = real[:, 1:2]
+        target = real[:, -1:]
         if not alpha:
             return self.run(network, content, None, None, skips), (content,)
         alphas = [alpha * a for a in self.generator.alphas]

@@ -50,7 +50,8 @@ def envelope_stages(x: torch.Tensor, sets: int) -> torch.Tensor:
     energy = (
         F.pad((rough**2).unflatten(-1, (-1, FRAME)).mean(-1), (1, 0))[:, :-1] + LEAST
     )  # of the frame before
-    short, long = before(energy, 16), F.pad(before(energy, 64), (16, 0), value=LEAST)[:, :-16]
+    short = before(energy, 16)
+    long = F.pad(before(energy, 64), (16, 0), value=LEAST)[:, :-16]
     onset = ((10 * (short / long).log10() - 4) / 8).clamp(0, 1)
     marks = [held(onset, seconds) for seconds in STAGES[sets]]
     after = [b - a for a, b in zip(marks, marks[1:])]

@@ -94,7 +94,8 @@ class EncoderBlock(nn.Module):
                 conv(channels, channels_out, kernel), ChannelNorm(channels_out), leaky(inplace=True)
             )
 
-        self.conv1, self.conv2 = stem(channels_in), stem(channels_out)
+        self.conv1 = stem(channels_in)
+        self.conv2 = stem(channels_out)
         self.right, self.pool = (0, kernel - 1), pool
         self.mamba = MambaBlock(channels_out, mambas)
 

@@ -113,7 +113,8 @@ def keep_memory():
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return  # macOS, Windows, musl
-    trim_threshold, mmap_threshold = -1, -3  # their numbers in malloc.h
+    trim_threshold = -1
+    mmap_threshold = -3  # their numbers in malloc.h
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(mmap_threshold, 32 * 2**20)  # the largest that glibc accepts
 
@@ -145,7 +146,10 @@ class MambaMuse(
     ):
         super().__init__()
         ModelConfig(widths, axis, alphas, bypass, sets)  # raises ValueError on what no model can have
-        self.axis, self.alphas, self.bypass, self.sets = axis, tuple(alphas), bypass, sets
+        self.axis = axis
+        self.alphas = tuple(alphas)
+        self.bypass = bypass
+        self.sets = sets
         outs = (*widths[-2::-1], widths[0] // 2)  # 128, 64, 32, 16
         self.encoder = Encoder(widths)
         self.ups = nn.ModuleList(

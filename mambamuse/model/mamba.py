@@ -50,7 +50,9 @@ class Mamba(nn.Module):
 
     def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 4, expand: int = 2):
         super().__init__()
-        d_inner, self.dt_rank, self.d_state = expand * d_model, math.ceil(d_model / 16), d_state
+        d_inner = expand * d_model
+        self.dt_rank = math.ceil(d_model / 16)
+        self.d_state = d_state
         self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=False)
         self.conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner)
         self.x_proj = nn.Linear(d_inner, self.dt_rank + 2 * d_state, bias=False)

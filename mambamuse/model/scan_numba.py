@@ -44,7 +44,8 @@ class LanesType(types.Type):
 
 
 lanes = LanesType()
-lanes_ir, bits_ir = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(32), LANES)
+lanes_ir = ir.VectorType(ir.FloatType(), LANES)
+bits_ir = ir.VectorType(ir.IntType(32), LANES)
 
 
 @register_model(LanesType)
@@ -117,7 +118,8 @@ def prefetch(typingctx, x, index):
     "Ask for `x[index]` to be brought near: no effect but on time, and none at all outside of the array."
 
     def codegen(context, builder, signature, args):
-        at, number = pointer_ir(context, builder, x, args[0], index, args[1]), ir.IntType(32)
+        at = pointer_ir(context, builder, x, args[0], index, args[1])
+        number = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), number, number, number])
         call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(
@@ -157,7 +159,8 @@ def scaled(typingctx, p, k):
     """
 
     def one_instruction(context, builder, signature, args):
-        mask, rounding = ir.Constant(ir.IntType(16), -1), ir.Constant(ir.IntType(32), 4)
+        mask = ir.Constant(ir.IntType(16), -1)
+        rounding = ir.Constant(ir.IntType(32), 4)
         kind = ir.FunctionType(lanes_ir, [lanes_ir, lanes_ir, lanes_ir, mask.type, rounding.type])
         scale = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.mask.scalef.ps.512")
         return builder.call(scale, [args[0], args[1], args[0], mask, rounding])
@@ -324,7 +327,8 @@ def prepare(start, stop, b, c, u, delta, D, bias, soft, work):
     "Fills `work`, with the direct path in place of `y`."
     skip = load(D, (c,))
     for i in range(stop - start):
-        x, dt = load(u, (b, start + i, c)), step_size(delta, bias, (b, start + i), c, soft)
+        x = load(u, (b, start + i, c))
+        dt = step_size(delta, bias, (b, start + i), c, soft)
         store(work, (0, i, 0), dt)
         store(work, (1, i, 0), dt * x)
         store(work, (2, i, 0), x * skip)
@@ -339,7 +343,9 @@ def advance(start, stop, b, block, A, B, C, state, work, ahead, u, delta, z):
         prefetch(u, (b, ahead[0] + i, ahead[1]))
         prefetch(delta, (b, ahead[0] + i, ahead[1]))
         prefetch(z, (b, start + i, block * LANES))
-        dt, dx, out = load(work, (0, i, 0)), load(work, (1, i, 0)), load(work, (2, i, 0))
+        dt = load(work, (0, i, 0))
+        dx = load(work, (1, i, 0))
+        out = load(work, (2, i, 0))
         for j in range(A.shape[1]):
             h = exp2(dt * load(A, (block, j, 0))) * load(state, (b, block, j, 0)) + dx * spread(
                 B, (b, start + i, j)
@@ -462,9 +468,13 @@ def enter_chunk(start, stop, b, c, u, delta, z, bias, soft, gated, gout, work):
 @njit
 def leave_chunk(start, stop, b, c, u, delta, D, z, bias, soft, gated, gout, work, gu, gdelta, gD, gz, gbias):
     "From the sums over the states to the gradients of `u`, `delta`, `D`, `z` and `bias`."
-    skip, gskip, gshift = load(D, (c,)), load(gD, (b, c)), load(gbias, (b, c))
+    skip = load(D, (c,))
+    gskip = load(gD, (b, c))
+    gshift = load(gbias, (b, c))
     for i in range(stop - start):
-        x, gy, gdx = load(u, (b, start + i, c)), load(work, (GY, i, 0)), load(work, (GDX, i, 0))
+        x = load(u, (b, start + i, c))
+        gy = load(work, (GY, i, 0))
+        gdx = load(work, (GDX, i, 0))
         store(gu, (b, start + i, c), gy * skip + gdx * load(work, (DT, i, 0)))
         gskip = gskip + gy * x
         gdt = gdx * x + load(work, (GDT, i, 0)) * LN2
@@ -566,7 +576,8 @@ def compile_once(kernel, args):
     """Compile `kernel`, or fetch it from the disk, for such `args`: seconds, once a machine, and then it says
     so.
     """
-    began, signature = perf_counter(), tuple(map(any_strides, args))
+    began = perf_counter()
+    signature = tuple(map(any_strides, args))
     try:
         kernel.compile(signature)
     except (OSError, EOFError, UnpicklingError):
@@ -687,7 +698,8 @@ def scan_op(
     (batch, d, time), n = u.shape, A.shape[1]
     arrays = kernel_inputs(u, delta, A, B, C, D, z, delta_bias)
     state = to_blocks(u.new_zeros(batch, d, n) if initial_state is None else initial_state.clone())
-    starts, out = u.new_empty(starts_shape(batch, d, time, n)), u.new_empty(arrays[0].shape)
+    starts = u.new_empty(starts_shape(batch, d, time, n))
+    out = u.new_empty(arrays[0].shape)
     if u.numel():
         groups = group_count(batch, state.shape[1])
         parallel_run(forward_kernel, *arrays, delta_softplus, z is not None, groups, state, starts, out)

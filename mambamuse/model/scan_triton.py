@@ -218,9 +218,11 @@ def forward_kernel(
     j, k = axes(N, T)
     t, slots, there = chunk * T + k, tl.cdiv(time, T) + 1, j < n
     inside = t < time
-    write, read = load(B, b, j, t, there & inside), load(C, b, j, t, there & inside)
+    write = load(B, b, j, t, there & inside)
+    read = load(C, b, j, t, there & inside)
     while c < stop:
-        dt, x = step_size(delta, per_channel(bias, c), b, c, t, inside, SOFT), load(u, b, c, t, inside)
+        dt = step_size(delta, per_channel(bias, c), b, c, t, inside, SOFT)
+        x = load(u, b, c, t, inside)
         start = tl.load(marks + cell(b, chunk, slots, c, j, d, n), there, 0.0)
         h = states(start, dt, dt * x, tl.load(A + c * n + j, there, 0.0), write)
         y = tl.sum(h * read, 0, keep_dims=True) + x * per_channel(D, c)
@@ -311,13 +313,14 @@ def backward_kernel(
     write_before = load(B, b, j, t - 1, known & (k > 0))
     gwrite, gread = tl.zeros_like(write), tl.zeros_like(read)
     while c < stop:
-        earlier, later = inside & (k > 0), inside & (k < T - 1) & (t < time - 1)
-        shift, skip, rate = per_channel(bias, c), per_channel(D, c), tl.load(A + c * n + j, there, 0.0)
-        raw, x, gy = (
-            load(delta, b, c, t, inside) + shift,
-            load(u, b, c, t, inside),
-            load(gout, b, c, t, inside),
-        )
+        earlier = inside & (k > 0)
+        later = inside & (k < T - 1) & (t < time - 1)
+        shift = per_channel(bias, c)
+        skip = per_channel(D, c)
+        rate = tl.load(A + c * n + j, there, 0.0)
+        raw = load(delta, b, c, t, inside) + shift
+        x = load(u, b, c, t, inside)
+        gy = load(gout, b, c, t, inside)
         dt = positive(raw, inside, SOFT)
         dt_before = step_size(delta, shift, b, c, t - 1, earlier, SOFT)
         dt_after = step_size(delta, shift, b, c, t + 1, later, SOFT)
@@ -421,8 +424,11 @@ def scan_op(
     """`out (batch, d, time)`, last state `(batch, d, n)`, and the states before each chunk, for the backward
     pass.
     """
-    n, rate, bias = A.shape[1], flat(A.float() * LOG2E), flat(delta_bias)
-    out, marks = torch.empty_like(u), new_marks(u, n, 0, initial_state)
+    n = A.shape[1]
+    rate = flat(A.float() * LOG2E)
+    bias = flat(delta_bias)
+    out = torch.empty_like(u)
+    marks = new_marks(u, n, 0, initial_state)
     if u.numel():
         grid, span, sizes = plan(u, n)
         sums = u.new_empty(grid[2], grid[0], u.shape[1], dtype=torch.float32)
@@ -503,25 +509,24 @@ def scan_backward_op(
     `None`.
     """
     (batch, d, time), n = u.shape, A.shape[1]
-    rate, skip, bias = flat(A.float() * LOG2E), flat(D), flat(delta_bias)
-    gu, gdelta, gz = (
-        torch.empty_like(u),
-        torch.empty_like(delta),
-        u.new_empty(0, 0, 0) if z is None else torch.empty_like(z),
-    )
+    rate = flat(A.float() * LOG2E)
+    skip = flat(D)
+    bias = flat(delta_bias)
+    gu = torch.empty_like(u)
+    gdelta = torch.empty_like(delta)
+    gz = u.new_empty(0, 0, 0) if z is None else torch.empty_like(z)
     gmarks = new_marks(u, n, -1, glast)
 
     def new(*shape):
         return u.new_empty(*shape, dtype=torch.float32)
 
     chunks, groups, _ = grid = plan(u, n)[0] if u.numel() else (0, 0, 0)
-    sums, gD, gbias, gA = (
-        new(batch, chunks, d),
-        new(batch, chunks, d),
-        new(batch, chunks, d),
-        new(batch, chunks, d, n),
-    )
-    gB, gC = new(groups, batch, n, time), new(groups, batch, n, time)
+    sums = new(batch, chunks, d)
+    gD = new(batch, chunks, d)
+    gbias = new(batch, chunks, d)
+    gA = new(batch, chunks, d, n)
+    gB = new(groups, batch, n, time)
+    gC = new(groups, batch, n, time)
     if u.numel():
         _, span, sizes = plan(u, n)
         with torch.cuda.device_of(u):
@@ -569,7 +574,11 @@ def scan_backward_op(
                 SOFT=delta_softplus,
                 **sizes,
             )
-    gA, gB, gC, gD, gbias = gA.sum((0, 1)), gB.sum(0), gC.sum(0), gD.sum((0, 1)), gbias.sum((0, 1))
+    gA = gA.sum((0, 1))
+    gB = gB.sum(0)
+    gC = gC.sum(0)
+    gD = gD.sum((0, 1))
+    gbias = gbias.sum((0, 1))
     return gu, gdelta, gA, gB, gC, gD, gz, gbias, gmarks[:, 0].clone()
 
 

@@ -40,7 +40,8 @@ def newest_weights(runs: str = "runs") -> Path:
         raise InputError(
             f"{runs}: no run with weights in it; make one with 'mambamuse train' or 'mambamuse reproduce'"
         )
-    last, judged = found[-1].parent, found[-1].parents[1] / "validation.jsonl"
+    last = found[-1].parent
+    judged = found[-1].parents[1] / "validation.jsonl"
     rows = [
         json.loads(line)
         for line in (judged.read_text().splitlines() if judged.is_file() else ())

@@ -67,18 +67,16 @@ def trace(model, time=CLIP) -> list[Call]:
     """What `model` calls for a clip of `time` samples, in the order in which the calls end; shapes without
     the batch.
     """
-    calls, kinds = (
-        [],
-        (
-            EncoderBlock,
-            MambaBlock,
-            ResidualBlock,
-            nn.Conv1d,
-            nn.ConvTranspose1d,
-            nn.LayerNorm,
-            nn.LeakyReLU,
-            nn.Tanh,
-        ),
+    calls = []
+    kinds = (
+        EncoderBlock,
+        MambaBlock,
+        ResidualBlock,
+        nn.Conv1d,
+        nn.ConvTranspose1d,
+        nn.LayerNorm,
+        nn.LeakyReLU,
+        nn.Tanh,
     )
 
     def hook(name, module, x, y):
@@ -268,8 +266,10 @@ def blocks(model: MambaMuse) -> "Figure":
     """
     block: Any = model.mambas[1]
     res: Any = model.resblocks[1]
-    mamba, dilations = block.mambas[0], [branch[1] for branch in (res.dilation1, res.dilation2)]
-    d_model, d_inner = mamba.in_proj.in_features, mamba.A_log.shape[0]
+    mamba = block.mambas[0]
+    dilations = [branch[1] for branch in (res.dilation1, res.dilation2)]
+    d_model = mamba.in_proj.in_features
+    d_inner = mamba.A_log.shape[0]
     inside = [
         ("LayerNorm", "LayerNorm"),
         (f"in_proj {d_model} -> 2 x {d_inner}\n(signal and gate)", "Mamba"),

@@ -117,7 +117,8 @@ def execute(step: Step, notebook, folder: Path) -> float:
     import papermill
     from nbformat.sign import NotebookNotary
 
-    kept, began = folder / "notebooks" / f"{step.name}.ipynb", perf_counter()
+    kept = folder / "notebooks" / f"{step.name}.ipynb"
+    began = perf_counter()
     kept.parent.mkdir(parents=True, exist_ok=True)
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -155,10 +156,8 @@ def run_steps(steps: list[Step], folder, about: dict, notebooks=NOTEBOOKS) -> di
 
     Raises `InputError` if a parameter does not exist (before anything runs) or a step fails.
     """
-    folder, paths = (
-        Path(folder),
-        {step.name: Path(notebooks) / f"{step.notebook or step.name}.ipynb" for step in steps},
-    )
+    folder = Path(folder)
+    paths = {step.name: Path(notebooks) / f"{step.notebook or step.name}.ipynb" for step in steps}
     for step in steps:
         check_parameters(step, paths[step.name])
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +173,8 @@ def run_steps(steps: list[Step], folder, about: dict, notebooks=NOTEBOOKS) -> di
             part.write_text(json.dumps(dict(**about, steps=done), indent=1))
 
     for i, step in enumerate(steps, 1):
-        before, now = done.get(step.name), key(step, paths[step.name])
+        before = done.get(step.name)
+        now = key(step, paths[step.name])
         if before and before["key"] == now and before["outputs"] == {p: fingerprint(p) for p in step.outputs}:
             print(f"[{i}/{len(steps)}] {step.name}: unchanged, skipped", flush=True)
             continue
@@ -211,11 +211,9 @@ def reproduction(
     arm: str, size: str, overrides, source: str, path: list, folder: Path, pairs: int
 ) -> list[Step]:
     "The seven steps of one reproduction into the run `folder`; `pairs` of each test set are judged."
-    name, figures, which = (
-        folder.name,
-        folder / "figures",
-        dict(arm=arm, size=size, overrides=list(overrides)),
-    )
+    name = folder.name
+    figures = folder / "figures"
+    which = dict(arm=arm, size=size, overrides=list(overrides))
     data, train, transfer, evaluate, profile = (
         str(folder / x) for x in ("data", "train", "transfer", "evaluate", "profile.json")
     )
@@ -289,10 +287,8 @@ def reproduce(
 def checkpoint_size(folder) -> str:
     "A line on a checkpoint: its widths and, in a run's folder, steps and seed."
     folder = Path(folder)
-    config, run = (
-        read_json(folder / "config.json", "configuration of weights", "widths"),
-        folder.parent / "run.json",
-    )
+    config = read_json(folder / "config.json", "configuration of weights", "widths")
+    run = folder.parent / "run.json"
     line = f"widths {config['widths']}"
     if not (run.is_file() and folder.name.startswith("epoch-")):
         return line

@@ -123,7 +123,8 @@ def channel_gains(y: np.ndarray, content: np.ndarray, rate: int) -> np.ndarray:
     heard = (lufs(total) >= -70) & (lufs(total) >= lufs(total.mean()) - 20)
     if not heard.any():
         heard[:] = True
-    have, want = ours.blocks()[:, heard].mean(1), wanted[:, heard].mean(1)
+    have = ours.blocks()[:, heard].mean(1)
+    want = wanted[:, heard].mean(1)
     gains = np.where((have > 1e-20) & (want > 1e-20), np.sqrt(want / np.maximum(have, 1e-20)), 0)
     for _ in range(20):
         missing = theirs.value() - ours.value(gains)

@@ -51,7 +51,9 @@ from mambamuse.use.step import (
 from .streaming import Stream, check_one_set
 
 # %% ../../nbs/use/export.ipynb #export-graph
-FLOAT, DOUBLE, INT = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
+FLOAT = TensorProto.FLOAT
+DOUBLE = TensorProto.DOUBLE
+INT = TensorProto.INT64
 
 
 class Graph:
@@ -61,7 +63,10 @@ class Graph:
 
     def __init__(self, block: int, prefix: str = ""):
         self.block, self.prefix, self.nodes = block, prefix, []
-        self.constants, self.inputs, self.memories, self.made = {}, {}, {}, {}
+        self.constants = {}
+        self.inputs = {}
+        self.memories = {}
+        self.made = {}
 
     def __getattr__(self, operator):
         if not operator[0].isupper():
@@ -134,7 +139,8 @@ class Graph:
                 batch * channels * sum(steps for _, steps, _ in kept)
                 for (batch, channels), kept in groups.items()
             ]
-            kind, parts = DOUBLE if memory == "sums" else FLOAT, [f"{memory}_{n}" for n in range(len(groups))]
+            kind = DOUBLE if memory == "sums" else FLOAT
+            parts = [f"{memory}_{n}" for n in range(len(groups))]
             self.input(memory, kind, sum(sizes))
             results.append(helper.make_tensor_value_info(f"new_{memory}", kind, [sum(sizes)]))
             draw(before, "Split", [memory, np.array(sizes)], [f"{part}_flat" for part in parts], axis=0)
@@ -373,8 +379,11 @@ def _(module: Mamba, g, x):
     u = silu(g, u)
     dt, B, C = g.split(g.MatMul(u, module.x_proj.weight.T), [module.dt_rank, n, n], axis=2)
     delta = softplus(g, g.Add(g.MatMul(dt, module.dt_proj.weight.T), module.dt_proj.bias))  # (batch, time, d)
-    B, A = g.Mul(B, valid(g, x)), -torch.exp(module.A_log).T  # before the sound, the state stays 0
-    kept, ys, pieces = g.recall(x.batch, n, d), [], gcd(time, max(1, time * n * d // AT_ONCE))
+    B = g.Mul(B, valid(g, x))
+    A = -torch.exp(module.A_log).T  # before the sound, the state stays 0
+    kept = g.recall(x.batch, n, d)
+    ys = []
+    pieces = gcd(time, max(1, time * n * d // AT_ONCE))
     h = g.reshape(kept[0], x.batch, 1, n, d)
 
     def along(s, *shape):
@@ -413,7 +422,8 @@ def running(g, x: Signal, prior):
     prior = g.Concat(
         g.reshape(weight, 1, 1, 1), *(g.reshape(s, 1, 1, x.channels) for s in (first, second)), axis=2
     )
-    heard, one = g.Cast(g.Mul(x.name, real), to=DOUBLE), g.Cast(real, to=DOUBLE)
+    heard = g.Cast(g.Mul(x.name, real), to=DOUBLE)
+    one = g.Cast(real, to=DOUBLE)
     kept = g.recall(1, 1, 2 * x.channels + 1, "sums")
     sums = g.CumSum(g.Div(g.Concat(one, heard, g.Mul(heard, heard), axis=2), powers), np.array(1))
     g.remember(kept, g.Mul(g.cut(powers, time - 1, time), g.Add(g.cut(sums, time - 1, time), kept[0])))
@@ -522,9 +532,11 @@ def step_model(model: MambaMuse, block: int = 256, alphas: Sequence[float] | Non
     if block % STRIDE or not STRIDE <= block <= LARGEST:
         raise InputError(f"block is {block}, expected a multiple of {STRIDE} samples, at most {LARGEST}")
     check_one_set(model)
-    alphas, g = check_alphas(model.alphas if alphas is None else alphas), Graph(block)
+    alphas = check_alphas(model.alphas if alphas is None else alphas)
+    g = Graph(block)
     x = g.reshape(g.input("block", FLOAT, block), 1, block, 1)
-    g.input("position", INT), g.input("length", INT)
+    g.input("position", INT)
+    g.input("length", INT)
     two = model.axis == "frame" and any(alphas)
     if two:
         x = g.Concat(x, g.reshape(g.input("style", FLOAT, block), 1, block, 1), axis=0)
@@ -577,7 +589,8 @@ def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
 
     def stage(inputs: dict, draw) -> onnx.ModelProto:
         g = Graph(block)
-        g.input("position", INT), g.input("length", INT)
+        g.input("position", INT)
+        g.input("length", INT)
         signals = []
         for name, (size, rate) in inputs.items():
             steps = block // rate
@@ -600,12 +613,13 @@ def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
             inputs["skip"] = (sizes[number], rates[PLACES[number]])
         return inputs
 
-    def draw_level(number: int):
-        return lambda g, x, skip=None: [decoder_level(model, Drawing(g), number, x, skip)]
+    def draw_level(number: int, g, x, skip=None):
+        return [decoder_level(model, Drawing(g), number, x, skip)]
 
     first = stage(dict(x=(1, 1)), lambda g, x: encoded(model.encoder, Drawing(g), x))
+    between = [stage(level_inputs(n), partial(draw_level, n)) for n in range(1, DEPTH + 1)]
     last = stage(dict(x=(sizes[-1], 1)), lambda g, x: [drawn(model.final_upsample, g, x)])
-    return [first, *(stage(level_inputs(number), draw_level(number)) for number in range(1, DEPTH + 1)), last]
+    return [first, *between, last]
 
 # %% ../../nbs/use/export.ipynb #export-style-model
 def style_model(model, block: int = 1_024) -> onnx.ModelProto:
@@ -737,27 +751,24 @@ class OnnxStream(Stream):
 
     def step(self, x, last=False):
         if not self.steps:
-            self.steps, self.waiting, self.late = (
-                [copy(self.first) for _ in x],
-                np.zeros((len(x), 0), np.float32),
-                self.first.delay,
-            )
+            self.steps = [copy(self.first) for _ in x]
+            self.waiting = np.zeros((len(x), 0), np.float32)
+            self.late = self.first.delay
         self.seen += x.shape[-1]
-        block, delay, x = self.first.block, self.first.delay, np.concatenate([self.waiting, x.numpy()], 1)
+        block = self.first.block
+        delay = self.first.delay
+        x = np.concatenate([self.waiting, x.numpy()], 1)
         if last:
-            x = np.pad(
-                x, ((0, 0), (0, delay + -(x.shape[1] + delay) % block))
-            )  # so many blocks that the last sample comes out
-        whole, length = x.shape[1] - x.shape[1] % block, self.seen if last else UNKNOWN
-        self.waiting = x[:, whole:]
-        y = np.stack(
-            [
-                np.concatenate(
-                    [x[0, :0], *(step(samples, length) for samples in channel[:whole].reshape(-1, block))]
-                )
-                for step, channel in zip(self.steps, x)
-            ]
-        )
+            # so many blocks that the last sample comes out
+            x = np.pad(x, ((0, 0), (0, delay + -(x.shape[1] + delay) % block)))
+        blocks = x.shape[1] // block
+        length = self.seen if last else UNKNOWN
+        self.waiting = x[:, blocks * block :]
+        y = np.zeros((len(x), blocks, block), np.float32)
+        for i, step in enumerate(self.steps):
+            for k in range(blocks):
+                y[i, k] = step(x[i, k * block : (k + 1) * block], length)
+        y = y.reshape(len(x), -1)
         drop = min(self.late, y.shape[1])
         self.late -= drop
         return y[:, drop:]

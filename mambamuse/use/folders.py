@@ -126,8 +126,10 @@ def transfer_folder(
     Raises `InputError` if the folders, the style, the weights or alpha cannot be used.
     """
     folder, out = Path(folder), check_folder(out)
-    files, settings = targets(folder, out), Settings(alpha, keep_level, keep_highs)
-    record, transfer = Record(out), Transfer(style, settings, weights)
+    files = targets(folder, out)
+    settings = Settings(alpha, keep_level, keep_highs)
+    record = Record(out)
+    transfer = Transfer(style, settings, weights)
     network = transfer.network
     common = [
         version("mambamuse"),
@@ -149,7 +151,8 @@ def transfer_folder(
                     f"{folder / content}: would become {name}, as {first} does; rename one of them"
                 )
             key = sha256(json.dumps([file_hash(folder / content), *common]).encode()).hexdigest()
-            made, changed = record.made.get(str(name)), record.changed(str(name))
+            made = record.made.get(str(name))
+            changed = record.changed(str(name))
             if changed and not force:
                 raise InputError(f"{out / name}: changed since it was made; kept (--force replaces it)")
             if made and made.key == key and not changed and (out / name).is_file():

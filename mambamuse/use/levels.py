@@ -140,7 +140,9 @@ def fade_ends(sound: np.ndarray, start: int, time: int) -> np.ndarray:
     return sound * (0.5 - 0.5 * np.cos(np.pi * gain)).astype(np.float32)
 
 # %% ../../nbs/use/levels.ipynb #levels-hold-start
-EDGE, BESIDE, BACK = SAMPLE_RATE * 5 // 1_000, SAMPLE_RATE * 50 // 1_000, SAMPLE_RATE // 1_000  # samples
+EDGE = SAMPLE_RATE * 5 // 1_000
+BESIDE = SAMPLE_RATE * 50 // 1_000
+BACK = SAMPLE_RATE // 1_000  # samples
 
 
 def peak_of(sound: np.ndarray) -> np.ndarray:

@@ -112,7 +112,9 @@ class Live:
     def start(self):
         "Forget all that was heard; returns self. The network hears silence first."
         self.step.start()
-        self.leveller, self.gate, self.gain = Leveller(), Gate(1), RunningGain()
+        self.leveller = Leveller()
+        self.gate = Gate(1)
+        self.gain = RunningGain()
         self.high_pass, self.clipped = no_constant(1), 0
         self.waiting = np.zeros((3, self.delay), np.float32)  # content, prepared content, level
         if self.alpha:

@@ -148,10 +148,8 @@ def as_loud(audio: np.ndarray, like: np.ndarray) -> np.ndarray:
     return (audio * min(wanted, LIMIT / peak)).astype(np.float32)
 
 # %% ../../nbs/use/playground.ipynb #playground-panel
-WIDE, ROW = (
-    widgets.Layout(width="calc(100% - 4px)"),
-    widgets.Layout(flex_flow="row wrap", align_items="flex-start"),
-)
+WIDE = widgets.Layout(width="calc(100% - 4px)")
+ROW = widgets.Layout(flex_flow="row wrap", align_items="flex-start")
 ABOVE = widgets.Layout(height="72px", overflow="hidden")  # what is above the pictures of a panel
 
 
@@ -217,11 +215,9 @@ class Panel(widgets.VBox):
 
     def show(self, audio: np.ndarray, words: str = ""):
         "Draw and offer `audio (time,)` at 16 kHz."
-        self.waveform.value, self.mel.value, self.player.value = (
-            waveform_picture(audio),
-            mel_picture(audio),
-            to_wav(audio, "")["bytes"],
-        )
+        self.waveform.value = waveform_picture(audio)
+        self.mel.value = mel_picture(audio)
+        self.player.value = to_wav(audio, "")["bytes"]
         self.line.value = text(words)
 
 
@@ -231,11 +227,9 @@ class Choice(Panel):
     """
 
     def __init__(self, title: str, sounds: dict, name: str):
-        self.sounds, self.name, self.intake = (
-            sounds,
-            widgets.Dropdown(options=list(sounds), value=name, layout=WIDE),
-            Intake(),
-        )
+        self.sounds = sounds
+        self.name = widgets.Dropdown(options=list(sounds), value=name, layout=WIDE)
+        self.intake = Intake()
         self.words = {}  # on what of a sound was left out, by its name
         super().__init__(title, self.name, self.intake)
         self.name.observe(self.chosen, "value")
@@ -275,24 +269,23 @@ class Playground(widgets.VBox):
     """
 
     def __init__(self, model: MambaMuse, sounds: dict):
-        self.model, self.network, self.sounds, names = model, model.network(), dict(sounds), list(sounds) * 3
+        self.model = model
+        self.network = model.network()
+        self.sounds = dict(sounds)
+        names = list(sounds) * 3
         self.content, self.style, self.other = (
             Choice(title, self.sounds, name) for title, name in zip(("content", "style 1", "style 2"), names)
         )
-        self.at_once, mixes = (
-            widgets.Checkbox(description="play every answer", indent=False, layout=WIDE),
-            model.axis == "clip",
-        )
+        self.at_once = widgets.Checkbox(description="play every answer", indent=False, layout=WIDE)
+        mixes = model.axis == "clip"
         self.heard = widgets.ToggleButtons(
             options=["output", "content"],
             style=dict(button_width="110px"),
             tooltips=["hear the output", "hear the content, as loud as the output"],
         )
-        self.output, self.alpha, self.mix = (
-            Panel("output", self.heard, self.at_once),
-            slider("alpha", 1.0),
-            slider("style 1 to 2", 0.0, disabled=not mixes),
-        )
+        self.output = Panel("output", self.heard, self.at_once)
+        self.alpha = slider("alpha", 1.0)
+        self.mix = slider("style 1 to 2", 0.0, disabled=not mixes)
         self.alphas = [
             slider(
                 "",
@@ -418,7 +411,9 @@ class Playground(widgets.VBox):
         sound = self.sounds[self.content.name.value][None]
         if not self.alpha.value:
             return sound[0]
-        features, loudest, time = self.features(self.content.name.value), level(sound), sound.shape[1]
+        features = self.features(self.content.name.value)
+        loudest = level(sound)
+        time = sound.shape[1]
         y = self.model.decode(features, self.change(time, features[0].shape[-1] * STRIDES[0]))
         known = levelled(sound, loudest)
         y = filtered(y[0].cpu().numpy())[:, START : START + time] * Gate(1)(known)

@@ -86,7 +86,8 @@ def run_stage(network, number: int, inputs: list, changes: list, outputs: list, 
 
     `length` is in samples; `tick(samples)` is told of progress.
     """
-    stage, written = network.stage(number, length), [0] * len(outputs)
+    stage = network.stage(number, length)
+    written = [0] * len(outputs)
     for start in range(0, length, PIECE):
         pieces = []
         for shelf, change in zip(inputs, changes):

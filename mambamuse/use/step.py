@@ -102,7 +102,9 @@ class Step:
         self.session = session_of(file)
         about = self.session.get_modelmeta().custom_metadata_map
         self.names = {i.name: i for i in self.session.get_inputs()}
-        self.block, self.delay, self.loop = int(about["block"]), int(about["delay"]), None
+        self.block = int(about["block"])
+        self.delay = int(about["delay"])
+        self.loop = None
         built = json.loads(about["alphas"])
         alphas = (
             check_alphas(built if alphas is None else alphas) if style is not None else (0.0,) * len(PLACES)
@@ -122,7 +124,8 @@ class Step:
 
     def statistics(self, style: Any, content: Any, sizes: Sequence[int]) -> dict:
         "The knobs for `style` and `content`."
-        total, live = sum(sizes), content is None or isinstance(content, Running)
+        total = sum(sizes)
+        live = content is None or isinstance(content, Running)
 
         def row(s):
             return s.astype(np.float32) if isinstance(s, np.ndarray) and s.ndim == 2 else flat(s, sizes)
@@ -180,8 +183,11 @@ class Stage:
 
     def __init__(self, session, length: int):
         about = session.get_modelmeta().custom_metadata_map
-        self.session, self.length, self.block = session, length, int(about["block"])
-        self.rates, self.late = json.loads(about["rates"]), json.loads(about["delays"])
+        self.session = session
+        self.length = length
+        self.block = int(about["block"])
+        self.rates = json.loads(about["rates"])
+        self.late = json.loads(about["delays"])
         shapes = {i.name: i.shape for i in session.get_inputs()}
         self.inputs = {name: shapes[name] for name in ("x", "skip") if name in shapes}
         self.outputs = [o.name for o in session.get_outputs()]
@@ -245,8 +251,11 @@ class Carried:
     def __init__(self, folder: str | Path = CARRIED):
         self.folder = Path(folder)
         about = json.loads(self.text("about.json"))
-        self.places, self.alphas = about["places"], tuple(about["alphas"])
-        self.weights, self.axis, self.bypass = about["weights"], "clip", about["bypass"]
+        self.places = about["places"]
+        self.alphas = tuple(about["alphas"])
+        self.weights = about["weights"]
+        self.axis = "clip"
+        self.bypass = about["bypass"]
         self.sessions = {}
 
     def text(self, name: str) -> str:

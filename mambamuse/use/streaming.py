@@ -76,14 +76,12 @@ class Window:
     """
 
     def __init__(self, f, channels, size, step=1, left=0, right=0):
-        self.f, self.channels, self.size, self.step, self.left, self.right = (
-            f,
-            channels,
-            size,
-            step,
-            left,
-            right,
-        )
+        self.f = f
+        self.channels = channels
+        self.size = size
+        self.step = step
+        self.left = left
+        self.right = right
         self.kept = None
 
     def __call__(self, x, last=False):
@@ -99,7 +97,8 @@ def product(weight, bias, dilation=1):
     """The convolution with `weight (out, in, taps)`, as one matrix product: `(batch, in, time) -> (batch,
     out, windows)`.
     """
-    taps, matrix = weight.shape[-1], weight.detach().transpose(1, 2).flatten(1)  # (out, taps * in)
+    taps = weight.shape[-1]
+    matrix = weight.detach().transpose(1, 2).flatten(1)  # (out, taps * in)
 
     def f(x):
         windows = x.transpose(1, 2).unfold(1, (taps - 1) * dilation + 1, 1)[
@@ -148,14 +147,13 @@ class KeptScan:
             _, _, A, _, _, D, _, bias = kernel_inputs(u, delta, A, B, C, D, z, delta_bias)
             self.kept = A, D, bias, to_blocks(initial_state)
         (batch, d, time), (A, D, bias, state) = u.shape, self.kept
-        u, delta, z, B, C = (
-            time_first(u),
-            time_first(delta),
-            time_first(z),
-            in_rows(B.transpose(1, 2)),
-            in_rows(C.transpose(1, 2)),
-        )
-        y, starts = torch.empty_like(u), u.new_empty(starts_shape(batch, d, time, A.shape[1]))
+        u = time_first(u)
+        delta = time_first(delta)
+        z = time_first(z)
+        B = in_rows(B.transpose(1, 2))
+        C = in_rows(C.transpose(1, 2))
+        y = torch.empty_like(u)
+        starts = u.new_empty(starts_shape(batch, d, time, A.shape[1]))
         parallel_run(
             forward_kernel,
             u,
@@ -313,7 +311,8 @@ def distance(module, x, rng, largest=100) -> float:
     """The largest difference between `module(x)` and the stream of `module` over random pieces of `x (batch,
     channels, time)`.
     """
-    layer, pieces = streamed(module), x.split(cuts(x.shape[-1], largest, rng), -1)
+    layer = streamed(module)
+    pieces = x.split(cuts(x.shape[-1], largest, rng), -1)
     y = reduce(joined, [*map(layer, pieces), layer(x[..., :0], last=True)])
     want = module(x)
     if y.shape != want.shape:
@@ -355,7 +354,9 @@ class Network:
     "The stream of the generator `model`; `change` is a layer for each of `PLACES`."
 
     def __init__(self, model, change):
-        self.model, self.change, self.layers = model, change, Layers()
+        self.model = model
+        self.change = change
+        self.layers = Layers()
 
     def __call__(self, x, last=False):
         self.layers.begin(last)
@@ -592,8 +593,12 @@ class TorchStage:
     """
 
     def __init__(self, model, number: int, length: int):
-        self.model, self.number, self.length, self.position = model, number, length, 0
-        self.layers, self.device = Layers(), model.final_upsample[1].bias.device
+        self.model = model
+        self.number = number
+        self.length = length
+        self.position = 0
+        self.layers = Layers()
+        self.device = model.final_upsample[1].bias.device
         before = [1, STRIDES[0], *STRIDES[len(ENCODED) :]]  # samples in a time step of what comes in
         self.rate = before[number]
 
@@ -626,12 +631,12 @@ class TorchNetwork:
         sizes = [len(norm.ln.weight) for norm in reversed(model.encoder.lns)]
         ups: Any = model.ups
         sizes += [up.weight.shape[1] for up in ups]
-        self.model, self.axis, self.bypass = model, model.axis, model.bypass
-        self.alphas, self.places, self.weights = (
-            check_alphas(model.alphas),
-            dict(zip(PLACES, sizes)),
-            model.fingerprint(),
-        )
+        self.model = model
+        self.axis = model.axis
+        self.bypass = model.bypass
+        self.alphas = check_alphas(model.alphas)
+        self.places = dict(zip(PLACES, sizes))
+        self.weights = model.fingerprint()
 
     def stage(self, number: int, length: int) -> TorchStage:
         "Stage `number` of the network, for a sound of `length` samples."
