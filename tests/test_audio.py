@@ -339,8 +339,8 @@ def test_standard_error_survives_threads(tmp_path):
     (tmp_path / "a.mp3").write_bytes((tmp_path / "a.mp3").read_bytes()[:3_000])
     code = (
         "import os, sys\nfrom concurrent.futures import ThreadPoolExecutor\nfrom mambamuse.sound.audio import"
-        " decoded, quiet\ndef work(_):\n for _ in range(20):"
-        " decoded(sys.argv[1])\ndecoded(sys.argv[1])\nbefore = sorted(os.listdir('/proc/self/fd'))\nwith"
+        " decoded_file as read\ndef work(_):\n for _ in range(20):"
+        " read(sys.argv[1])\nread(sys.argv[1])\nbefore = sorted(os.listdir('/proc/self/fd'))\nwith"
         " ThreadPoolExecutor(16) as pool: list(pool.map(work, range(16)))\nassert"
         " sorted(os.listdir('/proc/self/fd')) == before\nprint('alive', file=sys.stderr)"
     )
@@ -349,7 +349,7 @@ def test_standard_error_survives_threads(tmp_path):
 
 def test_a_line_of_one_thread_is_not_silenced_by_another(tmp_path):
     code = (
-        "import threading, time\nfrom mambamuse.sound.audio import quiet, tell\nstarted = threading.Event()\n"
+        "import threading, time\nfrom mambamuse.errors import quiet, tell\nstarted = threading.Event()\n"
         "def hold():\n with quiet():\n  started.set()\n  time.sleep(.2)\n"
         "t = threading.Thread(target=hold); t.start(); started.wait(); tell('lost: a sample'); t.join()"
     )

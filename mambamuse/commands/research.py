@@ -51,7 +51,7 @@ def reproduce(
     """
     from mambamuse.learn.recipes import recipe as read
 
-    read(arm, size, overrides or ())
+    read(arm, size, overrides or (), source)
     needs("torch", "judge", "notebooks")
     from mambamuse.data.notes import MINI
     from mambamuse.reproduce.steps import reproduce as run
@@ -93,7 +93,8 @@ def prepare(
         raise InputError(f"--source {source} needs --path: what it should read")
     counts = dict(train=train, valid=valid, test=test, seed=seed)
     given = [f"data.{name}={value}" for name, value in counts.items() if value is not None]
-    config = read(arm, size or ("paper" if path else "smoke"), [*(overrides or ()), *given]).data
+    size = size or ("paper" if path else "smoke")
+    config = read(arm, size, [*(overrides or ()), *given], source).data
     needs(
         "torch",
         *(["synth"] if source in ("soundfont", "phrases") or source == "instruments" and path else []),
@@ -211,7 +212,7 @@ def train(
     from mambamuse.learn.recipes import recipe as read
     from mambamuse.sound.paths import check_folder
 
-    read(arm, size, overrides or ())
+    read(arm, size, overrides or (), "" if data else "nsynth")
     check_folder(out)
     check_there(data)
     needs("torch", *(["tensorboard"] if tensorboard else []))
@@ -291,7 +292,9 @@ def profile(
 # %% ../../nbs/face/research.ipynb #cli-recipe
 @app.command()
 def recipe(overrides: Overrides = None, arm: Arm = "as_run", size: Size = "smoke"):
-    """Print every setting of a recipe; an asterisk marks those that differ from the released code's defaults.
+    """Print every setting of a recipe, what it means, and who set it.
+
+    An asterisk marks those that differ from the released code's defaults.
 
     Examples:
 
@@ -299,10 +302,7 @@ def recipe(overrides: Overrides = None, arm: Arm = "as_run", size: Size = "smoke
     mambamuse recipe --arm as_written --size smoke
     mambamuse recipe training.epochs=3
     """
-    from mambamuse.learn.recipes import Recipe, differences, flat_recipe
-    from mambamuse.learn.recipes import recipe as read
+    from mambamuse.learn.recipes import explain
 
-    chosen = read(arm, size, overrides or ())
-    marks = differences(chosen, Recipe(arm, size))
-    for name, value in flat_recipe(chosen).items():
-        typer.echo(f"{'*' if name in marks else ' '} {name} = {value}")
+    for line in explain(arm, size, overrides or ()):
+        typer.echo(line)

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.signal
 from datasets import Features, Value
 
+from .config import DataConfig
 from .notes import AUDIO, SPLITS, to_wav
 from .soundfonts import BLOCK, Rendered
 from .sources import check_loud
@@ -354,6 +355,14 @@ class Instruments(Rendered):
             target=AUDIO,
         )
     )
+
+    def __init__(self, paths: list[str], config: DataConfig):
+        super().__init__(paths, config)
+        if not paths and config.generated < 1:
+            raise InputError(
+                f"data.generated is {config.generated}: the other players are soundfonts, so name some with"
+                " --path"
+            )
 
     def index(self, split: str) -> Iterator[tuple]:
         "The names and numbers of a split's triplets."

@@ -33,6 +33,8 @@ def accelerator(training: TrainingConfig) -> Accelerator:
         dynamo_backend="no",
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    if tf32 and accelerator.device.type != "cuda":
+        raise InputError("training.precision is tf32, which is an NVIDIA card's; on a CPU say float32")
     kind = accelerator.distributed_type
     if kind not in PROCESSES:
         raise InputError(

@@ -37,7 +37,7 @@ from mambamuse.model.blocks import (
     conv,
     leaky,
 )
-from .config import ModelConfig
+from .config import Axis, ModelConfig, Sets
 from .mamba import Mamba
 from .places import ENCODED, check_alphas
 
@@ -139,10 +139,10 @@ class MambaMuse(
     def __init__(
         self,
         widths: tuple[int, ...] = ModelConfig.widths,
-        axis: str = ModelConfig.axis,
+        axis: Axis = ModelConfig.axis,
         alphas: tuple[float, ...] = ModelConfig.alphas,
         bypass: bool = ModelConfig.bypass,
-        sets: int = ModelConfig.sets,
+        sets: Sets = ModelConfig.sets,
     ):
         super().__init__()
         ModelConfig(widths, axis, alphas, bypass, sets)  # raises ValueError on what no model can have

@@ -273,7 +273,7 @@ def reproduce(
 
     Raises `InputError` if the recipe is wrong, the `source` at `path` has too few notes, or a step fails.
     """
-    r = recipe(arm, size, overrides)
+    r = recipe(arm, size, overrides, source)
     try:
         check_enough(path, r.data, source)
     except InputError as error:
