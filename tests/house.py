@@ -31,6 +31,7 @@ MAY_LOOK_UP = {
 BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
     "01_audio": ["face/errors", "sound/paths", "sound/records", "sound/filters", "sound/loudness"],
     "02_notes": [
+        "face/fields",
         "data/config",
         "data/sources",
         "data/soundfonts",
