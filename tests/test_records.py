@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mambamuse.errors import InputError
-from mambamuse.learn.runs import read_lines, settings
+from mambamuse.learn.runs import read_lines, run_settings
 from mambamuse.reproduce.steps import checkpoint_size, run_steps
 
 DAMAGED = ["[]", "null", "{}", "3", '{"model": {', ""]
@@ -15,7 +15,7 @@ DAMAGED = ["[]", "null", "{}", "3", '{"model": {', ""]
 @pytest.mark.parametrize(
     "name, read",
     [
-        ("run.json", settings),
+        ("run.json", run_settings),
         ("manifest.json", lambda folder: run_steps([], folder, {})),
         ("config.json", checkpoint_size),
     ],
@@ -31,7 +31,7 @@ def test_a_damaged_record_is_one_line(tmp_path, name, read, text):
 def test_a_record_that_is_whole_is_read(tmp_path):
     about = dict(model=dict(widths=[4]), loss={}, training=dict(seed=1), data={}, device="cpu", processes=1)
     (tmp_path / "run.json").write_text(json.dumps(about))
-    assert settings(tmp_path) == {
+    assert run_settings(tmp_path) == {
         "model.widths": "[4]",
         "training.seed": "1",
         "device": "cpu",
