@@ -49,6 +49,8 @@ EXTRAS = {  # extra -> the modules that it brings, by the name they are imported
         "jupyterlab",
         "nbconvert",
         "voila",
+        "filelock",
+        "nbclient",
     ),
     "live": ("sounddevice",),
     "synth": ("fluidsynth", "music21"),

@@ -54,8 +54,8 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "learn/stop",
         "learn/state",
         "learn/run",
-        "learn/train",
         "learn/recipes",
+        "learn/train",
         "learn/runs",
     ],
     "11_transfer": [
@@ -84,6 +84,8 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "judge/listening",
     ],
     "13_reproduce": [
+        "reproduce/origins",
+        "reproduce/drawing",
         "reproduce/figures",
         "face/options",
         "face/sounds",

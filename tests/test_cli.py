@@ -128,7 +128,7 @@ def test_bad_input_is_one_line(mambamuse, studio, content, style, out, more, say
         ),
         (
             '{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": ["a", 1, 1, 1, 1]}',
-            "expected 5 numbers from 0 to 1, or 9",
+            "expected a list of (number from 0 to 1)",
         ),
         ('{"widths": [4, 8, 16, 64], "axis": "frame", "alphas": [1, 1, 1, 1, 0]}', "do not load"),
         (

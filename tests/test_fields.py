@@ -14,9 +14,9 @@ from mambamuse.data.notes import MINI
 from mambamuse.data.prepare import prepare
 from mambamuse.errors import InputError
 from mambamuse.learn.config import LossConfig, TrainingConfig
-from mambamuse.learn.recipes import SECTIONS, explain, idle, idle_data, recipe, train_recipe
+from mambamuse.learn.recipes import SECTIONS, explain, idle, idle_data, recipe
 from mambamuse.learn.run import Run
-from mambamuse.learn.train import ahead, train
+from mambamuse.learn.train import ahead, train, train_recipe
 from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
 from mambamuse.model.generator import MambaMuse

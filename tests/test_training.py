@@ -32,10 +32,9 @@ from mambamuse.learn.checkpoints import checkpoints, digest, read_checkpoint, wr
 from mambamuse.learn.config import OPTIMISERS, TrainingConfig
 from mambamuse.learn.losses import LossConfig, MelLoss
 from mambamuse.learn.optimisers import matrices
-from mambamuse.learn.recipes import train_recipe
 from mambamuse.learn.runs import compare, plot_runs
 from mambamuse.learn.tasks import alpha_at, skips_at
-from mambamuse.learn.train import Order, order_key, train
+from mambamuse.learn.train import Order, order_key, train, train_recipe
 from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
 from mambamuse.model.generator import MambaMuse

@@ -40,6 +40,9 @@ def reproduce(
         typer.Option(help="The run folder; nothing is written elsewhere.", show_default="runs/ARM-SIZE"),
     ] = None,
     pairs: Annotated[int, typer.Option(help="Pairs of each test set to judge.", min=1, max=50)] = 50,
+    why: Annotated[
+        bool, typer.Option("--why", help="Run nothing; print for each step why it would run.")
+    ] = False,
 ):
     """Run data, training, profiling, transfer, evaluation, figures and claims; skip what is up to date.
 
@@ -48,6 +51,7 @@ def reproduce(
     \b
     mambamuse reproduce
     mambamuse reproduce --arm as_written training.epochs=3
+    mambamuse reproduce --why
     """
     from mambamuse.learn.recipes import recipe as read
 
@@ -56,7 +60,9 @@ def reproduce(
     from mambamuse.data.notes import MINI
     from mambamuse.reproduce.steps import reproduce as run
 
-    folder = run(arm, size, overrides or (), source, path or [MINI], out, pairs)
+    folder = run(arm, size, overrides or (), source, path or [MINI], out, pairs, why)
+    if why:
+        return
     typer.echo(f"run: {folder} (manifest.json, notebooks/); figures and claims: {folder / 'figures'}")
 
 # %% ../../nbs/face/research.ipynb #cli-prepare
@@ -216,7 +222,7 @@ def train(
     check_folder(out)
     check_there(data)
     needs("torch", *(["tensorboard"] if tensorboard else []))
-    from mambamuse.learn.recipes import train_recipe
+    from mambamuse.learn.train import train_recipe
 
     how = dict(resume=resume, minutes=minutes, tensorboard=tensorboard)
     summary = train_recipe(out, arm, size, overrides or (), data, steps, seed, **how)

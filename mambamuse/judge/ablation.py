@@ -23,7 +23,8 @@ from ..errors import InputError
 from .evaluate import interval
 from .metrics import abs_corr, corr, lsd_cifka, lsd_cifka_50, mfcc_distance
 from .timbre import timbre_distance
-from ..learn.recipes import differences, recipe, train_recipe
+from ..learn.recipes import differences, recipe
+from ..learn.train import train_recipe
 from ..model.generator import MambaMuse
 from ..model.places import check_alphas
 from ..model.weights import fit, load_model, pad

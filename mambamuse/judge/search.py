@@ -33,7 +33,8 @@ from mambamuse.judge.metrics import (
 )
 from .timbre import timbre_distance
 from ..learn.checkpoints import newest_whole
-from ..learn.recipes import recipe, train_recipe
+from ..learn.recipes import recipe
+from ..learn.train import train_recipe
 from ..model.generator import MambaMuse
 from ..sound.audio import SAMPLE_RATE
 from ..sound.paths import written_beside

@@ -1,0 +1,211 @@
+"""Steps of a reproduction: what runs again, what does not, and what an interruption costs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from conftest import ROOT
+
+from mambamuse.errors import InputError
+from mambamuse.reproduce.figures import PAPER_CURVES  # noqa: F401 (the room that must not retrain)
+from mambamuse.reproduce.origins import depends_on, followed, look, reasons
+from mambamuse.reproduce.steps import Step, reproduction, run_steps
+
+TRAIN = Path(ROOT / "nbs" / "runs" / "train.ipynb")
+TINY = [
+    "data.train=8",
+    "data.valid=2",
+    "data.test=6",
+    "data.clip=4112",
+    "model.widths=[2,2,2,2]",
+    "training.batch=2",
+    "training.epochs=6",
+    "training.save_every=2",
+]
+
+
+def write(path, code, parameters='out: str = ""  # file'):
+    "A notebook with one cell of parameters and one of code."
+    cells = [
+        nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(code),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+
+
+@pytest.fixture
+def package(tmp_path):
+    "A copy of the package, and a Python whose imports come from it."
+    shutil.copytree(ROOT / "mambamuse", tmp_path / "copy" / "mambamuse")
+
+    def why(before=None):
+        code = (
+            "import json, sys; from mambamuse.reproduce.origins import *;"
+            f"now = {{n: depends_on(f'{ROOT}/nbs/runs/{{n}}.ipynb', {{}}) for n in"
+            " ('prepare', 'train', 'evaluate', 'figures')};"
+            "before = json.loads(sys.argv[1]);"
+            "print(json.dumps([now, {n: reasons(before.get(n), now[n]) for n in now}]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, json.dumps(before or {})],
+            capture_output=True,
+            text=True,
+            env=dict(os.environ, PYTHONPATH=str(tmp_path / "copy")),
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return tmp_path / "copy" / "mambamuse", why
+
+
+@pytest.mark.parametrize(
+    "file, old, new, again",
+    [
+        ("reproduce/figures.py", '"content", "style"', '"Content", "style"', {"figures"}),
+        ("judge/metrics.py", "0.", "1.", {"evaluate"}),
+        ("learn/trainer.py", "0.0", "0.5", {"train"}),
+        ("sound/audio.py", "PEAK = 0.9", "PEAK = 0.8", {"prepare", "train", "evaluate", "figures"}),
+        ("learn/trainer.py", '    """The networks', '    """All networks', set()),
+        ("learn/trainer.py", "# what is validated", "# that is validated", set()),
+        ("use/playground.py", "0", "1", set()),
+        ("sizes/smoke.toml", "epochs = 20", "epochs = 21", {"prepare", "train"}),
+        ("timbre_net/results.json", "0", "1", {"evaluate"}),
+    ],
+)
+def test_a_step_runs_again_exactly_when_its_code_changed(package, file, old, new, again):
+    folder, why = package
+    before, never = why()
+    assert all(lines == ["was never made"] for lines in never.values())
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+    _, lines = why(before)
+    changed = {name for name, why in lines.items() if why}
+    assert again <= changed <= again | ({"figures"} if "judge" in file or "sizes" in file else set()), lines
+
+
+def test_what_a_training_depends_on():
+    modules, folders, others = followed("from mambamuse.learn.train import train_recipe")
+    assert "learn.trainer" in modules and not any(m.startswith(("reproduce", "judge")) for m in modules)
+    assert {"arms", "sizes"} <= folders and {"torch", "numpy", "accelerate", "datasets"} <= others
+    one = depends_on(TRAIN, dict(steps=3))
+    assert reasons(one, depends_on(TRAIN, dict(steps=4))) == ["parameters: steps changed from 3 to 4"]
+    assert "torch" in one["packages"] and look.cache_info().hits
+
+
+def test_a_killed_process_is_an_error_and_the_next_call_goes_on(tmp_path):
+    "The cell kills its own kernel the first time."
+    code = (
+        "import os, pathlib, signal\np = pathlib.Path(out)\nseen = p.exists()\n"
+        "with open(p, 'a') as f: f.write('x')\n"
+        "if not seen: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    write(tmp_path / "one.ipynb", code)
+    step = Step("one", dict(out=f"{tmp_path}/run/x"), outputs=(f"{tmp_path}/run/x",))
+    began = time.monotonic()
+    with pytest.raises(InputError, match="its process died"):
+        run_steps([step], tmp_path / "run", {}, tmp_path)
+    assert time.monotonic() - began < 30
+    run_steps([step], tmp_path / "run", {}, tmp_path)
+    assert (tmp_path / "run" / "x").read_text() == "xx"  # it found what it had left
+    assert not (tmp_path / "run" / "old").exists()
+
+
+def test_what_was_begun_by_other_means_is_put_aside(tmp_path):
+    write(
+        tmp_path / "one.ipynb",
+        "open(out, 'a').write(x)\n1 / int(x)",
+        'out: str = ""  # file\nx: str = ""  # x',
+    )
+
+    def run(x):
+        step = Step("one", dict(out=f"{tmp_path}/run/x", x=x), outputs=(f"{tmp_path}/run/x",))
+        return run_steps([step], tmp_path / "run", {}, tmp_path)
+
+    with pytest.raises(InputError, match="ZeroDivisionError"):
+        run("0")
+    run("1")
+    assert (tmp_path / "run" / "x").read_text() == "1"
+    assert [p.read_text() for p in (tmp_path / "run" / "old").iterdir()] == ["0"]
+
+
+def test_a_flood_of_output_does_not_stop_a_step(tmp_path):
+    write(tmp_path / "one.ipynb", "for i in range(20_000): print('x' * 200)\nopen(out, 'w').write('done')")
+    step = Step("one", dict(out=f"{tmp_path}/run/x"), outputs=(f"{tmp_path}/run/x",))
+    run_steps([step], tmp_path / "run", {}, tmp_path)
+    assert (tmp_path / "run" / "x").read_text() == "done"
+
+
+def test_two_do_not_work_in_one_folder(tmp_path):
+    code = f"from mambamuse.reproduce.steps import run_steps\nrun_steps([], '{tmp_path}/run', {{}})"
+    write(tmp_path / "one.ipynb", code)
+    step = Step("one", dict(out=f"{tmp_path}/run/x"), outputs=(f"{tmp_path}/run/x",))
+    with pytest.raises(InputError, match="InputError: .*another process reproduces there"):
+        run_steps([step], tmp_path / "run", {}, tmp_path)
+
+
+# The training step of a reproduction, killed
+
+
+def steps_of(folder):
+    "Data and training of a tiny reproduction."
+    from mambamuse.data.notes import MINI
+
+    return reproduction("as_run", "smoke", TINY, "nsynth", [str(MINI)], folder, 2)[:2]
+
+
+def program(folder):
+    "A process that runs them."
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, 'tests'); from test_steps import *;"
+        "folder = Path(sys.argv[1]); run_steps(steps_of(folder), folder, {})"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def contents(folder):
+    "Everything that the training left, but for its seconds."
+    files = (p for p in sorted((folder / "train").rglob("*")) if p.is_file() and p.name != "timings.jsonl")
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+@pytest.mark.parametrize("who", ["the program", "the kernel"])
+def test_a_reproduction_that_is_killed_again_and_again_is_the_undisturbed_one(tmp_path, who):
+    run_steps(steps_of(tmp_path / "whole"), tmp_path / "whole", {})
+    folder = tmp_path / "killed"
+    kills = 0
+    for steps in (1, 4, 7):  # kill it as soon as so many steps are in the log
+        process = program(folder)
+        log = folder / "train" / "metrics.jsonl"
+        while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= steps):
+            time.sleep(0.02)
+        if process.poll() is None:
+            children = psutil.Process(process.pid).children(recursive=True)
+            victim = process.pid if who == "the program" else children[0].pid
+            os.kill(victim, signal.SIGKILL)
+            kills += 1
+        out, err = process.communicate(timeout=60)
+        if who == "the kernel":
+            assert process.returncode and "its process died" in err
+        psutil.wait_procs([child for child in children if child.is_running()], timeout=30)
+    process = program(folder)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert kills == 3 and contents(folder) == contents(tmp_path / "whole")
+    assert not (folder / "old").exists()
