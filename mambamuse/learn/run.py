@@ -8,9 +8,11 @@ __all__ = ['check_data', 'Run']
 # %% ../../nbs/learn/run.ipynb #run-imports
 import json
 import math
+import os
 import sys
 from collections.abc import Sized
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from .trainer import Trainer
 from ..model.config import ModelConfig
 from ..sound.audio import SAMPLE_RATE, save
 from ..sound.paths import written_beside
+from ..sound.records import checksum, read_json
 
 # %% ../../nbs/learn/run.ipynb #run-check-data
 def check_data(data: str | Path) -> str:
@@ -135,17 +138,33 @@ class Run:
         networks: dict[str, torch.nn.Module] = dict(generator=trainer.generator)
         if "critics" in trainer.networks:
             networks |= dict(mpd=trainer.critics.mpd, msd=trainer.critics.msd)
-        about = dict(
-            self.recipe,
+        computed = dict(
             device=str(trainer.device.type),
             processes=trainer.accelerator.num_processes,
             threads=torch.get_num_threads(),
+            scan=os.environ.get("MAMBAMUSE_SCAN") or "fastest",
+            packages={name: version(name) for name in ("mambamuse", "torch", "numpy", "datasets")},
+        )
+        about = dict(
+            self.recipe,
+            **computed,
             clips=len(self.clips),
             parameters={name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()},
+            pieces=[*self.pieces(), dict(after_step=self.progress.step, **computed)],
         )
+        weights = Path(self.config.init) / "model.safetensors"
+        if self.config.init and weights.is_file():
+            about["init_sha256"] = checksum(weights)
         if self.main:
             with written_beside(self.out / "run.json") as part:
                 part.write_text(json.dumps(about, indent=1))
+
+    def pieces(self) -> list[dict]:
+        "How the steps up to now were computed: a record for each time that the run was begun or resumed."
+        file = self.out / "run.json"
+        if not self.progress.step or not file.is_file():
+            return []
+        return read_json(file, "record of a run").get("pieces", [])
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint; from the beginning if there is none.

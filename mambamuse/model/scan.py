@@ -12,6 +12,7 @@ from importlib import import_module
 
 import torch
 
+from ..errors import InputError
 from .scan_reference import Scanned, selective_scan_torch
 
 # %% ../../nbs/model/scan.ipynb #scan-backend-for
@@ -68,8 +69,7 @@ def selective_scan(
     """`selective_scan_torch`, or a faster function with the same arguments and results.
 
     `backend` is "numba", "triton", "mamba_ssm" (with an initial state, which it cannot take, "torch"),
-    "torch", or None for
-    that of `backend_for`. Raises `ValueError` on others.
+    "torch", or None for that of `backend_for`. Raises `InputError` on others.
     """
     backend = backend or backend_for(u, delta, A, B, C, D, z, delta_bias, initial_state=initial_state)
     if backend == "mamba_ssm" and initial_state is None:
@@ -83,5 +83,8 @@ def selective_scan(
     elif backend in ("torch", "mamba_ssm"):
         scan = selective_scan_torch
     else:
-        raise ValueError(f"the scan's backend is {backend!r}, expected numba, triton, mamba_ssm or torch")
+        raise InputError(
+            f"the scan's backend is {backend!r} (the argument, or MAMBAMUSE_SCAN in the environment), expected"
+            " numba, triton, mamba_ssm or torch"
+        )
     return scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, initial_state)
