@@ -84,7 +84,7 @@ def selective_scan(
         scan = selective_scan_torch
     else:
         raise InputError(
-            f"the scan's backend is {backend!r} (the argument, or MAMBAMUSE_SCAN in the environment), expected"
+            f"the scan's backend is {backend!r} (the argument, or MAMBAMUSE_SCAN), expected"
             " numba, triton, mamba_ssm or torch"
         )
     return scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, initial_state)
