@@ -55,6 +55,7 @@ EXTRAS = {  # extra -> the modules that it brings, by the name they are imported
     "live": ("sounddevice",),
     "synth": ("fluidsynth", "music21"),
     "tensorboard": ("tensorboard",),
+    "cluster": ("dask", "distributed"),
 }
 
 # %% ../nbs/face/errors.ipynb #errors-needs-1

@@ -86,6 +86,14 @@ def evaluate(
         str | None,
         typer.Option(help="Where the weights run: cpu or cuda.", show_default="cuda if there is one"),
     ] = None,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            help="Address of a Dask cluster that judges, such as tcp://10.0.0.1:8786; it must see the same"
+            " folders.",
+            show_default="processes of this machine",
+        ),
+    ] = "",
 ):
     """Judge a timbre transfer on pairs of recordings, beside two trivial and two classical methods.
 
@@ -139,7 +147,7 @@ def evaluate(
         systems = [System("output", given="output")]
     elif not systems:
         systems = [System("mambamuse", weights=str(SHIPPED), alpha=alpha)]
-    made = run(table, out, systems, name, workers, device=device)
+    made = run(table, out, systems, name, workers, device=device, scheduler=scheduler)
     typer.echo(wide(made, MAIN).to_string())
     typer.echo(f"{out}: scores.csv, baselines.csv, table.csv, table.md, index.html")
 

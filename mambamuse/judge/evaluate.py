@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from ..errors import InputError, tell
@@ -30,6 +29,7 @@ from .baselines import METHODS
 from .metrics import METRICS, Metric, fad_infinity, frechet_distance, measure
 from .pitch import PITCH_METRICS
 from .timbre import embeddings, family, timbre_distance
+from .workers import working
 from ..model.weights import check_weights, load_model
 from ..sound.audio import SAMPLE_RATE, decoded_file, load, normalise, recordings, resample, save
 from ..sound.paths import check_folder, written_beside
@@ -288,12 +288,13 @@ def results(
     out: str | Path,
     workers: int | None = None,
     device: str | None = None,
+    scheduler: str = "",
 ) -> pd.DataFrame:
     """A row for each system and pair, with `scores` and `embeddings`; from `out/results.jsonl` where it is
     there already.
 
     `workers`: processes that judge (default: one a core); `device`: where weights run (default: a card, if
-    there is one).
+    there is one); `scheduler`: the address of a Dask cluster that judges.
     Raises `InputError` if names are not distinct, or a sound or the weights cannot be used.
     """
     out = Path(out)
@@ -315,7 +316,7 @@ def results(
         return dict(key=key) | judge(system, row, path, output)
 
     made_by = min(workers or os.cpu_count() or 1, len(todo) or 1)
-    with parallel_config(backend="loky", inner_max_num_threads=1), open(out / "results.jsonl", "a") as file:
+    with working(scheduler), open(out / "results.jsonl", "a") as file:
         if cut_off:
             file.write("\n")
         with tqdm(total=len(todo), desc="evaluate", unit="pair", delay=2) as bar:
@@ -327,10 +328,6 @@ def results(
                     file.flush()
                     done[result["key"]] = result
                     bar.update()
-        if todo and made_by > 1:
-            get_reusable_executor().shutdown(
-                wait=True
-            )  # workers left idle would keep a process that was forked from ending
     about = [column for column in pairs if column != "output"]
     kept = ("output", "scores", "embeddings")
     made = []
@@ -512,6 +509,7 @@ def evaluate(
     workers: int | None = None,
     seed: int = 42,
     device: str | None = None,
+    scheduler: str = "",
 ) -> pd.DataFrame:
     """Judge `systems` and the baselines on `pairs` (from `read_pairs`, `shipped_pairs` or `pair_folders`);
     returns the `summary`.
@@ -520,8 +518,8 @@ def evaluate(
     `table.csv` (the summary), `table.md`
     and `index.html`, with players; `outputs/`. Paths in the scores count from the list of pairs, those of
     outputs made here from `out`.
-    What `out/results.jsonl` holds already is not computed again. `workers` and `device` as for `results`.
-    Tells what too few pairs leave out.
+    What `out/results.jsonl` holds already is not computed again. `workers`, `device` and `scheduler` as for
+    `results`. Tells what too few pairs leave out.
     Raises `InputError`, before anything is written, if a name is blank or there twice, or a sound or the
     weights cannot be used.
     """
@@ -533,7 +531,7 @@ def evaluate(
         system.check()
     device = device and check_device(device)
     check_sounds(pairs, systems)
-    rows = results(pairs, [*beside, *systems], out, workers, device)
+    rows = results(pairs, [*beside, *systems], out, workers, device, scheduler)
     table = summary(rows, pairs, seed)
     left_out = limits(table, pairs)
     for line in left_out:

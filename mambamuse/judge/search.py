@@ -41,6 +41,7 @@ from ..sound.paths import written_beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+from .workers import working
 
 # %% ../../nbs/judge/search.ipynb #search-measures
 @fitted
@@ -310,14 +311,15 @@ def search(
     seed: int = 42,
     candidates: dict = CANDIDATES,
     shared: Sequence[str] = SHARED,
+    scheduler: str = "",
 ) -> pd.DataFrame:
     """Successive halving over `candidates` on the prepared folders `data`, judged on those of `valid`;
     returns the table so far.
 
     `first`: minutes of processor time of a candidate in the first round. `least`: end when so many are left.
-    `minutes`: stop after so many
-    on the clock (0: never). `jobs`: candidates at a time, each in a process of one thread. Raises
-    `InputError` if a name, field or folder is wrong.
+    `minutes`: stop after so many on the clock (0: never). `jobs`: candidates at a time, each in a process of
+    one thread; `scheduler`: the address of a Dask cluster that takes them.
+    Raises `InputError` if a name, field or folder is wrong.
     """
     for name, (which, _) in candidates.items():
         overrides(name, candidates, shared)
@@ -332,7 +334,8 @@ def search(
     left, turn, table = list(candidates), 0, pd.DataFrame()
     while True:
         what = out, data, valid, first * 2**turn, end, seed, candidates, shared
-        done = Parallel(jobs)(delayed(stage)(name, turn, *what) for name in left)
+        with working(scheduler):
+            done = Parallel(jobs)(delayed(stage)(name, turn, *what) for name in left)
         if any(done):
             table = collect(out)
         if not all(done) or len(left) <= least:
