@@ -147,7 +147,7 @@ def test_a_second_run_skips_everything_and_a_missing_figure_is_redrawn(mambamuse
     _, out, _ = reproduced(mambamuse, checkout)
     assert (
         out.count("unchanged, skipped") == 6
-        and "figures ..." in out
+        and "figures (outputs: " in out
         and (run / "figures" / "fig4-training-run.png").is_file()
     )
 

@@ -60,7 +60,7 @@ def test_wrong_names_and_fields_end_it_before_a_step(data, tmp_path):
         overrides("c", FEW)
     for wrong, says in (
         (dict(a=("mixed", ("model.size=2",))), "no field size"),
-        (dict(a=("mixed", ("loss.mel_ffts=[100]",))), "powers of 2"),
+        (dict(a=("mixed", ("loss.mel_ffts=[100]",))), "windows of the mel loss"),
         (dict(a=("none", ())), "no data 'none'"),
     ):
         with pytest.raises(InputError, match=says):
