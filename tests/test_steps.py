@@ -182,7 +182,11 @@ def program(folder):
 def contents(folder):
     "Everything that the training left, but for its seconds."
     files = (p for p in sorted((folder / "train").rglob("*")) if p.is_file() and p.name != "timings.jsonl")
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+    found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+    run = json.loads(found.pop("train/run.json"))
+    pieces = run.pop("pieces")  # on what each piece of it was computed
+    assert pieces and pieces[0]["after_step"] == 0
+    return found | {"run": run}
 
 
 @pytest.mark.parametrize("who", ["the program", "the kernel"])
