@@ -145,10 +145,10 @@ def band(frequency: float, width: float, noise: np.ndarray) -> np.ndarray:
     """
     size = 2 ** int(np.ceil(np.log2(len(noise))))
     hertz = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 1)
-    heard = np.fft.irfft(np.fft.rfft(noise, size) * np.exp(-0.5 * (np.log2(hertz / frequency) / width) ** 2))[
-        : len(noise)
-    ]
-    return heard / (np.sqrt(np.mean(heard**2)) + 1e-12)
+    filtered = np.fft.irfft(
+        np.fft.rfft(noise, size) * np.exp(-0.5 * (np.log2(hertz / frequency) / width) ** 2)
+    )[: len(noise)]
+    return filtered / (np.sqrt(np.mean(filtered**2)) + 1e-12)
 
 
 def drawn_out(points: np.ndarray, frames: int) -> np.ndarray:
@@ -211,15 +211,15 @@ def play(
     noise = rng.standard_normal((2, frames))
     for note in notes:
         tail = round((instrument.release + 0.01) * SAMPLE_RATE)
-        heard = min(frames - note.onset, note.length + tail)
-        if heard <= 0:
+        sounding = min(frames - note.onset, note.length + tail)
+        if sounding <= 0:
             continue
-        inside = slice(note.onset, note.onset + heard)
-        tone, gain = play_note(instrument, note, heard, rng, vibrato, rate)
+        inside = slice(note.onset, note.onset + sounding)
+        tone, gain = play_note(instrument, note, sounding, rng, vibrato, rate)
         out[inside] += tone
         breath[inside] += gain
         strength = 0.1 * 10 ** (-(1 - note.velocity) * instrument.touch / 20)
-        bursts[inside] += strength * np.exp(-6.9 * np.arange(heard) / SAMPLE_RATE / hit_time)
+        bursts[inside] += strength * np.exp(-6.9 * np.arange(sounding) / SAMPLE_RATE / hit_time)
     out += 10 ** (level / 20) / 2**0.5 * breath * band(frequency, width, noise[0])
     return (out + 10 ** (hit / 20) * bursts * band(hit_frequency, hit_width, noise[1])).astype(np.float32)
 
@@ -370,7 +370,7 @@ class Instruments(Rendered):
         for i in range(n + n // 10 + 32):
             yield f"triplet-{split}-{i:06d}", dict(number=i), ""
 
-    def read(self, split: str, wanted: dict[str, dict], known: set[str]) -> Iterator[tuple]:
+    def read(self, split: str, wanted: dict[str, dict], entries: set[str]) -> Iterator[tuple]:
         "A job for each of `wanted`: what makes its row."
         programs = self.of_split(split) if self.paths else []
         for name, entry in sorted(wanted.items()):

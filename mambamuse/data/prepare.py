@@ -162,14 +162,14 @@ def fill(db, source: Source, split: str, config: DataConfig, workers: int):
         )
         if rank not in there
     }
-    known = {name for (name,) in db.execute("SELECT name FROM entries WHERE split = ?", (split,))}
+    entries = {name for (name,) in db.execute("SELECT name FROM entries WHERE split = ?", (split,))}
 
     def pack(job):
         return pa.RecordBatch.from_pylist([job()], schema=schema).serialize().to_pybytes()
 
     jobs = (
         (name, job if isinstance(job, str) else partial(pack, job))
-        for name, job in source.read(split, wanted, known)
+        for name, job in source.read(split, wanted, entries)
     )
     read = 0  # counted here: a bar that is switched off does not count
     with tqdm(total=len(ranks), initial=len(there), desc=f"prepare {split}", unit="note", delay=2) as bar:
@@ -183,10 +183,10 @@ def fill(db, source: Source, split: str, config: DataConfig, workers: int):
             read += 1
             if read % COMMIT == 0:
                 db.commit()
-    made = db.execute("SELECT count(*) FROM rows WHERE split = ?", (split,)).fetchone()[0]
-    if made < n:
+    rows = db.execute("SELECT count(*) FROM rows WHERE split = ?", (split,)).fetchone()[0]
+    if rows < n:
         raise InputError(
-            f"{split}: {n:,} notes asked for, but of {len(ranks):,} chosen (with spares) only {made:,} can be"
+            f"{split}: {n:,} notes asked for, but of {len(ranks):,} chosen (with spares) only {rows:,} can be"
             f" used{most(db, split)}; ask for fewer with --{split} N"
         )
     db.execute("INSERT INTO done VALUES (?, '')", (f"fill {split}",))
@@ -201,7 +201,7 @@ def write_split(db, source: Source, split: str, n: int, folder: Path) -> dict[st
     "Write the shards of a split; returns rows, bytes and SHA-256 by file name."
     schema = source.features.arrow_schema
     count = -(-n // ROWS)
-    made = {}
+    written = {}
     with closing(
         db.execute("SELECT row FROM rows WHERE split = ? ORDER BY rank LIMIT ?", (split, n))
     ) as stored:
@@ -213,8 +213,8 @@ def write_split(db, source: Source, split: str, n: int, folder: Path) -> dict[st
                 for _ in range(0, rows, BATCH)
             )
             write_shard(path, schema, (pa.Table.from_batches(batches, schema) for batches in read))
-            made[path.name] = dict(rows=rows, bytes=path.stat().st_size, sha256=checksum(path))
-    return made
+            written[path.name] = dict(rows=rows, bytes=path.stat().st_size, sha256=checksum(path))
+    return written
 
 
 def make_report(db, kind: str, source: Source, config: DataConfig, files: dict) -> dict:
@@ -338,20 +338,20 @@ def prepare(
             index(db, origin, split, config)
         for split in SPLITS:
             fill(db, origin, split, config, workers)
-        made = out.with_name(f".{out.name}.work") / "made"
-        shutil.rmtree(made, ignore_errors=True)
-        (made / "data").mkdir(parents=True)
+        folder = out.with_name(f".{out.name}.work") / "made"
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "data").mkdir(parents=True)
         files = {
             name: about
             for split in SPLITS
-            for name, about in write_split(db, origin, split, getattr(config, split), made / "data").items()
+            for name, about in write_split(db, origin, split, getattr(config, split), folder / "data").items()
         }
         report = make_report(db, source, origin, config, files)
-        (made / "README.md").write_text(card(report, out.name))
-        (made / "report.json").write_text(json.dumps(report, indent=1))
+        (folder / "README.md").write_text(card(report, out.name))
+        (folder / "report.json").write_text(json.dumps(report, indent=1))
         if out.exists():
-            out.rename(made.with_name("old"))
-        made.rename(out)
+            out.rename(folder.with_name("old"))
+        folder.rename(out)
     return report
 
 # %% ../../nbs/data/prepare.ipynb #prepare-enough

@@ -56,7 +56,7 @@ def fluid():
             "rendering needs pip install 'mambamuse[synth]' and FluidSynth (Debian: apt-get install"
             " libfluidsynth3; macOS: brew install fluid-synth; Windows: choco install fluidsynth)"
         ) from None
-    pointer, whole = fluidsynth.c_void_p, fluidsynth.c_int
+    pointer, number = fluidsynth.c_void_p, fluidsynth.c_int
 
     def bind(name, result, *kinds):
         return fluidsynth.cfunc(f"{name}", result, *((f"x{i}", kind, 1) for i, kind in enumerate(kinds)))
@@ -64,17 +64,26 @@ def fluid():
     fluidsynth.more = dict(
         new=bind("new_fluid_synth", pointer, pointer),
         delete=bind("delete_fluid_synth", None, pointer),
-        font=bind("fluid_synth_get_sfont_by_id", pointer, pointer, whole),
-        add=bind("fluid_synth_add_sfont", whole, pointer, pointer),
-        remove=bind("fluid_synth_remove_sfont", whole, pointer, pointer),
-        select=bind("fluid_synth_program_select", whole, pointer, whole, whole, whole, whole),
-        on=bind("fluid_synth_noteon", whole, pointer, whole, whole, whole),
-        off=bind("fluid_synth_noteoff", whole, pointer, whole, whole),
+        font=bind("fluid_synth_get_sfont_by_id", pointer, pointer, number),
+        add=bind("fluid_synth_add_sfont", number, pointer, pointer),
+        remove=bind("fluid_synth_remove_sfont", number, pointer, pointer),
+        select=bind("fluid_synth_program_select", number, pointer, number, number, number, number),
+        on=bind("fluid_synth_noteon", number, pointer, number, number, number),
+        off=bind("fluid_synth_noteoff", number, pointer, number, number),
         write=bind(
-            "fluid_synth_write_float", whole, pointer, whole, pointer, whole, whole, pointer, whole, whole
+            "fluid_synth_write_float",
+            number,
+            pointer,
+            number,
+            pointer,
+            number,
+            number,
+            pointer,
+            number,
+            number,
         ),
     )
-    log = bind("fluid_set_log_function", pointer, whole, pointer, pointer)
+    log = bind("fluid_set_log_function", pointer, number, pointer, pointer)
     for level in range(5):
         log(level, None, None)
     return fluidsynth
@@ -196,13 +205,13 @@ def instruments(fonts: list[Path]) -> list[dict]:
         for family, entries in PROGRAMS.items()
         for entry in entries.split(", ")
     ]
-    made, count = [], dict.fromkeys(FAMILIES, 0)
+    found, count = [], dict.fromkeys(FAMILIES, 0)
     for family, program, rest in rows:
         name, low, high = rest.rsplit(" ", 2)
         for font in fonts:
-            made.append(
+            found.append(
                 dict(
-                    instrument=len(made),
+                    instrument=len(found),
                     instrument_str=f"{family}_acoustic_{count[family]:03d}",
                     instrument_family=FAMILIES.index(family),
                     instrument_family_str=family,
@@ -216,7 +225,7 @@ def instruments(fonts: list[Path]) -> list[dict]:
                 )
             )
             count[family] += 1
-    return made
+    return found
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-held-out
 TEST_PROGRAMS = (
@@ -293,7 +302,7 @@ class Notes(Rendered):
                         "",
                     )
 
-    def read(self, split: str, wanted: dict[str, dict], known: set[str]) -> Iterator[tuple]:
+    def read(self, split: str, wanted: dict[str, dict], entries: set[str]) -> Iterator[tuple]:
         "A job for each of `wanted`: what renders it."
         for name, entry in sorted(wanted.items(), key=lambda item: (item[1]["soundfont"], item[0])):
             yield name, partial(self.row, entry, split)
@@ -327,7 +336,7 @@ def render_archives(
     """
     source, out = Notes(paths, config), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    made = {
+    examples = {
         split: render_archive(source, split, out / f"nsynth-{split}.jsonwav.tar.gz", workers)
         for split in SPLITS
     }
@@ -336,8 +345,8 @@ def render_archives(
         " apply.\n"
     )
     with written_beside(out / "left-out.json") as part:
-        part.write_text(json.dumps({split: left for split, (_, left) in made.items()}, indent=1))
-    return {split: count for split, (count, _) in made.items()}
+        part.write_text(json.dumps({split: left for split, (_, left) in examples.items()}, indent=1))
+    return {split: count for split, (count, _) in examples.items()}
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-archives-1
 def render_archive(source: Notes, split: str, path: Path, workers: int) -> tuple[int, dict[str, str]]:
@@ -351,7 +360,7 @@ def render_archive(source: Notes, split: str, path: Path, workers: int) -> tuple
         return to_wav(source.render(entry), "")["bytes"]
 
     jobs = ((name, partial(wav, wanted[name])) for name, _ in source.read(split, wanted, set()))
-    made, left = {}, {}
+    examples, left = {}, {}
     with (
         written_beside(path) as part,
         igzip.open(part, "wb", compresslevel=1) as file,
@@ -369,10 +378,10 @@ def render_archive(source: Notes, split: str, path: Path, workers: int) -> tuple
             if isinstance(wav, str):
                 left[name] = wav
             else:
-                made[name] = wanted[name]
+                examples[name] = wanted[name]
                 add(f"audio/{name}.wav", wav)
-        add("examples.json", json.dumps(made).encode())
-    return len(made), left
+        add("examples.json", json.dumps(examples).encode())
+    return len(examples), left
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-scores
 STEPS = dict(C=0, D=2, E=4, F=5, G=7, A=9, B=11)  # semitones above C
@@ -514,7 +523,7 @@ class Phrases(Rendered):
         n = len(paths) // 10
         return dict(test=paths[:n], valid=paths[n : 2 * n], train=paths[2 * n :])[split]
 
-    def read(self, split: str, wanted: dict[str, dict], known: set[str]) -> Iterator[tuple]:
+    def read(self, split: str, wanted: dict[str, dict], entries: set[str]) -> Iterator[tuple]:
         "A job for each of `wanted`: what makes its row."
         band, scores = self.of_split(split), self.scores(split)
 

@@ -69,9 +69,9 @@ class Source:
         """
         raise NotImplementedError
 
-    def read(self, split: str, wanted: dict[str, dict], known: set[str]) -> Iterator[tuple]:
+    def read(self, split: str, wanted: dict[str, dict], entries: set[str]) -> Iterator[tuple]:
         """`(name, function that makes its row, or reason to skip it)` for each of `wanted`, entries by name;
-        `known` are the names of all entries.
+        `entries` are the names of all entries.
 
         The function raises `InputError` if the note cannot be used. Raises `InputError` if the source is too
         broken to go on.
@@ -161,8 +161,8 @@ def told_licence(folder) -> str:
     readme = Path(folder) / "README.md"
     text = readme.read_text(errors="replace") if readme.is_file() else ""
     front = re.match(r"---\n(.*?)\n---\n", text, re.S)
-    told = re.search(r"^license: *([\w.-]+) *$", front[1], re.M) if front else None
-    return told[1] if told else "other"
+    found = re.search(r"^license: *([\w.-]+) *$", front[1], re.M) if front else None
+    return found[1] if found else "other"
 
 # %% ../../nbs/data/sources.ipynb #sources-nsynth-1
 class NSynth(Source):
@@ -202,7 +202,7 @@ class NSynth(Source):
         with open(path, "rb") as file:
             yield from entries(file, path)
 
-    def read(self, split: str, wanted: dict[str, dict], known: set[str]) -> Iterator[tuple]:
+    def read(self, split: str, wanted: dict[str, dict], entries: set[str]) -> Iterator[tuple]:
         "A job for each of `wanted`: what reads and makes its row."
         reader = self.read_archive if self.archive(split).is_file() else self.read_folder
         seen = set()
@@ -211,12 +211,12 @@ class NSynth(Source):
                 yield audio, "not a file of NSynth's layout"
             elif name in seen:
                 yield name, "audio twice, the first is used"
-            elif name not in known:
+            elif name not in entries:
                 yield name, NO_ENTRY
             elif name in wanted:
                 yield name, partial(self.row, wanted[name], audio(), split)
             seen.add(name)
-        for name in known - seen:
+        for name in entries - seen:
             yield name, NO_AUDIO
 
     def row(self, entry: dict, audio: Any, split: str) -> dict:
@@ -329,7 +329,7 @@ class Hub(Source):
         for row in self.rows(split, audio=False):
             yield row["note_str"], row, entry_fault(row["note_str"], row)
 
-    def read(self, split: str, wanted: dict[str, dict], known: set[str]) -> Iterator[tuple]:
+    def read(self, split: str, wanted: dict[str, dict], entries: set[str]) -> Iterator[tuple]:
         "A job for each of `wanted`: what makes its row."
         wanted = dict(wanted)
         for row in self.rows(split, audio=True):
@@ -459,7 +459,7 @@ class Folder(Source):
                     "",
                 )
 
-    def read(self, split: str, wanted: dict[str, dict], known: set[str]) -> Iterator[tuple]:
+    def read(self, split: str, wanted: dict[str, dict], entries: set[str]) -> Iterator[tuple]:
         "A job for each of `wanted`: what cuts and makes its row."
         for name, entry in sorted(wanted.items()):
             yield name, partial(self.row, name, entry)

@@ -227,8 +227,8 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     low, high = (
         table[["change_low", "change_high"]].mul(sign, axis=0).agg(["min", "max"], axis=1).to_numpy().T
     )
-    made = table.assign(verdict=np.select([low > 0, high < 0], ["worse", "better"], ""))[sign.notna()]
-    return made.pivot(index="choice", columns="metric", values="verdict").loc[
+    judged = table.assign(verdict=np.select([low > 0, high < 0], ["worse", "better"], ""))[sign.notna()]
+    return judged.pivot(index="choice", columns="metric", values="verdict").loc[
         table.choice.unique(), [m for m, (_, better) in MEASURES.items() if better]
     ]
 

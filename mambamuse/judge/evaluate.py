@@ -88,9 +88,9 @@ def read_pairs(path: str | Path) -> pd.DataFrame:
 
 def shipped_pairs(name: str) -> pd.DataFrame:
     'The pairs of a shipped test set, "notes" or "phrases". Raises `InputError` if there is no such set.'
-    known = sorted(p.parent.name for p in TEST_SETS.glob("*/pairs.csv"))
-    if name not in known:
-        raise InputError(f"there is no test set {name!r}; there are {', '.join(known)}")
+    sets = sorted(p.parent.name for p in TEST_SETS.glob("*/pairs.csv"))
+    if name not in sets:
+        raise InputError(f"there is no test set {name!r}; there are {', '.join(sets)}")
     return read_pairs(TEST_SETS / name / "pairs.csv")
 
 
@@ -201,11 +201,11 @@ def judge(system: System, pair: dict, path, output: np.ndarray | None = None) ->
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         save(path, output, SAMPLE_RATE)
-    known = isinstance(pair.get("family"), str)
-    heard = {"family_accuracy": float(family(output) == pair["family"])} if known else {}
+    labelled = isinstance(pair.get("family"), str)
+    scores = {"family_accuracy": float(family(output) == pair["family"])} if labelled else {}
     return dict(
         output=str(path),
-        scores=measure(JUDGES, output, sounds) | heard,
+        scores=measure(JUDGES, output, sounds) | scores,
         embeddings=embeddings(output).tolist(),
     )
 
@@ -315,13 +315,13 @@ def results(
         path = out / "outputs" / folders[system.name] / f"{names[row['pair']]}.flac"
         return dict(key=key) | judge(system, row, path, output)
 
-    made_by = min(workers or os.cpu_count() or 1, len(todo) or 1)
+    processes = min(workers or os.cpu_count() or 1, len(todo) or 1)
     with working(scheduler), open(out / "results.jsonl", "a") as file:
         if cut_off:
             file.write("\n")
         with tqdm(total=len(todo), desc="evaluate", unit="pair", delay=2) as bar:
             for group in in_groups(todo, device):
-                for result in Parallel(n_jobs=made_by, return_as="generator_unordered")(
+                for result in Parallel(n_jobs=processes, return_as="generator_unordered")(
                     delayed(work)(*job) for job in group
                 ):
                     file.write(json.dumps(result) + "\n")
@@ -330,11 +330,13 @@ def results(
                     bar.update()
     about = [column for column in pairs if column != "output"]
     kept = ("output", "scores", "embeddings")
-    made = []
+    scored = []
     for key, (system, row) in jobs.items():
-        made.append(dict(system=system.name, **{k: row[k] for k in about}, **{k: done[key][k] for k in kept}))
+        scored.append(
+            dict(system=system.name, **{k: row[k] for k in about}, **{k: done[key][k] for k in kept})
+        )
     order = [system.name for system in systems]
-    return pd.DataFrame(sorted(made, key=lambda row: order.index(row["system"])))
+    return pd.DataFrame(sorted(scored, key=lambda row: order.index(row["system"])))
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-summary
 FEWEST = 6  # pairs, below which there is no interval: 1 - 2**(1 - 6) is the first above .95
@@ -381,11 +383,11 @@ def references(pairs: pd.DataFrame) -> np.ndarray:
     )
 
 
-def distances(heard: np.ndarray, right: np.ndarray, seed: int) -> dict[str, float]:
+def distances(embeddings: np.ndarray, right: np.ndarray, seed: int) -> dict[str, float]:
     "The FADs that embeddings `(n, 64)` of the outputs and of what they should sound like support, by name."
-    windows = min(len(heard), len(right))
-    made = {"fad": frechet_distance, "fad_infinity": lambda a, b: fad_infinity(a, b, seed)}
-    return {metric: made[metric](heard, right) for metric in WINDOWS if windows >= WINDOWS[metric]}
+    windows = min(len(embeddings), len(right))
+    measures = {"fad": frechet_distance, "fad_infinity": lambda a, b: fad_infinity(a, b, seed)}
+    return {metric: measures[metric](embeddings, right) for metric in WINDOWS if windows >= WINDOWS[metric]}
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-summary-5
 def summary(rows: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
@@ -405,8 +407,8 @@ def summary(rows: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42) -> pd.DataF
             lines.append((name, metric, len(values), *interval(values, middle, seed)))
         both = np.concatenate([group[["timbre_distance", "pitch_distance"]].to_numpy(), ends], axis=1)
         lines.append((name, "joint", len(both), *interval(both, joint_score, seed)))
-        heard = np.concatenate([np.array(e) for e in rows.embeddings[rows.system == name]])
-        for metric, distance in distances(heard, right, seed).items():
+        embeddings = np.concatenate([np.array(e) for e in rows.embeddings[rows.system == name]])
+        for metric, distance in distances(embeddings, right, seed).items():
             lines.append((name, metric, len(group), distance, np.nan, np.nan))
     return pd.DataFrame(lines, columns=["system", "metric", "n", "value", "low", "high"])
 
@@ -428,12 +430,11 @@ def wide(table: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.DataFr
     def text(r):
         return f"{r.value:.3g}" + ("" if np.isnan(r.low) else f" [{r.low:.3g}, {r.high:.3g}]")
 
-    made = table.assign(text=[text(r) for r in table.itertuples()]).pivot(
+    cells = table.assign(text=[text(r) for r in table.itertuples()]).pivot(
         index="system", columns="metric", values="text"
     )
-    return made.loc[table.system.unique(), [m for m in metrics or table.metric.unique() if m in made]].fillna(
-        ""
-    )
+    columns = [m for m in metrics or table.metric.unique() if m in cells]
+    return cells.loc[table.system.unique(), columns].fillna("")
 
 # %% ../../nbs/12_evaluate.ipynb #evaluate-evaluate
 MAIN = (

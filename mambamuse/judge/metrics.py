@@ -157,8 +157,8 @@ def chroma(audio) -> np.ndarray:
     "`(time,)` -> `(12, frames)`, of unit length, or zeros in frames 60 dB under the loudest."
     energy = chroma_bands() @ abs(librosa.stft(audio, n_fft=4_096, hop_length=512)) ** 2
     length = np.linalg.norm(energy, axis=0)
-    heard = length > 1e-6 * length.max()
-    return np.where(heard, energy / np.where(heard, length, 1), 0)
+    sounding = length > 1e-6 * length.max()
+    return np.where(sounding, energy / np.where(sounding, length, 1), 0)
 
 
 @fitted

@@ -335,19 +335,19 @@ def plot_roofline(result: dict, ax: "Axes") -> None:
     the time.
     """
     rows = [r for r in result["rows"] if r["macs"]]
-    whole = dict(
+    generator = dict(
         kind="whole pass", **{k: sum(r[k] for r in result["rows"]) for k in ("seconds", "macs", "bytes")}
     )
     x = [10 ** (i / 20) for i in range(-30, 60)]
     ax.loglog(x, [min(result["peak"], i * result["bandwidth"]) / 1e9 for i in x], color="0.3", lw=1)
     for r, left in zip(
-        (*rows, whole), (True, False, False, False)
+        (*rows, generator), (True, False, False, False)
     ):  # products and convolutions lie close together
         at = r["macs"] / r["bytes"], r["macs"] / r["seconds"] / 1e9
         ax.scatter(
             *at,
-            s=30 + 400 * r["seconds"] / whole["seconds"] * (r is not whole),
-            marker="*" if r is whole else "o",
+            s=30 + 400 * r["seconds"] / generator["seconds"] * (r is not generator),
+            marker="*" if r is generator else "o",
             alpha=0.7,
         )
         ax.annotate(
@@ -483,7 +483,7 @@ def step_parts(trainer, real, read=None, repeats: int = 5) -> list[dict]:
             p.grad = torch.zeros_like(p)
         rounds.append({part: once(run) for part, run in runs.items()})
     seconds = {part: median(r[part] for r in rounds[1:]) for part in runs}
-    whole = seconds.pop("step")
-    seconds["rest"] = whole - sum(s for part, s in seconds.items() if part != "data")
-    seconds["step"] = whole
-    return [dict(part=part, seconds=s, share=s / whole) for part, s in seconds.items()]
+    total = seconds.pop("step")
+    seconds["rest"] = total - sum(s for part, s in seconds.items() if part != "data")
+    seconds["step"] = total
+    return [dict(part=part, seconds=s, share=s / total) for part, s in seconds.items()]

@@ -294,9 +294,9 @@ def collect(out) -> pd.DataFrame:
         ignore_index=True,
     )
     table = table_of(rows)
-    for name, made in (("rows", rows), ("table", table)):
+    for name, content in (("rows", rows), ("table", table)):
         with written_beside(Path(out) / f"{name}.csv") as part:
-            made.to_csv(part, index=False)
+            content.to_csv(part, index=False)
     return table
 
 # %% ../../nbs/judge/search.ipynb #search-search-1

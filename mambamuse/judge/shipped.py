@@ -114,13 +114,13 @@ def where(model: MambaMuse, pairs: pd.DataFrame) -> pd.DataFrame:
         for kind in ("content", "style")
     )  # (pair, 1, time)
 
-    def share(changed, whole):
-        return ((changed - whole).square().mean() / whole.square().mean()).sqrt().item()
+    def share(changed, generated):
+        return ((changed - generated).square().mean() / generated.square().mean()).sqrt().item()
 
     encoded = model.encode(x)
-    whole, plain = model(x, y), model.decode(encoded)
+    generated, plain = model(x, y), model.decode(encoded)
     off = {
-        place: share(model(x, y, [a * (p != place) for p, a in zip(PLACES, model.alphas)]), whole)
+        place: share(model(x, y, [a * (p != place) for p, a in zip(PLACES, model.alphas)]), generated)
         for place, a in zip(PLACES, model.alphas)
         if a
     }

@@ -69,14 +69,15 @@ def study_cell(
     """One axis and set of places: a row for each test set, alpha, bypass and metric, over the first `n` pairs
     of each set; sounds and results are kept in `out`. `device` as for `results`.
     """
-    systems, made = cell_systems(weights, axis, sites), []
+    systems = cell_systems(weights, axis, sites)
+    cells = []
     for which in ("notes", "phrases"):
-        rows = score_columns(
+        scores = score_columns(
             results(shipped_pairs(which).head(n), list(systems.values()), Path(out) / which, device=device)
         )
         for (alpha, bypass), system in systems.items():
-            mine = rows[rows.system == system.name]
-            made += [
+            mine = scores[scores.system == system.name]
+            cells += [
                 (
                     name,
                     axis,
@@ -91,7 +92,7 @@ def study_cell(
                 for metric in SHOWN
             ]
     return pd.DataFrame(
-        made, columns=["weights", "axis", "places", "alpha", "bypass", "set", "metric", "n", "value"]
+        cells, columns=["weights", "axis", "places", "alpha", "bypass", "set", "metric", "n", "value"]
     )
 
 # %% ../../nbs/judge/study.ipynb #study-heat-maps

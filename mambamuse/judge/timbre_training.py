@@ -169,8 +169,8 @@ def train_timbre(table: list[dict], x: np.ndarray, steps: int, seed: int) -> Tim
     def loss(net, rng):
         drawn = [triplets(rng, table, x.shape[1], n, kind) for kind, n in zip(KINDS, (8, 4, 4))]
         roles = [clips[tuple(map(np.concatenate, zip(*role)))] for role in zip(*drawn)]
-        heard = coloured(torch.stack(roles), rng)  # (3, 16, 12, frames)
-        return triplet_loss(*net(heard.flatten(0, 1)).unflatten(0, (3, -1)))
+        audible = coloured(torch.stack(roles), rng)  # (3, 16, 12, frames)
+        return triplet_loss(*net(audible.flatten(0, 1)).unflatten(0, (3, -1)))
 
     return fit(TimbreNet, loss, steps, seed)
 

@@ -47,9 +47,9 @@ def read_lines(folder: str | Path, name: str) -> pd.DataFrame:
     out. Raises `InputError` if another is damaged.
     """
     path = Path(folder) / f"{name}.jsonl"
-    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+    complete = path.read_text().rpartition("\n")[0] if path.exists() else ""
     rows = []
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(complete.splitlines(), 1):
         try:
             found = json.loads(line)
         except ValueError:
@@ -123,13 +123,13 @@ def compare(paths: list) -> pd.DataFrame:
     not a run.
     """
     folders = [run_folder(path) for path in paths]
-    known = pd.DataFrame([run_settings(folder) for folder in folders])
-    differ = [name for name in known if known[name].nunique(dropna=False) > 1]
+    table = pd.DataFrame([run_settings(folder) for folder in folders])
+    differ = [name for name in table if table[name].nunique(dropna=False) > 1]
     return pd.concat(
         [
             pd.DataFrame(dict(run=[str(path) for path in paths])),
             pd.DataFrame([summary(folder) for folder in folders]),
-            known[differ],
+            table[differ],
         ],
         axis=1,
     )
@@ -145,9 +145,9 @@ def plot_runs(paths: list) -> "Figure":
         for ax, term in zip(axes, ("total", "stft", "critics")):
             if term not in metrics:
                 continue  # it had no critics
-            known = metrics.dropna(subset=[term])
-            (line,) = ax.plot(known.step, known[term].ewm(span=20).mean(), label=str(path))
-            ax.plot(known.step, known[term], color=line.get_color(), alpha=0.2, lw=0.7)
+            values = metrics.dropna(subset=[term])
+            (line,) = ax.plot(values.step, values[term].ewm(span=20).mean(), label=str(path))
+            ax.plot(values.step, values[term], color=line.get_color(), alpha=0.2, lw=0.7)
             ax.set(title=term, xlabel="step", yscale="log")
         if len(validation):
             axes[3].plot(validation.epoch, validation.mel, "o-", color=line.get_color())

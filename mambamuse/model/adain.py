@@ -78,13 +78,13 @@ def stage_statistics(x, weights, eps=EPS):
     part = 0.01
     with torch.autocast(x.device.type, enabled=False):  # squares need float32
         x, weights = x.float(), weights.float()
-        whole = x.mean(-1, keepdim=True)
-        x = x - whole
+        mean = x.mean(-1, keepdim=True)
+        x = x - mean
         share = weights.mean(-1)[:, None] + part  # (batch, 1, sets)
         first, second = (torch.einsum("bct,bst->bcs", power, weights) / x.shape[-1] for power in (x, x**2))
         off = first / share
         variance = (second + part * (x**2).mean(-1, keepdim=True)) / share - off**2
-        return whole + off, torch.sqrt(variance.clamp(min=0) + eps)
+        return mean + off, torch.sqrt(variance.clamp(min=0) + eps)
 
 
 def mixed(weights, mean, deviation):

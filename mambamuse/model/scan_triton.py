@@ -308,9 +308,9 @@ def backward_kernel(
     j, k = axes(N, T)
     t, chunks, there = chunk * T + k, tl.cdiv(time, T), j < n
     inside = t < time
-    known = there & inside
-    write, read = load(B, b, j, t, known), load(C, b, j, t, known)
-    write_before = load(B, b, j, t - 1, known & (k > 0))
+    given = there & inside
+    write, read = load(B, b, j, t, given), load(C, b, j, t, given)
+    write_before = load(B, b, j, t - 1, given & (k > 0))
     gwrite, gread = tl.zeros_like(write), tl.zeros_like(read)
     while c < stop:
         earlier = inside & (k > 0)
@@ -359,8 +359,8 @@ def backward_kernel(
         tl.store(gbias + part, tl.sum(tl.where(inside, gdt, 0.0)))
         c += 1
     row = (tl.program_id(1) * tl.num_programs(2) + b) * n + j
-    tl.store(gB + row * time + t, gwrite, known)
-    tl.store(gC + row * time + t, gread, known)
+    tl.store(gB + row * time + t, gwrite, given)
+    tl.store(gC + row * time + t, gread, given)
 
 # %% ../../nbs/model/scan_triton.ipynb #scan-triton-launching
 def strided(x):

@@ -66,11 +66,11 @@ def load_model(weights: str | Path | None = None, device: str | None = None) -> 
     folder = check_weights(weights or SHIPPED)
     try:
         config = json.loads((folder / "config.json").read_text())
-        known = [
+        keys = [
             f.name for f in fields(ModelConfig)
         ]  # one that is missing is younger than the weights: its default holds
-        if not isinstance(config, dict) or set(config) - set(known):
-            raise ValueError(f"config.json must have {', '.join(known)} and nothing else")
+        if not isinstance(config, dict) or set(config) - set(keys):
+            raise ValueError(f"config.json must have {', '.join(keys)} and nothing else")
         model = MambaMuse.from_pretrained(folder)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(

@@ -117,8 +117,8 @@ def missing_end(file: sf.SoundFile, path, frames: int) -> str:
         promised = int(short[1])
     if promised > frames:
         missing = (promised - frames) / file.samplerate
-        whole = promised / file.samplerate
-        return f"{path}: was cut off, the last {missing:.2g} s of {whole:.2f} s are missing"
+        seconds = promised / file.samplerate
+        return f"{path}: was cut off, the last {missing:.2g} s of {seconds:.2f} s are missing"
     if "lacks an end-of-stream bit" in log:
         return f"{path}: was cut off after {frames / file.samplerate:.2f} s"
     return ""

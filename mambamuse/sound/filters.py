@@ -23,7 +23,7 @@ class Filter:
         time, taps = block.shape[1], len(self.response)
         size = 1 << (time + taps - 2).bit_length()
         spectrum = np.fft.rfft(np.asarray(block, np.float64), size) * np.fft.rfft(self.response, size)
-        heard = np.fft.irfft(spectrum, size)[:, : time + taps - 1]
-        heard[:, : taps - 1] += self.overlap
-        self.overlap = heard[:, time:].copy()
-        return heard[:, :time]
+        filtered = np.fft.irfft(spectrum, size)[:, : time + taps - 1]
+        filtered[:, : taps - 1] += self.overlap
+        self.overlap = filtered[:, time:].copy()
+        return filtered[:, :time]

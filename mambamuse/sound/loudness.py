@@ -79,8 +79,8 @@ class Loudness:
         power = np.concatenate([self.rest, self.weigh(block) ** 2], 1)
         done = self.powers.shape[1]
         start = done * self.rate // 10
-        whole = (10 * (start + power.shape[1]) + 9) // self.rate
-        edges = np.arange(done, whole + 1) * self.rate // 10 - start
+        hops = (10 * (start + power.shape[1]) + 9) // self.rate
+        edges = np.arange(done, hops + 1) * self.rate // 10 - start
         edges = edges[edges <= power.shape[1]]
         sums = np.diff(np.concatenate([np.zeros((len(power), 1)), np.cumsum(power, 1)], 1)[:, edges])
         self.powers = np.concatenate([self.powers, sums / (self.rate / 10)], 1)
@@ -120,11 +120,11 @@ def channel_gains(y: np.ndarray, content: np.ndarray, rate: int) -> np.ndarray:
     ours, theirs = meters
     wanted = theirs.blocks()
     total = channel_weights(len(content)) @ wanted
-    heard = (lufs(total) >= -70) & (lufs(total) >= lufs(total.mean()) - 20)
-    if not heard.any():
-        heard[:] = True
-    have = ours.blocks()[:, heard].mean(1)
-    want = wanted[:, heard].mean(1)
+    loud = (lufs(total) >= -70) & (lufs(total) >= lufs(total.mean()) - 20)
+    if not loud.any():
+        loud[:] = True
+    have = ours.blocks()[:, loud].mean(1)
+    want = wanted[:, loud].mean(1)
     gains = np.where((have > 1e-20) & (want > 1e-20), np.sqrt(want / np.maximum(have, 1e-20)), 0)
     for _ in range(20):
         missing = theirs.value() - ours.value(gains)

@@ -35,18 +35,18 @@ def file_names(names: Iterable[str], kind: str) -> dict[str, str]:
     `kind` says in a message what they are, such as "pair". Raises `InputError` if a name is no text or blank,
     is there twice, or differs from another only in upper and lower case.
     """
-    made, known = {}, {}
+    files, taken = {}, {}
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"a {kind} has no name; give each one its own")
-        if (other := known.setdefault(name.casefold(), name)) != name:
+        if (other := taken.setdefault(name.casefold(), name)) != name:
             raise InputError(
                 f"the {kind}s {other} and {name} differ only in upper and lower case; rename one"
             )
-        if name in made:
+        if name in files:
             raise InputError(f"the {kind} {name} is there twice; give each one its own name")
-        made[name] = file_name(name)
-    return made
+        files[name] = file_name(name)
+    return files
 
 # %% ../../nbs/sound/records.ipynb #records-read-json
 def read_json(path: str | Path, kind: str, *keys: str) -> dict:

@@ -422,10 +422,10 @@ def running(g, x: Signal, prior):
     prior = g.Concat(
         g.reshape(weight, 1, 1, 1), *(g.reshape(s, 1, 1, x.channels) for s in (first, second)), axis=2
     )
-    heard = g.Cast(g.Mul(x.name, real), to=DOUBLE)
+    sounding = g.Cast(g.Mul(x.name, real), to=DOUBLE)
     one = g.Cast(real, to=DOUBLE)
     kept = g.recall(1, 1, 2 * x.channels + 1, "sums")
-    sums = g.CumSum(g.Div(g.Concat(one, heard, g.Mul(heard, heard), axis=2), powers), np.array(1))
+    sums = g.CumSum(g.Div(g.Concat(one, sounding, g.Mul(sounding, sounding), axis=2), powers), np.array(1))
     g.remember(kept, g.Mul(g.cut(powers, time - 1, time), g.Add(g.cut(sums, time - 1, time), kept[0])))
     before = g.Pow(
         decay, g.Cast(g.Sub(g.Div("position", x.rate), x.delay), to=DOUBLE)
@@ -563,9 +563,9 @@ def export_step(
     if Path(path).suffix != ".onnx":
         raise InputError(f"{path}: the exported file is a .onnx")
     check_place(path, force=True)
-    made = step_model(model, block, alphas)
+    graph = step_model(model, block, alphas)
     with written_beside(path) as part:
-        part.write_bytes(made.SerializeToString())
+        part.write_bytes(graph.SerializeToString())
     return Path(path)
 
 # %% ../../nbs/use/export.ipynb #export-stages
@@ -676,14 +676,14 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
     tail = g.Slice(before_last, np.array([-1]), np.array([-1 - END]), np.array([0]), np.array([-1]))
     room = g.Sub(np.array([END]), g.Shape(tail))
     tail = g.Mul(g.Pad(tail, g.Concat(np.array([0]), room, axis=0)), tail_fade())
-    whole = g.Add(g.Squeeze(time), START + END)
+    frames = g.Add(g.Squeeze(time), START + END)
     g.nodes.append(
         helper.make_node(
-            "Mul", [g.Div(g.Add(whole, STRIDE - 1), np.array(STRIDE)), g.name(np.array(STRIDE))], ["length"]
+            "Mul", [g.Div(g.Add(frames, STRIDE - 1), np.array(STRIDE)), g.name(np.array(STRIDE))], ["length"]
         )
     )
     blocks = g.Div(g.Add("length", late + block - 1), np.array(block))
-    missing = g.Sub(g.Mul(blocks, np.array(block)), whole)
+    missing = g.Sub(g.Mul(blocks, np.array(block)), frames)
     sound = g.Concat(
         np.zeros(START, np.float32), sound, tail, g.Expand(np.float32(0), g.reshape(missing, 1)), axis=0
     )
@@ -722,7 +722,7 @@ def export_folder(model: MambaMuse, folder: str | Path, block: int = 256) -> Pat
     `InputError` on another axis, or a folder that cannot be written.
     """
     folder = check_folder(folder)
-    models = {stage_file(n): made for n, made in enumerate(stage_models(model))}
+    models = {stage_file(n): files for n, files in enumerate(stage_models(model))}
     models |= {STYLE_FILE: style_model(model), STEP_FILE: step_model(model, block)}
     about = dict(
         weights=model.fingerprint(),
@@ -733,9 +733,9 @@ def export_folder(model: MambaMuse, folder: str | Path, block: int = 256) -> Pat
         block=block,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    for name, made in models.items():
+    for name, files in models.items():
         with written_beside(folder / name) as part:
-            part.write_bytes(made.SerializeToString())
+            part.write_bytes(files.SerializeToString())
     with written_beside(folder / "about.json") as part:
         part.write_text(json.dumps(about, indent=1) + "\n")
     return folder

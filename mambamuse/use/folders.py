@@ -80,14 +80,14 @@ class Record:
                         " again"
                     ) from None
                 self.path.write_text(
-                    "".join(f"{whole}\n" for whole in lines[:-1])
+                    "".join(f"{complete}\n" for complete in lines[:-1])
                 )  # a line that was cut off would else stand in the middle
 
     def changed(self, name: str) -> bool:
         "Whether there is a file `name` that is not the one that was made."
         made, file = self.made.get(name), self.path.parent / name
-        known = made is not None and made.digest is not None
-        return known and file.is_file() and file_hash(file) != made.digest
+        recorded = made is not None and made.digest is not None
+        return recorded and file.is_file() and file_hash(file) != made.digest
 
     def begin(self, name: str):
         "Say that the output `name` is about to be replaced."
@@ -100,9 +100,9 @@ class Record:
     def add(self, name: str, made: Made):
         "Add a line for the output `name`."
         self.made[name] = made
-        whole = not self.path.is_file() or self.path.read_bytes()[-1:] in (b"", b"\n")
+        complete = not self.path.is_file() or self.path.read_bytes()[-1:] in (b"", b"\n")
         with open(self.path, "a") as file:
-            file.write(("" if whole else "\n") + json.dumps(dict(name=name, **asdict(made))) + "\n")
+            file.write(("" if complete else "\n") + json.dumps(dict(name=name, **asdict(made))) + "\n")
 
 # %% ../../nbs/use/folders.ipynb #folders-transfer-folder
 def transfer_folder(

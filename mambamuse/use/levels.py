@@ -84,10 +84,10 @@ def extend(sound: np.ndarray) -> np.ndarray:
     float32.
     """
     channels, time = sound.shape
-    whole = np.zeros((channels, extended_length(time)), np.float32)
-    whole[:, START : START + time] = sound
-    whole[:, START + time : START + time + END] = tail(sound)
-    return whole
+    extended = np.zeros((channels, extended_length(time)), np.float32)
+    extended[:, START : START + time] = sound
+    extended[:, START + time : START + time + END] = tail(sound)
+    return extended
 
 # %% ../../nbs/use/levels.ipynb #levels-gate
 OPEN = 2e-4  # of the model's full scale: -74 dB
@@ -109,8 +109,8 @@ class Gate:
         if not time:
             return np.zeros_like(content)
         at = np.arange(time)
-        heard = np.where(np.abs(content) > OPEN, at, -1 - self.quiet)
-        since = at - np.maximum.accumulate(heard, 1)
+        open = np.where(np.abs(content) > OPEN, at, -1 - self.quiet)
+        since = at - np.maximum.accumulate(open, 1)
         since = np.minimum(since, HOLD + RELEASE)
         self.quiet = since[:, -1:]
         return np.clip(1 - (since - HOLD) / RELEASE, 0, 1).astype(np.float32)

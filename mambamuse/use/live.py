@@ -71,7 +71,7 @@ class RunningGain:
 
     def __init__(self):
         self.filters = weighting(SAMPLE_RATE, 1), weighting(SAMPLE_RATE, 1)
-        self.powers, self.heard, self.gain = np.zeros(2), 0.0, 1.0
+        self.powers, self.measured, self.gain = np.zeros(2), 0.0, 1.0
 
     def __call__(self, content: np.ndarray, y: np.ndarray) -> np.ndarray:
         "The gain at each sample, for blocks `(time,)` of the content and of the output that belong together."
@@ -80,8 +80,8 @@ class RunningGain:
         )
         before, seconds = self.gain, len(y) / SAMPLE_RATE
         if powers[0] > 1e-7 and powers[1] > 1e-9:
-            self.heard = min(self.heard + seconds, REMEMBERS)
-            self.powers += (powers - self.powers) * seconds / self.heard
+            self.measured = min(self.measured + seconds, REMEMBERS)
+            self.powers += (powers - self.powers) * seconds / self.measured
             self.gain = float(np.clip(np.sqrt(self.powers[0] / self.powers[1]), 1 / WITHIN, WITHIN))
         return np.linspace(before, self.gain, len(y) + 1)[1:].astype(np.float32)
 
@@ -132,12 +132,12 @@ class Live:
         level = self.leveller(block)
         prepared = np.clip(block * (PEAK / level), -CEILING, CEILING).astype(np.float32)
         both = np.concatenate([self.waiting, np.stack([block, prepared, level])], 1)
-        (content, heard, level), self.waiting = both[:, : self.block], both[:, self.block :]
+        (content, levelled, level), self.waiting = both[:, : self.block], both[:, self.block :]
         if not self.alpha:
             return content
-        y = self.high_pass(self.step(prepared)[None])[0] * self.gate(heard[None])[0]
+        y = self.high_pass(self.step(prepared)[None])[0] * self.gate(levelled[None])[0]
         if not self.keep_level:
-            y = y * self.gain(heard, y)
+            y = y * self.gain(levelled, y)
         y = y * (level / PEAK)
         self.clipped += int((np.abs(y) > 1).sum())
         return np.clip(y, -1, 1).astype(np.float32)
@@ -190,10 +190,10 @@ def pace(step, x: np.ndarray, block: int, delay: int) -> tuple[np.ndarray, int]:
     """
     late, out, period = 0, [], block / SAMPLE_RATE
     behind = np.pad(tail(x[None])[0], (0, block))[: max(0, delay + -(len(x) + delay) % block)]
-    whole = np.concatenate([x, behind])
-    whole = np.pad(whole, (0, -len(whole) % block))
+    padded = np.concatenate([x, behind])
+    padded = np.pad(padded, (0, -len(padded) % block))
     complete = perf_counter() + period
-    for samples in whole.reshape(-1, block):
+    for samples in padded.reshape(-1, block):
         sleep(max(0.0, complete - perf_counter()))  # until the block is complete
         out.append(step(samples))
         too_late = perf_counter() > complete + period  # the card has run dry; after a gap it starts anew
@@ -260,11 +260,11 @@ def live_card(
     live = live_step(style, alpha, block, keep_level, weights)
     timed, over, late, errors = Timed(live), Event(), [], []
 
-    def callback(heard, played, frames, time, status):
+    def callback(recorded, played, frames, time, status):
         if status.output_underflow or status.input_overflow:
             late.append(len(timed.times))
         try:
-            played[:, 0] = timed(heard[:, 0])
+            played[:, 0] = timed(recorded[:, 0])
         except Exception as error:  # the card's thread would swallow it
             errors.append(error)
             raise card.CallbackAbort from error

@@ -132,8 +132,8 @@ def received(message: dict, buffers) -> tuple[np.ndarray, str]:
     "What an `Intake` sent, `taken`, and words on what of it was left out. Raises `InputError`."
     if "problem" in message:
         raise InputError(f"{message['name']}: {message['problem']}")
-    whole = message["seconds"]
-    words = f"{whole:,.0f} s long: its first {LONGEST} s are used" if whole > LONGEST else ""
+    seconds = message["seconds"]
+    words = f"{seconds:,.0f} s long: its first {LONGEST} s are used" if seconds > LONGEST else ""
     return taken(np.frombuffer(buffers[0], np.float32), message["name"]), words
 
 # %% ../../nbs/use/playground.ipynb #playground-as-loud
@@ -415,9 +415,9 @@ class Playground(widgets.VBox):
         loudest = level(sound)
         time = sound.shape[1]
         y = self.model.decode(features, self.change(time, features[0].shape[-1] * STRIDES[0]))
-        known = levelled(sound, loudest)
-        y = filtered(y[0].cpu().numpy())[:, START : START + time] * Gate(1)(known)
-        return hold_start(fade_ends(y, 0, time), known)[0] * np.float32(loudest / PEAK)
+        levelled_content = levelled(sound, loudest)
+        y = filtered(y[0].cpu().numpy())[:, START : START + time] * Gate(1)(levelled_content)
+        return hold_start(fade_ends(y, 0, time), levelled_content)[0] * np.float32(loudest / PEAK)
 
     def answer(self, _: object = None) -> None:
         "Compute and show the output, and how long both took."

@@ -129,13 +129,13 @@ def run(
         return lambda samples: tick(COST[number] * samples / (length * len(rows)))
 
     def stage(number: int, inputs: list, changes: list, places: list) -> list[list[Shelf]]:
-        outputs = [[Shelf(length // STRIDES[place], sizes[place]) for place in places] for _ in rows]
+        shelves = [[Shelf(length // STRIDES[place], sizes[place]) for place in places] for _ in rows]
 
-        def work(given, made):
-            return run_stage(network, number, given, changes, made, length, moved(number))
+        def work(given, outputs):
+            return run_stage(network, number, given, changes, outputs, length, moved(number))
 
-        in_parallel(network, work, list(zip(inputs, outputs)))
-        return outputs
+        in_parallel(network, work, list(zip(inputs, shelves)))
+        return shelves
 
     def change(place: int, features: list[list[Shelf]], n: int):
         return restyle(place, shelf_statistics([row[n] for row in features], STRIDES[place], time))
@@ -154,8 +154,8 @@ def run(
         return [row[0] for row in features]
     outputs = [[Shelf(length, 1)] for _ in rows]
 
-    def work(given, made):
-        return run_stage(network, 5, given, [now], made, length, moved(5))
+    def work(given, outputs):
+        return run_stage(network, 5, given, [now], outputs, length, moved(5))
 
     in_parallel(network, work, list(zip(features, outputs)))
     return [row[0] for row in outputs]
@@ -174,10 +174,10 @@ def measured_style(network: Any, sound: np.ndarray) -> np.ndarray:
     """The style `(2, channels)` of the prepared `sound (time,)`: its statistics at `PLACES` while `network`
     reconstructs it.
     """
-    met = {}
+    measured = {}
     shelf = as_rows(sound[None], PEAK)
-    run(network, shelf, len(sound), lambda place, found: met.update({place: found}), last=4)
-    return np.concatenate([met[place] for place in range(len(PLACES))], 1).astype(np.float32)
+    run(network, shelf, len(sound), lambda place, found: measured.update({place: found}), last=4)
+    return np.concatenate([measured[place] for place in range(len(PLACES))], 1).astype(np.float32)
 
 
 def filtered(y: np.ndarray) -> np.ndarray:

@@ -393,13 +393,13 @@ def restyled_to(
     Also the content's statistics at `PLACES`, as met on the way: in the decoder they depend on the style.
     Axis: clip.
     """
-    alphas, met = check_alphas(alphas), [None] * len(PLACES)
+    alphas, seen = check_alphas(alphas), [None] * len(PLACES)
 
     def change(place, x):
-        met[place] = statistics(x, "clip")
-        return alphas[place] * restyle(x, met[place], style[place]) + (1 - alphas[place]) * x
+        seen[place] = statistics(x, "clip")
+        return alphas[place] * restyle(x, seen[place], style[place]) + (1 - alphas[place]) * x
 
-    return model.decode(model.encode(content), change), met
+    return model.decode(model.encode(content), change), seen
 
 # %% ../../nbs/use/streaming.ipynb #streaming-running
 class Follow:
@@ -642,13 +642,13 @@ class TorchNetwork:
         "Stage `number` of the network, for a sound of `length` samples."
         return TorchStage(self.model, number, length)
 
-    def paired(self, whole: np.ndarray, style: np.ndarray, alpha: float) -> np.ndarray:
+    def paired(self, generated: np.ndarray, style: np.ndarray, alpha: float) -> np.ndarray:
         """On the frame axis: the extended sound `whole (channels, time)`, each step of it with one of the
         audio `style (time',)`, which begins where the recording does.
         """
         stream = Stream(self.model, np.roll(style, START % len(style)), [alpha * a for a in self.alphas])
         pieces = [
-            stream.push(whole[:, start : start + SAMPLE_RATE])
-            for start in range(0, whole.shape[1], SAMPLE_RATE)
+            stream.push(generated[:, start : start + SAMPLE_RATE])
+            for start in range(0, generated.shape[1], SAMPLE_RATE)
         ]
         return np.concatenate([*pieces, stream.flush()], 1)

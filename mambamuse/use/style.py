@@ -54,12 +54,12 @@ def prepared(sound: Any, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
 
     Raises `InputError` if it is silent or cannot be read, or `sample_rate` is none.
     """
-    known = isinstance(sound, (str, Path))
-    audio, rate = load(sound) if known else (as_channels(sound, "style"), check_rate(sample_rate, "style"))
+    is_path = isinstance(sound, (str, Path))
+    audio, rate = load(sound) if is_path else (as_channels(sound, "style"), check_rate(sample_rate, "style"))
     mono = resample(audio.mean(0, keepdims=True), rate, SAMPLE_RATE)
     loudest = level(mono)
     if not loudest:
-        raise InputError(f"{sound if known else 'style'}: the style is silent, there is no timbre in it")
+        raise InputError(f"{sound if is_path else 'style'}: the style is silent, there is no timbre in it")
     return levelled(mono, loudest)[0]
 
 
