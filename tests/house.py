@@ -72,6 +72,7 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "use/playground",
     ],
     "12_evaluate": [
+        "judge/intervals",
         "judge/workers",
         "judge/metrics",
         "judge/pitch",
