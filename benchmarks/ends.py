@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from mambamuse.judge.evaluate import shipped_pairs
+from mambamuse.judge.pairs import shipped_pairs
 from mambamuse.model.weights import load_model
 from mambamuse.sound.audio import SAMPLE_RATE, load
 from mambamuse.sound.paths import written_beside

@@ -16,7 +16,8 @@ from time import perf_counter
 import pandas as pd
 import torch
 
-from mambamuse.judge.evaluate import System, evaluate, shipped_pairs
+from mambamuse.judge.evaluate import System, evaluate
+from mambamuse.judge.pairs import shipped_pairs
 from mambamuse.judge.profiling import machine
 from mambamuse.model.generator import MambaMuse
 from mambamuse.sound.paths import written_beside

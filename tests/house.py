@@ -72,7 +72,9 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "use/playground",
     ],
     "12_evaluate": [
+        "judge/pairs",
         "judge/intervals",
+        "judge/tables",
         "judge/workers",
         "judge/metrics",
         "judge/pitch",

@@ -11,22 +11,9 @@ import pytest
 
 from mambamuse.errors import InputError
 from mambamuse.judge.baselines import METHODS
-from mambamuse.judge.evaluate import (
-    BASELINES,
-    COLUMNS,
-    LOADED,
-    System,
-    evaluate,
-    limits,
-    named_weights,
-    pair_folders,
-    read_pairs,
-    results,
-    score_columns,
-    shipped_pairs,
-    summary,
-    wide,
-)
+from mambamuse.judge.evaluate import BASELINES, LOADED, System, evaluate, named_weights, results
+from mambamuse.judge.pairs import pair_folders, read_pairs, shipped_pairs
+from mambamuse.judge.tables import COLUMNS, limits, score_columns, summary, wide
 from mambamuse.model.generator import MambaMuse
 from mambamuse.sound.audio import SAMPLE_RATE, load, save
 
@@ -106,8 +93,8 @@ def test_the_trivial_rows_are_what_they_must_be(four):
 
 
 def test_few_pairs_say_what_they_cannot_support(tmp_path):
-    """One pair and five: no interval, no FAD. Six: intervals. Thirteen of 2.1 s: 65 windows, so a FAD; its
-    extrapolation needs 26.
+    """Fewer than six instruments: no interval. Thirteen pairs of 2.1 s: 65 windows, so a FAD, but not without
+    an instrument, so no interval of it; its extrapolation needs 26.
     """
     thirteen = shipped_pairs("notes").head(13)
     rows = results(thirteen, BASELINES[:2], tmp_path, workers=2)
@@ -115,13 +102,14 @@ def test_few_pairs_say_what_they_cannot_support(tmp_path):
         pairs = thirteen.head(n)
         table = summary(rows[rows.pair.isin(pairs.pair)], pairs)
         found, said = table.dropna(), limits(table, pairs)
-        assert len(found) == (0 if n < 6 else (~table.metric.isin(["fad", "fad_infinity"])).sum())
+        several = pairs.style_instrument.nunique()
+        assert (table.instruments[table.metric == "lsd_cifka"] == several).all()
+        assert (several >= 6) == (len(found) > 0) and not found.metric.isin(["fad", "fad_infinity"]).any()
         assert (found.low <= found.value + 1e-9).all() and (found.value <= found.high + 1e-9).all()
         assert ("fad" in set(table.metric)) == (n == 13) and "fad_infinity" not in set(table.metric)
         count = f"{n} pair" + "s" * (n > 1)
-        assert (
-            (f"{count}: no intervals, they need 6" in said) == (n < 6) == ("[" not in wide(table).to_string())
-        )
+        few = f"{count}, {several} instrument{'s' * (several > 1)}: no intervals, they need 6"
+        assert (few in said) == (several < 6) == ("[" not in wide(table).to_string())
         assert (
             sum(line.startswith(f"{count}: no fad") for line in said) == (1 if n == 13 else 2)
             and "it needs 130 windows" in said[-1]
@@ -131,7 +119,15 @@ def test_few_pairs_say_what_they_cannot_support(tmp_path):
 def test_the_same_run_gives_the_same_numbers_and_costs_nothing(four):
     before = {
         name: (four / "out" / name).read_bytes()
-        for name in ("results.jsonl", "scores.csv", "baselines.csv", "table.csv", "table.md", "index.html")
+        for name in (
+            "results.jsonl",
+            "scores.csv",
+            "baselines.csv",
+            "table.csv",
+            "differences.csv",
+            "table.md",
+            "index.html",
+        )
     }
     stamps = {p: p.stat().st_mtime_ns for p in (four / "out" / "outputs").rglob("*.flac")}
     evaluate(read_pairs(four / "pairs.csv"), four / "out", [System("output", given="output")], workers=1)
@@ -196,7 +192,7 @@ def test_own_recordings_need_no_answer(tmp_path, mambamuse):
     assert len(scores) == 2 and scores.system.tolist() == ["envelope"] * 2 and "CP-STYLE" in stdout
     assert scores[["lsd_cifka", "mr_stft", "si_sdr", "family_accuracy"]].isna().all(axis=None)
     assert scores[["timbre_distance", "pitch_distance", "rpa", "abs_corr_content"]].notna().all(axis=None)
-    assert "2 pairs: no intervals, they need 6" in err
+    assert "2 pairs, 2 styles: no intervals, they need 6" in err
     assert set(
         pair_folders(tmp_path / "contents", tmp_path / "styles")["style"].map(lambda p: Path(p).name)
     ) == {"440.wav"}

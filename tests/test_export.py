@@ -13,7 +13,7 @@ import torch
 from test_streaming import EVERYWHERE, NARROW, allowed, in_blocks, noise, plain_style, rounding, shaken, whole
 
 from mambamuse.errors import InputError
-from mambamuse.judge.evaluate import shipped_pairs
+from mambamuse.judge.pairs import shipped_pairs
 from mambamuse.model.generator import MambaMuse
 from mambamuse.model.places import PLACES
 from mambamuse.model.weights import load_model, pad

@@ -16,7 +16,7 @@ import soundfile as sf
 from browser import PORT, browsing, free_port, patiently, running
 from conftest import ROOT
 
-from mambamuse.judge.evaluate import shipped_pairs
+from mambamuse.judge.pairs import shipped_pairs
 from mambamuse.reproduce.steps import Step, execute
 from mambamuse.sound.loudness import Loudness
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from mambamuse.cli import app
 from mambamuse.errors import InputError
-from mambamuse.judge.evaluate import shipped_pairs
+from mambamuse.judge.pairs import shipped_pairs
 from mambamuse.model.adain import statistics
 from mambamuse.model.blocks import (
     ChannelNorm,

@@ -29,15 +29,7 @@ from mambamuse.judge.timbre import (
     timbre_distance,
     triplet_loss,
 )
-from mambamuse.judge.timbre_training import (
-    KINDS,
-    interval,
-    judged,
-    plans,
-    train_family,
-    train_timbre,
-    triplets,
-)
+from mambamuse.judge.timbre_training import KINDS, judged, plans, share, train_family, train_timbre, triplets
 from mambamuse.sound.audio import CLIP, SAMPLE_RATE, normalise
 
 NOTES = read_notes(MINI, "test")
@@ -210,14 +202,14 @@ def test_training_learns_made_up_instruments(x):
     )
 
 
-def test_interval_covers_the_truth_as_often_as_it_should():
+def test_the_interval_of_a_share_covers_the_truth_as_often_as_it_should():
     "200 experiments of 60 instruments of 10 triplets that share their instrument's chance."
     rng = np.random.default_rng(0)
     group = np.arange(60).repeat(10)
     hits = 0
     for _ in range(200):
         right = (rng.random(600) < rng.beta(6, 2, 60)[group]).astype(float)
-        _, low, high = interval(right, group, 300)
+        _, low, high = share(right, group)
         hits += low <= 0.75 <= high
     off = (hits - 190) ** 2 / (200 * 0.95 * 0.05)
     assert off < chi2.ppf(0.9999, 1), hits

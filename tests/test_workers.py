@@ -8,7 +8,8 @@ from threading import Thread
 import pytest
 
 from mambamuse.errors import InputError
-from mambamuse.judge.evaluate import BASELINES, results, shipped_pairs
+from mambamuse.judge.evaluate import BASELINES, results
+from mambamuse.judge.pairs import shipped_pairs
 from mambamuse.judge.workers import working
 
 

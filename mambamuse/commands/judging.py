@@ -111,16 +111,10 @@ def evaluate(
     check_alpha(alpha)
     check_pairs(pairs, test_set, content, style)
     needs("torch", "judge")
-    from mambamuse.judge.evaluate import (
-        MAIN,
-        System,
-        named_weights,
-        pair_folders,
-        read_pairs,
-        shipped_pairs,
-        wide,
-    )
+    from mambamuse.judge.evaluate import System, named_weights
     from mambamuse.judge.evaluate import evaluate as run
+    from mambamuse.judge.pairs import pair_folders, read_pairs, shipped_pairs
+    from mambamuse.judge.tables import MAIN, wide
     from mambamuse.model.generator import SHIPPED
 
     if pairs:

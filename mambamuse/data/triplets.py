@@ -75,6 +75,11 @@ class Triplets:
         )
         return clips * 10 ** (torch.tensor(self.levels(self.picked[i][0]))[:, None] / 20)
 
+    def style_instruments(self) -> list[str]:
+        "The name of the instrument that gives each triplet its style."
+        names = self.rows["style_instrument" if self.phrases else "instrument_str"]
+        return [names[style] for _, style, _ in self.picked]
+
     def levels(self, row: int) -> list[float]:
         "Levels in dB of content, style and target, under a peak of 0.9: what a row of melodies says, else 0."
         if not self.levels_of:

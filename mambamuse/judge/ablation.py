@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..data.triplets import Triplets
 from ..errors import InputError
-from .evaluate import interval
+from .intervals import interval
 from .metrics import abs_corr, corr, lsd_cifka, lsd_cifka_50, mfcc_distance
 from .timbre import timbre_distance
 from ..learn.recipes import differences, recipe
@@ -145,11 +145,17 @@ def score(transfer: Callable, content, style, target) -> dict[str, float]:
 
 
 def scores(choice: str, transfer: Callable, data) -> pd.DataFrame:
-    "A row for each validation triplet of the prepared `data`: `choice`, `triplet`, and the `MEASURES`."
+    """A row for each validation triplet of the prepared `data`: `choice`, `triplet`, `instrument` (of its
+    style), and the `MEASURES`.
+    """
     triplets = Triplets(data, "valid")
+    names = triplets.style_instruments()
     numbers = tqdm(range(len(triplets)), desc=f"judge {choice}", unit="triplet", delay=2)
     return pd.DataFrame(
-        [dict(choice=choice, triplet=i, **score(transfer, *triplets[i].numpy())) for i in numbers]
+        [
+            dict(choice=choice, triplet=i, instrument=names[i], **score(transfer, *triplets[i].numpy()))
+            for i in numbers
+        ]
     )
 
 
@@ -186,10 +192,10 @@ def judge_copy(data: str | Path) -> pd.DataFrame:
     return scores(COPY, lambda content, style, alpha: content, data)
 
 # %% ../../nbs/judge/ablation.ipynb #ablation-summary
-def choices_summary(scores: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
-    """A row for each choice and measure of `scores` put below each other: n, mean (|corr|: median), the
-    change from the recipe, each with its 95 % interval. Raises `InputError` if the recipe is not among
-    them.
+def choices_summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """A row for each choice and measure of `scores` put below each other: n triplets, the instruments that
+    give their styles, mean (|corr|: median), the change from the recipe, each with its 95 % interval over
+    these instruments. Raises `InputError` if the recipe is not among them.
     """
     by_choice = {choice: group.set_index("triplet") for choice, group in scores.groupby("choice", sort=False)}
     rows = []
@@ -200,21 +206,17 @@ def choices_summary(scores: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
             middle = np.median if measure == "abs_corr_content" else np.mean
             both = np.stack([group[measure], by_choice[BASE][measure]], axis=1)  # (triplets, 2)
 
-            def change(both, axis):
-                return np.diff(middle(both[..., ::-1], axis))[..., 0]
+            def value(kept):
+                return middle(both[kept, 0])
 
-            rows.append(
-                (
-                    choice,
-                    measure,
-                    len(both),
-                    *interval(both[:, 0], middle, seed),
-                    *interval(both, change, seed),
-                )
-            )
-    return pd.DataFrame(
-        rows, columns=["choice", "metric", "n", "value", "low", "high", "change", "change_low", "change_high"]
-    )
+            def change(kept):
+                return value(kept) - middle(both[kept, 1])
+
+            counts = len(both), group.instrument.nunique()
+            ends = (*interval(value, group.instrument), *interval(change, group.instrument))
+            rows.append((choice, measure, *counts, *ends))
+    columns = ["n", "instruments", "value", "low", "high", "change", "change_low", "change_high"]
+    return pd.DataFrame(rows, columns=["choice", "metric", *columns])
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:

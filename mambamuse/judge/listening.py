@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib import colormaps
 from PIL import Image
 
-from .evaluate import mono
+from .pairs import mono
 from ..learn.losses import mel_spectrogram
 from ..sound.audio import SAMPLE_RATE
 from ..sound.loudness import Loudness

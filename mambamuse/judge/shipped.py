@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from ..data.triplets import Triplets
-from .evaluate import mono
+from .pairs import mono
 from ..learn.losses import MelLoss
 from ..learn.runs import pieces, read_lines
 from ..model.generator import MambaMuse

@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from .evaluate import BASELINES, System, results, score_columns, shipped_pairs
+from .evaluate import BASELINES, System, results
+from .pairs import shipped_pairs
+from .tables import score_columns
 from ..model.adain import AXES
 from ..model.places import PLACES
 

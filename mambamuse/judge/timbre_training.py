@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ..data.soundfonts import FAMILIES, TEST_PROGRAMS, Soundfont, instruments, phrase
+from .intervals import interval
 from .timbre import COEFFICIENTS, FamilyNet, TimbreNet, cosine_distance, mfcc, triplet_loss
 from ..sound.audio import CLIP, SAMPLE_RATE
 
@@ -193,12 +194,9 @@ def outputs(net, x: np.ndarray) -> torch.Tensor:
     return torch.stack([net(torch.from_numpy(row)) for row in x])
 
 
-def interval(right: np.ndarray, group: np.ndarray, draws: int = 1_000) -> tuple[float, float, float]:
-    "Mean of `right (n,)`, and its 95 % bootstrap interval over the instruments `group (n,)`."
-    names, group = np.unique(group, return_inverse=True)
-    hits, count = np.bincount(group, right), np.bincount(group)
-    drawn = np.random.default_rng(0).integers(len(names), size=(draws, len(names)))
-    return right.mean(), *np.quantile(hits[drawn].sum(1) / count[drawn].sum(1), [0.025, 0.975])
+def share(right: np.ndarray, instrument: np.ndarray) -> tuple[float, float, float]:
+    "How many of `right (n,)` are true, and the interval of that share over the instruments `(n,)`."
+    return interval(lambda kept: right[kept].mean(), instrument)
 
 # %% ../../nbs/judge/timbre_training.ipynb #timbre-judge-1
 def judged(
@@ -217,7 +215,7 @@ def judged(
         anchor, positive, negative = triplets(np.random.default_rng(0), table, x.shape[1], n, kind)
         for by, (e, distance) in spaces.items():
             near, far = (distance(e[anchor], e[other]).numpy() for other in (positive, negative))
-            mean, low, high = interval((near < far).astype(float), anchor[0])
+            mean, low, high = share(near < far, anchor[0])
             rows.append(
                 dict(
                     measure="triplets",
@@ -234,7 +232,7 @@ def judged(
             )
     true = np.array([i["instrument_family"] for i in table]).repeat(x.shape[1])
     guess = outputs(family, x).argmax(-1).flatten().numpy()
-    mean, low, high = interval((true == guess).astype(float), np.arange(len(table)).repeat(x.shape[1]))
+    mean, low, high = share(true == guess, np.arange(len(table)).repeat(x.shape[1]))
     rows.append(
         dict(measure="family", n=len(true), instruments=len(table), accuracy=mean, low=low, high=high)
     )

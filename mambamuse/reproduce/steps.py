@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from ..data.notes import MINI
 from ..data.prepare import check_enough
 from ..errors import InputError
-from ..judge.evaluate import TEST_SETS
+from ..judge.pairs import TEST_SETS
 from ..judge.study import SITES
 from ..learn.recipes import recipe
 from ..model.adain import AXES
