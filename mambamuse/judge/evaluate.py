@@ -56,7 +56,7 @@ from mambamuse.judge.tables import (
 @dataclass(frozen=True)
 class System:
     """A method of `METHODS`, or a `weights` folder with `settings` of the model changed, or what the pairs
-    name in the column `given`.
+    name in the column `given`. `keep_level`: an output of weights is not made as loud as its content.
     """
 
     name: str
@@ -64,6 +64,7 @@ class System:
     method: str = ""
     weights: str = ""
     alpha: float = 1.0
+    keep_level: bool = False
     settings: tuple = ()  # such as (("axis", "clip"), ("bypass", False))
 
     def check(self) -> None:
@@ -82,7 +83,7 @@ class System:
         model = load_model(self.weights, device)
         for name, value in self.settings:
             setattr(model, name, value)
-        return lambda content, style: model.transfer(content, style, self.alpha)
+        return lambda content, style: model.transfer(content, style, self.alpha, keep_level=self.keep_level)
 
 
 BASELINES = [System(name, method=name) for name in METHODS]
