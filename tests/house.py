@@ -29,7 +29,14 @@ MAY_LOOK_UP = {
     "model.generator": {"use.transfer", "use.streaming"}
 }  # the two methods of MambaMuse that sound and stream, when they are called
 BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
-    "01_audio": ["face/errors", "sound/paths", "sound/records", "sound/filters", "sound/loudness", "sound/show"],
+    "01_audio": [
+        "face/errors",
+        "sound/paths",
+        "sound/records",
+        "sound/filters",
+        "sound/loudness",
+        "sound/show",
+    ],
     "02_notes": [
         "face/fields",
         "data/config",

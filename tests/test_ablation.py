@@ -90,10 +90,7 @@ def test_what_is_trained_is_not_trained_again_and_others_are_refused(data, tmp_p
     with pytest.raises(InputError, match="no weights yet"):
         judge_choice("transfer only", tmp_path, data)
     rows = judge_choice(BASE, tmp_path, data)
-    assert (
-        len(rows) == len(Triplets(data, "valid"))
-        and np.isfinite(rows[list(MEASURES)].to_numpy()).all()
-    )
+    assert len(rows) == len(Triplets(data, "valid")) and np.isfinite(rows[list(MEASURES)].to_numpy()).all()
 
 
 def test_a_run_that_is_stopped_is_not_taken_for_a_finished_one(data, tmp_path):

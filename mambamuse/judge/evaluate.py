@@ -42,12 +42,12 @@ from mambamuse.judge.tables import (
     JUDGES,
     MAIN,
     counted_instruments,
-    instruments,
     limits,
     markdown,
     paired_differences,
     plane,
     score_columns,
+    style_givers,
     summary,
     wide,
 )
@@ -269,7 +269,7 @@ def results(
 def caption(name: str, pairs: pd.DataFrame, left_out: list[str]) -> str:
     "What a table holds, in one line."
     targets = "" if "target" in pairs else ", no targets"
-    how = "and 95 % intervals over these" if len(set(instruments(pairs))) >= FEWEST else "alone"
+    how = "and 95 % intervals over these" if len(set(style_givers(pairs))) >= FEWEST else "alone"
     said = f"{name}: n = {len(pairs)} pairs of {counted_instruments(pairs)}{targets}"
     return "; ".join([said, f"means (abs_corr_content: median) {how}", *left_out])
 
