@@ -192,7 +192,7 @@ def test_own_recordings_need_no_answer(tmp_path, mambamuse):
     assert len(scores) == 2 and scores.system.tolist() == ["envelope"] * 2 and "CP-STYLE" in stdout
     assert scores[["lsd_cifka", "mr_stft", "si_sdr", "family_accuracy"]].isna().all(axis=None)
     assert scores[["timbre_distance", "pitch_distance", "rpa", "abs_corr_content"]].notna().all(axis=None)
-    assert "2 pairs, 2 styles: no intervals, they need 6" in err
+    assert "2 pairs, 1 style: no intervals, they need 6" in err
     assert set(
         pair_folders(tmp_path / "contents", tmp_path / "styles")["style"].map(lambda p: Path(p).name)
     ) == {"440.wav"}
