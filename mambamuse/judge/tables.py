@@ -140,13 +140,25 @@ def statistics(rows: pd.DataFrame, pairs: pd.DataFrame, seed: int) -> dict[tuple
     return found
 
 # %% ../../nbs/judge/tables.ipynb #evaluate-summary-5
+def possible(metric: str) -> tuple[float, float]:
+    "The lowest and the highest value that `metric` can have."
+    if metric in ("si_sdr", "fad_infinity"):
+        return -np.inf, np.inf
+    shares = [judge.name for judge in JUDGES if judge.unit == "0 to 1"]
+    return 0, 1 if metric in (*shares, "joint", "family_accuracy") else np.inf
+
+# %% ../../nbs/judge/tables.ipynb #tables-summary
 def summary(rows: pd.DataFrame, pairs: pd.DataFrame, seed: int = 42) -> pd.DataFrame:
     """A line for each system and metric of the `results` `rows` on `pairs`: n pairs, instruments, value, and
-    the ends of its 95 % interval over instruments (`judge.intervals`). `seed` is that of `fad_infinity`.
+    the ends of its 95 % interval over instruments (`judge.intervals`), as far as they are possible values.
+    `seed` is that of `fad_infinity`.
     """
     groups = style_givers(pairs)
     lines = [(*key, *number.over(groups)) for key, number in statistics(rows, pairs, seed).items()]
     table = pd.DataFrame(lines, columns=["system", "metric", "n", "instruments", "value", "low", "high"])
+    limits = np.array([possible(metric) for metric in table.metric])
+    for end in ("low", "high"):
+        table[end] = table[end].clip(*limits.T)
     return table.dropna(subset="value").reset_index(drop=True)
 
 # %% ../../nbs/judge/tables.ipynb #evaluate-summary-6
