@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import redirect_stderr, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -43,6 +43,7 @@ from mambamuse.learn.state import state_of
 from mambamuse.learn.train import train
 from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
+from mambamuse.model.generator import MambaMuse
 from mambamuse.sound.paths import written_beside
 
 MODEL = ModelConfig(widths=(2, 2, 2, 2))
@@ -172,7 +173,12 @@ def nan_batch(data, out):
 
 
 def blown_up(data, out):
-    finish(start(data, out, replace(TRAINING, learning_rate=1e30, skip_limit=3)))
+    model = MambaMuse(**asdict(MODEL))
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.fill_(1e30)
+    model.save_pretrained(out.with_name("weights-of-1e30"))
+    finish(start(data, out, replace(TRAINING, init=str(out.with_name("weights-of-1e30")), skip_limit=3)))
     return said(out), None
 
 
@@ -304,7 +310,7 @@ def worker_death(data, out):
 
 FAULTS = {
     "NaN in a batch": nan_batch,
-    "learning rate of 1e30": blown_up,
+    "weights of 1e30": blown_up,
     "SIGTERM": stopped_by(signal.SIGTERM),
     "Ctrl-C": stopped_by(signal.SIGINT),
     "SIGKILL while saving": killed_while_saving,

@@ -14,6 +14,7 @@ import typer
 from .options import app, check_there
 from ..errors import InputError, needs
 from ..model.places import check_alpha
+from ..sound.paths import check_folder
 
 # %% ../../nbs/face/judging.ipynb #cli-evaluate
 NamedWeights = Annotated[
@@ -175,6 +176,7 @@ def study(
     from mambamuse.reproduce.steps import study as run
     from mambamuse.sound.records import file_names
 
+    check_folder(out)
     chosen = [named_weights(text) for text in weights or ()]
     file_names((name for name, _ in chosen), "checkpoint")
     folder = run(dict(chosen), out, pairs)

@@ -26,6 +26,7 @@ from mambamuse.commands.options import (
     help_without_command,
 )
 from ..errors import InputError, needs
+from ..sound.paths import check_folder
 
 # %% ../../nbs/face/research.ipynb #cli-reproduce
 @app.command()
@@ -53,9 +54,13 @@ def reproduce(
     mambamuse reproduce --arm as_written training.epochs=3
     mambamuse reproduce --why
     """
+    from mambamuse.data.config import check_paths
     from mambamuse.learn.recipes import recipe as read
 
     read(arm, size, overrides or (), source)
+    check_paths(source, path or ())
+    if out:
+        check_folder(out)
     needs("torch", "judge", "notebooks")
     from mambamuse.data.notes import MINI
     from mambamuse.reproduce.steps import reproduce as run
@@ -93,14 +98,15 @@ def prepare(
     mambamuse prepare --source nsynth --path nsynth --out data
     mambamuse prepare --source folder --path recordings --out data --train 500 --valid 50 --test 50
     """
-    from mambamuse.learn.recipes import recipe as read
+    from mambamuse.data.config import check_paths, check_source
+    from mambamuse.learn.recipes import data_recipe, with_short
 
-    if source not in ("nsynth", "instruments") and not path:
+    if check_source(source) not in ("nsynth", "instruments") and not path:
         raise InputError(f"--source {source} needs --path: what it should read")
-    counts = dict(train=train, valid=valid, test=test, seed=seed)
-    given = [f"data.{name}={value}" for name, value in counts.items() if value is not None]
+    check_paths(source, path or ())
+    short = {"data.train": train, "data.valid": valid, "data.test": test, "data.seed": seed}
     size = size or ("paper" if path else "smoke")
-    config = read(arm, size, [*(overrides or ()), *given], source).data
+    config = data_recipe(arm, size, with_short(overrides or (), short), source)
     needs(
         "torch",
         *(["synth"] if source in ("soundfont", "phrases") or source == "instruments" and path else []),
@@ -165,6 +171,7 @@ def render(
     for soundfont in path:
         if not soundfont.is_file():
             raise InputError(f"{soundfont}: no such file")
+    check_folder(out)
     needs("torch", "synth")
     from mambamuse.data.config import DataConfig
     from mambamuse.data.soundfonts import render_archives
@@ -216,16 +223,18 @@ def train(
     accelerate launch $(which mambamuse) train --data data --out runs/mine
     """
     from mambamuse.learn.recipes import recipe as read
-    from mambamuse.sound.paths import check_folder
+    from mambamuse.learn.recipes import with_short
 
-    read(arm, size, overrides or (), "" if data else "nsynth")
-    check_folder(out)
     check_there(data)
+    given = with_short(overrides or (), {"training.steps": steps, "training.seed": seed})
+    read(arm, size, given, "" if data else "nsynth", data)
+    check_folder(out)
     needs("torch", *(["tensorboard"] if tensorboard else []))
     from mambamuse.learn.train import train_recipe
 
-    how = dict(resume=resume, minutes=minutes, tensorboard=tensorboard)
-    summary = train_recipe(out, arm, size, overrides or (), data, steps, seed, **how)
+    summary = train_recipe(
+        out, arm, size, given, data, resume=resume, minutes=minutes, tensorboard=tensorboard
+    )
     if os.environ.get("RANK", "0") != "0":
         return
     stopped = summary["stopped"]

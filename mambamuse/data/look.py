@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .config import DataConfig
+from .config import DataConfig, read_report
 from .notes import SPLITS, from_wav, read_split
 from .prepare import prepare
 from ..errors import InputError
 from ..sound.audio import SAMPLE_RATE
-from ..sound.records import checksum, read_json
+from ..sound.records import checksum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,8 +58,7 @@ def describe(folder: str | Path) -> str:
     Raises `InputError` if `folder` is not one, or a shard is not what the report says.
     """
     parts = {split: read_split(folder, split) for split in SPLITS}
-    keys = ("source", "config", "files", "filtered", "skipped")
-    report = read_json(Path(folder) / "report.json", "report of a prepared dataset", *keys)
+    report = read_report(folder, source=dict, filtered=dict, skipped=dict)
     check_shards(folder, report["files"])
     source, seed = report["source"], report["config"]["seed"]
     names = ", ".join(source["names"])

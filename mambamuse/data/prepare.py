@@ -20,13 +20,14 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
-from .config import DataConfig
+from .config import DataConfig, check_paths, check_source
 from .instruments import Instruments
 from .notes import SPLITS, choose, dropped_by, read_split, write_shard
 from .soundfonts import Notes, Phrases
 from .sources import Folder, Hub, NSynth, Source, in_order
 from ..errors import InputError
 from ..sound.audio import SAMPLE_RATE
+from ..sound.paths import check_folder, nothing_left
 from ..sound.records import checksum
 
 # %% ../../nbs/data/prepare.ipynb #prepare-sources
@@ -39,10 +40,8 @@ def open_source(kind: str, paths, config: DataConfig) -> Source:
     """The source `kind` at one path or several. Raises `InputError` if there is no such kind, or nothing of
     this kind there.
     """
-    if kind not in SOURCES:
-        raise InputError(f"there is no source {kind!r}; there are {', '.join(SOURCES)}")
     several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    return SOURCES[kind]([os.fspath(path) for path in several], config)
+    return SOURCES[check_source(kind)](check_paths(kind, several), config)
 
 # %% ../../nbs/data/prepare.ipynb #prepare-workbench
 TABLES = """BEGIN;
@@ -328,12 +327,15 @@ def prepare(
     `out`, it exists and is not
     such a dataset, or the disk is full. What is finished is kept, and the same call goes on with it.
     """
-    out = Path(out)
+    out = check_folder(Path(out).parent) / Path(out).name
     origin = open_source(source, path, config)
     workers = workers or os.cpu_count() or 1
     if out.exists() and not (out / "report.json").is_file():
         raise InputError(f"{out}: exists and is not a prepared dataset, so it is not replaced")
-    with workbench(out, json.dumps([source, origin.identity(), asdict(config)])) as db:
+    with (
+        nothing_left(out.parent),
+        workbench(out, json.dumps([source, origin.identity(), asdict(config)])) as db,
+    ):
         for split in SPLITS:
             index(db, origin, split, config)
         for split in SPLITS:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, refusal
 
 # %% ../../nbs/learn/checkpoints.ipynb #checkpoints-folder
 def to_disk(path: str | Path) -> None:
@@ -86,8 +86,7 @@ def write_checkpoint(folder: str | Path, tensors: dict[str, dict[str, torch.Tens
             (part / "state.json").write_text(json.dumps(dict(body, sha256=digest(canonical(body))), indent=1))
     except OSError as error:
         raise InputError(
-            f"{folder}: the checkpoint cannot be written ({error.strerror or error}); the one before it is"
-            " whole"
+            f"{folder}: the checkpoint cannot be written ({refusal(error)}); the one before it is whole"
         ) from None
 
 # %% ../../nbs/learn/checkpoints.ipynb #checkpoints-write-read-1

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from ..fields import option, settings
+from ..fields import LARGEST_SEED, option, settings
 
 # %% ../../nbs/learn/config.ipynb #losses-window
 def check_power_of_2(n: int) -> int:
@@ -27,8 +27,8 @@ Window = Annotated[int, Field(ge=64, le=65_536), AfterValidator(check_power_of_2
 class LossConfig:
     "The settings of the losses; the defaults are what the released code computed."
 
-    lambda_mel: Annotated[float, option("weight of the mel loss", "III.E", ge=0)] = 45.0
-    lambda_stft: Annotated[float, option("weight of the STFT loss", "III.E", ge=0)] = 10.0
+    lambda_mel: Annotated[float, option("weight of the mel loss", "III.E", ge=0, le=1_000_000)] = 45.0
+    lambda_stft: Annotated[float, option("weight of the STFT loss", "III.E", ge=0, le=1_000_000)] = 10.0
     mel_gradient: Annotated[
         bool, option("whether the mel loss trains, or is only counted", "released code")
     ] = False
@@ -44,30 +44,37 @@ class LossConfig:
     stft_reduction: Annotated[Literal["mean", "sum"], option("over the windows", "released code")] = "mean"
     stft_floor: Annotated[float, option("least power of a bin", "released code", gt=0, le=1)] = 1e-8
     stft_ffts: Annotated[
-        tuple[Window, ...], option("windows of the STFT loss, in samples", "III.E", min_length=1)
+        tuple[Window, ...],
+        option("windows of the STFT loss, in samples", "III.E", min_length=1, max_length=16),
     ] = (1_024, 2_048, 8_192)
     stft_convergence: Annotated[
-        float, option("weight of spectral convergence, beside the log magnitudes", ge=0)
+        float, option("weight of spectral convergence, beside the log magnitudes", ge=0, le=1_000_000)
     ] = 1.0
     stft_scaled: Annotated[
         bool, option("whether stft_floor is meant for 2,048 samples and goes with a window's length squared")
     ] = False
     mel_bands: Annotated[int, option("mel bands", "released code", ge=1, le=512)] = 80
-    mel_ffts: Annotated[tuple[Window, ...], option("windows of the mel loss, in samples", min_length=1)] = (
-        2_048,
-    )
+    mel_ffts: Annotated[
+        tuple[Window, ...], option("windows of the mel loss, in samples", min_length=1, max_length=16)
+    ] = (2_048,)
     mel_floor: Annotated[
         float,
         option("power below which the mel loss, then logarithmic, is deaf; 0: no logarithm", ge=0, le=1),
     ] = 0.0
-    lambda_adversarial: Annotated[float, option("weight of the critics' verdict", "III.E", ge=0)] = 1.0
+    lambda_adversarial: Annotated[
+        float, option("weight of the critics' verdict", "III.E", ge=0, le=1_000_000)
+    ] = 1.0
     lambda_features: Annotated[
-        float, option("weight of feature matching, where there is a recording", ge=0)
+        float, option("weight of feature matching, where there is a recording", ge=0, le=1_000_000)
     ] = 0.0
-    lambda_level: Annotated[float, option("weight of the levels of frames, in dB", ge=0)] = 0.0
+    lambda_level: Annotated[float, option("weight of the levels of frames, in dB", ge=0, le=1_000_000)] = 0.0
     lambda_wave: Annotated[
         float,
-        option("weight of the waveform's mean absolute error, in reconstruction: it sees polarity", ge=0),
+        option(
+            "weight of the waveform's mean absolute error, in reconstruction: it sees polarity",
+            ge=0,
+            le=1_000_000,
+        ),
     ] = 0.0
 
     def __post_init__(self):
@@ -88,45 +95,56 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class TrainingConfig:
     "How to train; the defaults are what the released code ran."
 
-    epochs: Annotated[int, option("passes through the data, at most", "IV.A", ge=1)] = 16
-    batch: Annotated[int, option("clips a step, over all processes", "IV.A", ge=1)] = 32
+    epochs: Annotated[int, option("passes through the data, at most", "IV.A", ge=1, le=1_000_000)] = 16
+    batch: Annotated[int, option("clips a step, over all processes", "IV.A", ge=1, le=65_536)] = 32
     optimiser: Annotated[Literal["adamw", "muon"], option("of the generator", "IV.A")] = "adamw"
-    learning_rate: Annotated[float, option("after the warm-up", "IV.A", gt=0)] = 2e-4
+    learning_rate: Annotated[float, option("after the warm-up", "IV.A", gt=0, le=1)] = 2e-4
     betas: Annotated[
         tuple[Beta, ...],
         option("how long AdamW remembers gradients and their squares", "IV.A", min_length=2, max_length=2),
     ] = (0.6, 0.99)
-    weight_decay: Annotated[float, option("of every parameter", "released code", ge=0)] = 0.01
-    warmup: Annotated[int, option("epochs until the full learning rate", "IV.A", ge=1)] = 5
+    weight_decay: Annotated[float, option("of every parameter", "released code", ge=0, le=10)] = 0.01
+    warmup: Annotated[int, option("epochs until the full learning rate", "IV.A", ge=1, le=1_000_000)] = 5
     decay: Annotated[
         float, option("of the learning rate, an epoch after the warm-up", "IV.A", gt=0, le=1)
     ] = 0.999
     clip_generator: Annotated[
-        float, option("largest norm of the generator's gradient", "released code", gt=0)
+        float, option("largest norm of the generator's gradient", "released code", gt=0, le=1_000_000)
     ] = 3.0
-    clip_critics: Annotated[float, option("likewise, of MPD and MSD each", "released code", gt=0)] = 2.0
-    patience: Annotated[int, option("epochs without a better validation mel L1", "released code", ge=1)] = 6
+    clip_critics: Annotated[
+        float, option("likewise, of MPD and MSD each", "released code", gt=0, le=1_000_000)
+    ] = 2.0
+    patience: Annotated[
+        int, option("epochs without a better validation mel L1", "released code", ge=1, le=1_000_000)
+    ] = 6
     critic_width: Annotated[
         float, option("share of the critics' channels", gt=0, le=8, multiple_of=1 / 8)
     ] = 1.0
-    seed: Annotated[int, option("of weights, tasks and orders", "released code", ge=0)] = 42
+    seed: Annotated[int, option("of weights, tasks and orders", "released code", ge=0, le=LARGEST_SEED)] = 42
     shuffle: Annotated[bool, option("read the data in another order in each pass through them")] = False
     steps: Annotated[
-        int, option("train for so many steps, whatever `epochs` says; 0: for `epochs`", ge=0)
+        int,
+        option("train for so many steps, whatever `epochs` says; 0: for `epochs`", ge=0, le=1_000_000_000),
     ] = 0
     precision: Annotated[
         Literal["float32", "tf32", "bf16"],
         option("of products; in bf16 weights and losses stay float32", "released code"),
     ] = "float32"
-    accumulate: Annotated[int, option("pieces a process takes its clips in, to fit a smaller card", ge=1)] = 1
+    accumulate: Annotated[
+        int, option("pieces a process takes its clips in, to fit a smaller card", ge=1, le=65_536)
+    ] = 1
     compile: Annotated[bool, option("both networks, with torch.compile")] = False
     ema: Annotated[
         float,
         option("decay, a step, of the average of weights that is validated and saved; 0: none", ge=0, lt=1),
     ] = 0.0
-    skip_limit: Annotated[int, option("steps in a row that may be left out as not finite", ge=1)] = 10
-    save_every: Annotated[int, option("steps between checkpoints inside an epoch", ge=1)] = 500
-    keep: Annotated[int, option("last checkpoints that are kept, beside the best", ge=1)] = 2
+    skip_limit: Annotated[
+        int, option("steps in a row that may be left out as not finite", ge=1, le=1_000_000)
+    ] = 10
+    save_every: Annotated[
+        int, option("steps between checkpoints inside an epoch", ge=1, le=1_000_000_000)
+    ] = 500
+    keep: Annotated[int, option("last checkpoints that are kept, beside the best", ge=1, le=1_000_000)] = 2
     reconstruct: Annotated[
         float, option("share of the steps that ask for the content, alpha 0", ge=0, le=1)
     ] = 1.0
@@ -137,13 +155,15 @@ class TrainingConfig:
         float,
         option("share of the steps in which only the one or two deepest skips reach the decoder", ge=0, le=1),
     ] = 0.0
-    epoch_steps: Annotated[int, option("steps until the next validation; 0: once through the data", ge=0)] = 0
+    epoch_steps: Annotated[
+        int, option("steps until the next validation; 0: once through the data", ge=0, le=1_000_000_000)
+    ] = 0
     init: Annotated[
         str,
         option("folder of weights that the generator begins with, such as RUN/epoch-006; empty: random ones"),
     ] = ""
     workers: Annotated[
-        int, option("processes that read clips ahead; -1: two on a GPU, none on a CPU", ge=-1)
+        int, option("processes that read clips ahead; -1: two on a GPU, none on a CPU", ge=-1, le=1_024)
     ] = -1
 
     def __post_init__(self):
@@ -151,6 +171,11 @@ class TrainingConfig:
             raise ValueError(
                 f"reconstruct is {self.reconstruct} and partial {self.partial}, expected shares whose sum is"
                 " at most 1"
+            )
+        if self.batch % self.accumulate:
+            raise ValueError(
+                f"accumulate is {self.accumulate} and batch {self.batch}, expected a batch of as many equal"
+                " pieces"
             )
         if self.init and not self.init.strip():
             raise ValueError("init is blank, expected a folder of weights, or nothing")

@@ -10,7 +10,7 @@ import json
 import math
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, refusal
 from ..sound.paths import written_beside
 
 # %% ../../nbs/learn/lines.ipynb #training-lines
@@ -24,7 +24,7 @@ def append(path: str | Path, row: dict) -> None:
             file.write(line + "\n")
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror}); make room and go on with --resume"
+            f"{path}: cannot be written ({refusal(error)}); make room and go on with --resume"
         ) from None
 
 

@@ -20,7 +20,8 @@ import matplotlib.pyplot as plt
 import torch
 from torch.utils.data import DataLoader
 
-from ..errors import InputError
+from ..data.config import read_report
+from ..errors import InputError, refusal
 from mambamuse.learn.checkpoints import (
     at_step,
     canonical,
@@ -47,14 +48,9 @@ from ..sound.records import checksum, read_json
 def check_data(data: str | Path) -> str:
     """A fingerprint of the prepared dataset folder `data`.
 
-    Raises `InputError` if a shard is missing or of another size than its report says.
+    Raises `InputError` if it is none, or a shard is missing or of another size than its report says.
     """
-    try:
-        files = json.loads((Path(data) / "report.json").read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{data}: not a prepared dataset; make one with: mambamuse prepare --out {data}"
-        ) from None
+    files = read_report(data)["files"]
     for name, about in files.items():
         path = Path(data) / "data" / name
         if not path.is_file():
@@ -162,9 +158,10 @@ class Run:
     def pieces(self) -> list[dict]:
         "How the steps up to now were computed: a record for each time that the run was begun or resumed."
         file = self.out / "run.json"
-        if not self.progress.step or not file.is_file():
+        if not self.progress.step:
             return []
-        return read_json(file, "record of a run").get("pieces", [])
+        about = read_json(file, "record of a run", model=dict, loss=dict, training=dict, data=dict)
+        return about.get("pieces") or []
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint; from the beginning if there is none.
@@ -260,9 +257,8 @@ class Run:
                     save(part / f"{name}.wav", audio[None].numpy(), SAMPLE_RATE)
                 picture(part / "mels.png", sounds.values())
         except OSError as error:
-            why = error.strerror or error
             raise InputError(
-                f"{folder}: cannot be written ({why}); make room and go on with --resume"
+                f"{folder}: cannot be written ({refusal(error)}); make room and go on with --resume"
             ) from None
         if self.board:
             step = self.progress.step

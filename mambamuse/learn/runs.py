@@ -7,6 +7,7 @@ __all__ = ['read_lines', 'found_runs', 'run_settings', 'compare', 'plot_runs', '
 
 # %% ../../nbs/learn/runs.ipynb #runs-imports
 import json
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,17 @@ def run_folder(path) -> Path:
         raise InputError(f"{path}: not a run folder, there is no run.json with metrics.jsonl in it")
     return run_places(path)[0]
 
+
+NEEDED = dict(metrics=("step", "epoch"), timings=("step", "seconds"), validation=("step", "epoch", "best"))
+
+
+def is_line(found: object, needed: tuple[str, ...]) -> bool:
+    "Whether `found` is an object of numbers, with none where they were not finite, and has those `needed`."
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), Real) for name in needed):
+        return False
+    numbers = [value for name, value in found.items() if name != "skipped"]
+    return all(value is None or isinstance(value, Real) for value in numbers)
+
 # %% ../../nbs/learn/runs.ipynb #runs-read-1
 def read_lines(folder: str | Path, name: str) -> pd.DataFrame:
     """The table in `name.jsonl` of a run folder, empty if there is none; a last line written by half is left
@@ -54,7 +66,7 @@ def read_lines(folder: str | Path, name: str) -> pd.DataFrame:
             found = json.loads(line)
         except ValueError:
             found = None
-        if not isinstance(found, dict):
+        if not is_line(found, NEEDED[name]):
             raise InputError(f"{path}: line {number} is damaged")
         rows.append(found)
     return pd.DataFrame(rows)
@@ -104,12 +116,12 @@ def run_settings(folder: str | Path) -> dict:
     about = read_json(
         Path(folder) / "run.json",
         "record of a run",
-        "model",
-        "loss",
-        "training",
-        "data",
-        "device",
-        "processes",
+        model=dict,
+        loss=dict,
+        training=dict,
+        data=dict,
+        device=str,
+        processes=int,
     )
     return {
         f"{section}.{field}": str(value)

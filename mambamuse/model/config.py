@@ -24,9 +24,9 @@ STAGES = {
 }  # number of sets -> s in which the stages that follow an onset fall to 1/e
 
 # %% ../../nbs/model/config.ipynb #generator-model-config
-Width = Annotated[int, Field(gt=0, multiple_of=2)]
+Width = Annotated[int, Field(gt=0, le=4_096, multiple_of=2)]
 Axis = Literal["frame", "clip"]
-Sets = Literal[1, 2, 3, 4]
+Sets = Annotated[int, Field(ge=1, le=4)]
 Alpha = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -44,8 +44,11 @@ class ModelConfig:
     alphas: Annotated[
         tuple[Alpha, ...],
         option(
-            "share of the style at the bottleneck and four skips, or also behind four levels of the decoder",
+            "share of the style at 5 places, the bottleneck and four skips, or at 9, also behind four levels"
+            " of the decoder",
             "released code",
+            min_length=5,
+            max_length=9,
         ),
     ] = (1.0, 1.0, 1.0, 1.0, 0.0)
     bypass: Annotated[

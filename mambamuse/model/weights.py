@@ -61,7 +61,7 @@ def check_weights(folder: str | Path) -> Path:
 
 def load_model(weights: str | Path | None = None, device: str | None = None) -> MambaMuse:
     """The model in the folder `weights` (default: the package's), ready for inference on `device` (default: a
-    card, if there is one). Raises `InputError` if it is not a weights folder.
+    card, if there is one). Raises `InputError` if it is not a weights folder, or there is no such device.
     """
     folder = check_weights(weights or SHIPPED)
     try:
@@ -76,4 +76,7 @@ def load_model(weights: str | Path | None = None, device: str | None = None) -> 
         raise InputError(
             f"{folder}: these weights do not load ({' '.join(str(error).split())[:160]})"
         ) from None
-    return model.for_inference().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        return model.for_inference().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise InputError(f"device is {device!r}: cannot be used ({str(error).splitlines()[0]})") from None

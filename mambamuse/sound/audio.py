@@ -22,7 +22,7 @@ import numpy.typing as npt
 import soundfile as sf
 import soxr
 
-from ..errors import InputError, quiet, tell
+from ..errors import InputError, quiet, refusal, tell
 from .paths import visible_files, written_beside
 
 # %% ../../nbs/01_audio.ipynb #audio-constants
@@ -297,7 +297,16 @@ class Sink:
 
     def failed(self, error: sf.LibsndfileError) -> InputError:
         "The line for a file that could not be written, because of `error`."
-        return InputError(f"{self.path}: cannot be written ({error.error_string})")
+        return InputError(f"{self.path}: cannot be written ({self.why(error)})")
+
+    def why(self, error: sf.LibsndfileError) -> str:
+        "What the system says to one more write, since libsndfile does not tell it; else what `error` says."
+        try:
+            with open(self.file.name, "ab") as file:
+                file.write(bytes(AT_ONCE))
+        except OSError as refused:
+            return refusal(refused)
+        return error.error_string
 
 # %% ../../nbs/01_audio.ipynb #audio-writer-1
 def check_writable_as(path: str | Path, rate: int, channels: int, subtype: str | None = None) -> None:

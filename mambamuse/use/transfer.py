@@ -19,7 +19,7 @@ from ..sound.loudness import LIMIT, channel_gains
 from .levels import PEAK, level, levelled
 from .stages import restyled
 from .step import Carried
-from .style import style_of
+from .style import as_network, style_of
 
 # %% ../../nbs/11_transfer.ipynb #pipeline-transfer
 Sound = str | Path | npt.ArrayLike  # a file, or samples `(time,)` or `(channels, time)`
@@ -153,7 +153,7 @@ def transfer(
     """
     check_alpha(alpha)
     x, rate = read(content, sample_rate, "content")
-    network = network or Carried()
+    network = Carried() if network is None else as_network(network)
     statistics = style_of(style, network, sample_rate)
     out = x.copy() if not alpha else transferred(network, x, rate, statistics, alpha, keep_level, keep_highs)
     return out if isinstance(content, (str, Path)) else out.reshape(np.shape(content))
