@@ -1,6 +1,7 @@
 """No setting is ignored: every field of every section is changed, and the run, or the refusal, shows it."""
 
 import json
+import re
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from mambamuse.data.config import USED, DataConfig
 from mambamuse.data.notes import MINI
 from mambamuse.data.prepare import prepare
 from mambamuse.errors import InputError
+from mambamuse.fields import explained
 from mambamuse.learn.config import LossConfig, TrainingConfig
+from mambamuse.learn.losses import SpectralLosses
 from mambamuse.learn.recipes import SECTIONS, explain, idle, idle_data, recipe
 from mambamuse.learn.run import Run
 from mambamuse.learn.train import ahead, train, train_recipe
@@ -230,7 +233,12 @@ def test_training_of_compiled_networks():
 
 
 def test_training_counts_skipped_steps(data, tmp_path):
-    hot = replace(BASE, learning_rate=1e30, reconstruct=1.0)
+    model = MambaMuse(**asdict(TINY))
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.fill_(1e30)
+    model.save_pretrained(tmp_path / "weights")
+    hot = replace(BASE, init=str(tmp_path / "weights"), reconstruct=1.0)
     for limit in (1, 3):
         with pytest.raises(InputError, match=f"in {limit} steps in a row"):
             train(data, tmp_path / str(limit), TINY, LossConfig(), replace(hot, skip_limit=limit))
@@ -284,6 +292,11 @@ def test_what_a_source_has_no_use_for_is_refused(kind):
         (["training.reconstruct=0", "training.partial=1"], "loss.lambda_features=1"),
         (["training.steps=3"], "training.epochs=3"),
         (["training.warmup=19"], "training.decay=0.9"),
+        (["training.epochs=6"], "training.patience=6"),
+        (["loss.lambda_stft=0"], "loss.stft_mels=0"),
+        (["loss.stft_convergence=0"], "loss.stft_reference=real"),
+        (["loss.stft_ffts=[1024]"], "loss.stft_reduction=sum"),
+        (["loss.stft_ffts=[2048]"], "loss.stft_scaled=true"),
     ],
 )
 def test_what_would_change_nothing_is_refused(given, idle_one):
@@ -300,6 +313,8 @@ def test_data_that_are_there_are_not_relabelled(data, tmp_path):
     train_recipe(tmp_path / "a", overrides=short, data=data)
     with pytest.raises(InputError, match=r"data.clip is 8000, but .* was prepared with 64000"):
         train_recipe(tmp_path / "b", overrides=[*short, "data.clip=8000"], data=data)
+    with pytest.raises(InputError, match="training.batch is 104, expected at most data.train, 102"):
+        train_recipe(tmp_path / "b", overrides=["training.batch=104"], data=data)
     own = [*short[:3], "data.train=7", "data.valid=2", "data.test=1", "data.clip=4112"]
     train_recipe(tmp_path / "c", overrides=own)
     with pytest.raises(InputError, match=r"data.seed is 1, but .* was prepared with 42"):
@@ -315,15 +330,93 @@ loss.stft_ffts=[] loss.stft_ffts=[100] loss.mel_floor=-1 training.learning_rate=
 training.learning_rate=inf training.betas=[2,3] training.betas=[0.9] training.decay=5
 training.seed=-1 training.ema=1 training.precision=fp8 training.optimiser=sgd
 training.workers=-2 training.reconstruct=2 training.critic_width=0.3 training.patience=0
+training.seed=4294967296 data.seed=4294967296 training.learning_rate=1e308 training.weight_decay=1e308
+model.sets=true model.sets=1.0 training.accumulate=3 training.batch=97 loss.stft_ffts=[16384]
+loss.mel_ffts=[8192] data.drop_sources=["acoustic","acoustic"]
+data.drop_sources=["acoustic","electronic","synthetic"]
 """.split()
+WRONG += [
+    "training.epochs=3 # four",
+    "training.epochs=3, value2=4",
+    "training.epochs=3\nx = 4",
+    "data.seed=" + 5_000 * "9",
+    "data.seed=0x" + 5_000 * "f",
+    "model.widths=" + 3_000 * "[",
+]
 
 
-@pytest.mark.parametrize("text", WRONG)
+@pytest.mark.parametrize("text", WRONG, ids=[text[:40] for text in WRONG])
 def test_what_cannot_be_is_refused_in_one_line(text):
     with pytest.raises(InputError) as refused:
         recipe("as_run", "smoke", [text])
     line = str(refused.value)
-    assert "\n" not in line and text.partition("=")[0].partition(".")[2] in line
+    assert line.isprintable() and len(line) < 250 and text.partition("=")[0].partition(".")[2] in line
+
+
+@pytest.mark.parametrize("overrides", [None, 3, "training.epochs=3", [3], [None]])
+def test_overrides_are_a_list_of_texts(overrides):
+    with pytest.raises(InputError, match="such as"):
+        recipe(overrides=overrides)
+
+
+def test_the_order_of_overrides_does_not_matter():
+    given = ["training.partial=0.7", "training.reconstruct=0.3", "model.sets=2", "model.axis=clip"]
+    assert recipe(overrides=given) == recipe(overrides=given[::-1])
+
+
+def test_a_field_is_given_once(mambamuse, tmp_path):
+    for words in (
+        ("recipe", "training.epochs=3", "training.epochs=4"),
+        ("train", "--out", "run", "--seed", "3", "training.seed=3"),
+        ("prepare", "--train", "3", "data.train=3"),
+    ):
+        code, _, err = mambamuse(*words, cwd=tmp_path)
+        name = words[-1].partition("=")[0]
+        assert code == 2 and err.startswith(f"mambamuse: {name} is given ") and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_number_has_two_limits_and_they_are_told(section):
+    for name, _, words, *_ in explained(getattr(recipe(), section)):
+        for part in re.findall("(?:whole )?number[^)]*", words):
+            assert re.search(r" (above|from) -?[\d.,]+ (below|to) [\d.,]+", part), (name, part)
+
+
+def test_the_longest_window_of_a_clip_trains_and_the_next_does_not():
+    "Of the STFT loss it is twice as long, since that looks beyond both ends of a clip."
+    sound = torch.randn(1, 1, 4_112)
+    for name, window in (("stft_ffts", 8_192), ("mel_ffts", 4_096)):
+        losses = SpectralLosses(replace(LossConfig(), **{name: (window,)}))
+        assert all(loss.isfinite() for loss in losses(sound, sound / 2))
+        recipe(overrides=["data.clip=4112", f"loss.{name}=[{window}]"])
+        with pytest.raises(RuntimeError):
+            SpectralLosses(replace(LossConfig(), **{name: (2 * window,)}))(sound, sound / 2)
+        with pytest.raises(InputError, match=f"loss.{name} has a window of {2 * window:,} samples"):
+            recipe(overrides=["data.clip=4112", f"loss.{name}=[{2 * window}]"])
+
+
+@pytest.mark.parametrize(
+    "loss, training",
+    [
+        (LossConfig(), replace(BASE, init="nowhere")),
+        (LossConfig(), replace(BASE, batch=104)),
+        (LossConfig(mel_ffts=(65_536,)), BASE),
+    ],
+)
+def test_a_refused_training_leaves_nothing(data, tmp_path, loss, training):
+    with pytest.raises(InputError):
+        train(data, tmp_path / "a" / "run", TINY, loss, training)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "override", ["training.init=nowhere", "training.batch=97", "data.velocity_over=126", "data.train=120"]
+)
+def test_a_refused_recipe_leaves_nothing(tmp_path, override):
+    with pytest.raises(InputError):
+        train_recipe(tmp_path / "a" / "run", overrides=[override])
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_to_learn_from_is_refused():
