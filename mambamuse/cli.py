@@ -61,6 +61,9 @@ def main() -> None:
     except OSError as error:
         says = refusal(error) if error.filename is None else f"{error.filename}: {refusal(error)}"
     except ModuleNotFoundError as error:
-        says = str(explained_import(error))
+        explained = explained_import(error)
+        if explained is None:
+            raise
+        says = str(explained)
     print(f"mambamuse: {one_line(says)}", file=sys.stderr)
     sys.exit(2)

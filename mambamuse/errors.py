@@ -103,11 +103,11 @@ def needs(*extras: str) -> None:
         raise absent(missing)
 
 
-def explained_import(error: ModuleNotFoundError) -> Exception:
-    "The line of `needs` for a module that an extra brings; `error` itself for another one."
+def explained_import(error: ModuleNotFoundError) -> InputError | None:
+    "The line of `needs`, if `error` is about a module that an extra brings."
     module = (error.name or "").partition(".")[0]
     extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
-    return absent({extra: module}) if extra else error
+    return absent({extra: module}) if extra else None
 
 # %% ../nbs/face/errors.ipynb #audio-quiet
 QUIET = RLock()

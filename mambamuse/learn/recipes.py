@@ -75,7 +75,7 @@ def read_toml(folder: str, name: str) -> dict:
 
 # %% ../../nbs/learn/recipes.ipynb #recipes-parse-override
 def parse_value(name: str, value: str) -> Any:
-    "What TOML reads in the `value` of `name`; text without quotes as it is. Raises `InputError` if it cannot."
+    "What TOML reads in the `value` of `name`; else text as it is. Raises `InputError` on what is too long."
     try:
         found = tomllib.loads(f"x = {{value = {value}}}")["x"]  # in braces, since no comment may follow there
     except tomllib.TOMLDecodeError:
