@@ -123,12 +123,12 @@ def test_bad_input_is_one_line(mambamuse, studio, content, style, out, more, say
         ("[1, 2]", "and nothing else"),
         ('{"width": [4, 8, 16, 32]}', "and nothing else"),
         (
-            '{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": [1, 1]}',
+            '{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": [1, 1, 1, 1, 1, 1]}',
             "expected 5 numbers from 0 to 1, or 9",
         ),
         (
             '{"widths": [4, 8, 16, 32], "axis": "frame", "alphas": ["a", 1, 1, 1, 1]}',
-            "expected a list of (number from 0 to 1)",
+            "expected a list of 5 to 9 (number from 0 to 1)",
         ),
         ('{"widths": [4, 8, 16, 64], "axis": "frame", "alphas": [1, 1, 1, 1, 0]}', "do not load"),
         (
@@ -185,16 +185,11 @@ def test_a_failed_write_leaves_the_old_file(mambamuse, studio):
 
 
 def test_prepare_train_and_transfer_by_hand(mambamuse, tmp_path):
-    tiny = [
-        "data.train=8",
-        "data.valid=2",
-        "data.test=2",
-        "data.clip=9600",
-        "model.widths=[4,8,16,32]",
-        "training.batch=4",
-        "training.epochs=1",
-    ]
-    assert mambamuse("prepare", "--out", "data", *tiny, cwd=tmp_path)[1] == "data: 8 train, 2 valid, 2 test\n"
+    notes = ["data.train=8", "data.valid=2", "data.test=2", "data.clip=9600"]
+    tiny = [*notes, "model.widths=[4,8,16,32]", "training.batch=4", "training.epochs=1"]
+    assert (
+        mambamuse("prepare", "--out", "data", *notes, cwd=tmp_path)[1] == "data: 8 train, 2 valid, 2 test\n"
+    )
     code, out, err = mambamuse(
         "train", "--data", "data", "--out", "runs/mine", "--arm", "as_written", *tiny, cwd=tmp_path
     )

@@ -48,7 +48,8 @@ from mambamuse.use.streaming import (
     signature,
     streamed,
 )
-from mambamuse.use.style import Style, digest, mix
+from mambamuse.use.style import Style, digest, mix, style_of
+from mambamuse.use.transfer import transfer
 
 NARROW = (4, 8, 16, 32)
 ENCODER, EVERYWHERE = (1, 1, 1, 0.5, 0.2), (1, 1, 0.8, 0.5, 0.2, 0.7, 1, 0.3, 1)
@@ -617,29 +618,52 @@ def test_a_style_file_with_other_channels_is_refused_where_it_is_used(tmp_path):
         model.transfer(x, tmp_path / "b.style")
     for styles in ((one, other), (other, one)):
         with pytest.raises(InputError, match="channels, .*; they cannot be mixed"):
-            mix([(style, 1) for style in styles])
+            mix([(style, 0.5) for style in styles])
 
 
-@pytest.mark.parametrize("shares", [(1e-46, 3e-46), (1e39, 3e39), (1e-300, 3e-300), (5e307, 1.5e308)])
-def test_shares_of_any_size_are_relative(shares):
-    "float32 holds none of them."
-    a, b = (Style(np.full((2, 3), value, np.float32), {}, "w") for value in (1, 5))
-    assert np.array_equal(mix(zip((a, b), shares)).statistics, np.full((2, 3), 4))
+def test_shares_make_one_whole_and_a_third_may_be_rounded():
+    a, b = (Style(np.full((2, 3), value, np.float32), {}, "w") for value in (1, 4))
+    assert np.array_equal(mix(zip((a, b), (0.75, 0.25))).statistics, np.full((2, 3), 1.75))
+    assert np.array_equal(mix([(a, 0.33), (b, 0.33), (a, 0.33)]).statistics, np.full((2, 3), 2))
 
 
 @pytest.mark.parametrize(
     "shares",
-    [(0, 0), (-1, 2), (np.nan, 1), (np.inf, 1), ("1", 1), (None, 1), ([1], 1), (1j, 1), (10**400, 1)],
+    [
+        (0, 0),
+        (0.3, 0.3),
+        (1, 3),
+        (0.5, 0.52),
+        (-1, 2),
+        (np.nan, 1),
+        (np.inf, 1),
+        ("1", 1),
+        (None, 1),
+        ([1], 1),
+        (1j, 1),
+        (10**400, 1),
+    ],
 )
 def test_shares_that_are_none(shares):
     a = Style(np.ones((2, 3), np.float32), {}, "w")
     with pytest.raises(
-        InputError, match="^the shares of a mix are .*, expected numbers of at least 0, not all 0$"
+        InputError, match="^the shares of a mix are .*, expected numbers of at least 0 whose sum is 1$"
     ):
         mix([(a, share) for share in shares])
-    for none in ([], [a], [("a.style", 1)], [(a,)]):
-        with pytest.raises(InputError, match="there is no style to mix|made of pairs"):
+    for none in ([], [a], [("a.style", 1)], [(a,)], None, 3):
+        with pytest.raises(InputError, match="there is no style to mix|made of (pairs|a list)"):
             mix(none)
+
+
+@pytest.mark.parametrize("network", [3, 0, "clip", None])
+def test_what_is_no_network_is_named(network):
+    sound = np.ones(3_000, np.float32)
+    for use in (lambda: Style.of(network, sound), lambda: style_of(sound, network)):
+        with pytest.raises(InputError, match="network is .*, expected a MambaMuse"):
+            use()
+    if network is not None:
+        with pytest.raises(InputError, match="network is .*, expected a MambaMuse"):
+            transfer(sound, sound, network=network)
 
 
 def test_the_average_of_styles_is_a_mix_of_equal_shares():
@@ -647,7 +671,7 @@ def test_the_average_of_styles_is_a_mix_of_equal_shares():
     sounds = noise(rng, 3_000), noise(rng, 5_000)
     a, b = (Style.of(model, sound) for sound in sounds)
     assert abs(a.statistics - b.statistics).max() > 1e-4
-    for got, share in ((Style.of(model, *sounds), 0.5), (mix([(a, 3), (b, 7)]), 0.3)):
+    for got, share in ((Style.of(model, *sounds), 0.5), (mix([(a, 0.3), (b, 0.7)]), 0.3)):
         assert abs(got.statistics - share * a.statistics - (1 - share) * b.statistics).max() < 1e-6
 
 
