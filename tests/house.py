@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE, NBS = ROOT / "mambamuse", ROOT / "nbs"
 FLOORS = (
-    ("errors", "fields"),
+    ("errors",),
+    ("fields",),
     ("sound", "model"),
     ("data",),
     ("learn",),
