@@ -341,6 +341,27 @@ def test_a_missing_extra_is_one_line(tmp_path):
     needs(*EXTRAS)
 
 
+def test_runs_are_compared_without_torch_and_a_missing_module_is_one_line(tmp_path):
+    "pandas comes with the extra torch, and is imported by an inner module."
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "epoch": 1, "total": 2.5}\n')
+    about = dict(model={}, loss={}, training={}, data={}, device="cpu", processes=1)
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about))
+
+    def without(module):
+        script = (
+            f"import sys; sys.modules[{module!r}] = None; sys.argv = ['mambamuse', 'runs', 'run']\n"
+            "from mambamuse.cli import main; main()"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+        return done.returncode, done.stdout, done.stderr
+
+    code, out, err = without("torch")
+    assert code == 0 and "run      1" in out and "2.5" in out, err
+    line = "mambamuse: pandas cannot be found; install what this needs: pip install 'mambamuse[torch]'\n"
+    assert without("pandas") == (2, "", line)
+
+
 # The lock
 
 

@@ -208,6 +208,18 @@ def test_a_run_older_than_a_field_goes_on_as_it_did(data, whole, tmp_path):
     assert all_of(out) == whole
 
 
+@pytest.mark.parametrize("text", [None, "{}", "null"])
+def test_a_run_whose_record_is_lost_does_not_go_on(data, tmp_path, text):
+    out = tmp_path / "run"
+    train(data, out, MODEL, training=replace(TRAINING, steps=1))
+    (out / "run.json").unlink()
+    if text is not None:
+        (out / "run.json").write_text(text)
+    with pytest.raises(InputError, match="run.json: (no such file|not a record of a run)"):
+        train(data, out, MODEL, training=TRAINING, resume=True)
+    assert steps(out) == 1 and (out / "run.json").exists() == (text is not None)
+
+
 def test_other_data_is_another_configuration(data, tmp_path):
     train(data, tmp_path / "run", MODEL, training=replace(TRAINING, steps=1))
     prepare(MINI, tmp_path / "data", DataConfig(train=7, valid=2, test=1, clip=4_112, seed=1))

@@ -270,7 +270,6 @@ def runs(
     check_picture(figure)
     for folder in folders:
         check_there(folder)
-    needs("torch")
     from mambamuse.learn.runs import compare, found_runs, plot_runs
     from mambamuse.sound.paths import written_beside
 
