@@ -16,7 +16,7 @@ from mambamuse.data.prepare import prepare
 from mambamuse.errors import InputError
 from mambamuse.fields import explained
 from mambamuse.learn.config import LossConfig, TrainingConfig
-from mambamuse.learn.losses import SpectralLosses
+from mambamuse.learn.losses import SpectralLosses, STFTDistance
 from mambamuse.learn.recipes import SECTIONS, explain, idle, idle_data, recipe
 from mambamuse.learn.run import Run
 from mambamuse.learn.train import ahead, train, train_recipe
@@ -394,6 +394,18 @@ def test_the_longest_window_of_a_clip_trains_and_the_next_does_not():
             SpectralLosses(replace(LossConfig(), **{name: (2 * window,)}))(sound, sound / 2)
         with pytest.raises(InputError, match=f"loss.{name} has a window of {2 * window:,} samples"):
             recipe(overrides=["data.clip=4112", f"loss.{name}=[{2 * window}]"])
+
+
+@pytest.mark.parametrize("window", [64, 256, 1_024])
+def test_no_mel_band_of_the_stft_loss_is_empty(window):
+    sound = torch.randn(1, 1, 4_112)
+    most = 3 * window // 8 - 1
+    losses = SpectralLosses(LossConfig(stft_ffts=(window,), stft_mels=most))
+    assert all(loss.isfinite() for loss in losses(sound, sound / 2))
+    one = STFTDistance(window, window // 4, most + 3)
+    assert not one(*(one.magnitude(x) for x in (sound, sound / 2))).isfinite()
+    with pytest.raises(InputError, match=f"stft_mels is {most + 1}, expected fewer than 3/8"):
+        LossConfig(stft_ffts=(window,), stft_mels=most + 1)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,12 @@ class LossConfig:
         trains = self.critics or self.lambda_stft or self.lambda_level or self.lambda_wave
         if not trains and not (self.lambda_mel and self.mel_gradient):
             raise ValueError("every lambda that trains is 0: there is nothing to learn from")
+        shortest = min(self.stft_ffts)
+        if 8 * self.stft_mels >= 3 * shortest:  # then a band lies between two bins, and its logarithm is none
+            raise ValueError(
+                f"stft_mels is {self.stft_mels}, expected fewer than 3/8 of the shortest window in stft_ffts,"
+                f" {shortest}"
+            )
 
     @property
     def critics(self) -> bool:
