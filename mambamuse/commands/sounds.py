@@ -103,7 +103,7 @@ def style(
             metavar="SOUND... | STYLE=SHARE...",
             help=(
                 "Recordings, or folders of them, whose styles are averaged; with --mix, style files and their"
-                " shares."
+                " shares, whose sum is 1."
             ),
         ),
     ],
@@ -115,7 +115,7 @@ def style(
     weights: Weights = None,
 ):
     """Keep the timbre of recordings in a style file, which transfer takes in place of a recording; or mix
-    such files.
+    such files. Of several recordings one that cannot be used is named, and the style is that of the others.
 
     Examples:
 
