@@ -590,7 +590,7 @@ def test_what_is_no_soundfont_is_refused(fonts, tmp_path):
     (tmp_path / "bad.sf2").write_bytes(b"RIFF, no more")
     for path, says in (
         (tmp_path / "bad.sf2", "not a soundfont"),
-        (tmp_path / "none.sf2", "no such soundfont"),
+        (tmp_path / "none.sf2", "no such file or folder"),
     ):
         with pytest.raises(InputError, match=says):
             prepare(path, tmp_path / "out", SMALL, "soundfont")
