@@ -26,6 +26,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.linkcode", "sphinxext
 # Notebooks, as they are stored
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # nothing from another host
+nb_code_prompt_show = nb_code_prompt_hide = "Imports"  # the cells that pages.only_imports folds
 nb_merge_streams = True
 nb_render_markdown_format = "myst"  # tables and links in outputs, too
 myst_enable_extensions = ["dollarmath", "amsmath"]

@@ -86,10 +86,21 @@ def relinked(text: str, source: str) -> str:
     return re.sub(r"(\]) ?\(([^()\s]+)\)", link, text)
 
 
+def tree_of(code: str) -> ast.Module:
+    "The code of a cell, without IPython's own lines."
+    return ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", code))
+
+
+def only_imports(code: str) -> bool:
+    "Whether a cell imports, and perhaps sets a style or a seed, and does nothing else; the site folds it."
+    kinds = {type(node) for node in tree_of(code).body}
+    return bool(kinds & {ast.Import, ast.ImportFrom}) and kinds <= {ast.Import, ast.ImportFrom, ast.Expr}
+
+
 def words_of_a_picture(code: str) -> list[str]:
     "The titles and labels that the code of a cell gives to its picture."
     found = []
-    for node in ast.walk(ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", code))):
+    for node in ast.walk(tree_of(code)):
         if isinstance(node, ast.Call):
             given = [
                 word.value for word in node.keywords if word.arg in ("title", "xlabel", "ylabel", "label")
@@ -126,8 +137,8 @@ def page_of(name: str) -> NotebookNode:
             cell.source = DIRECTIVE.sub("", cell.source)
             if not cell.source.strip():
                 continue
-            if exported:
-                cell.metadata.tags = [*cell.metadata.get("tags", ()), "exported"]
+            tags = ["exported"] * bool(exported) + ["hide-input"] * only_imports(cell.source)
+            cell.metadata.tags = [*cell.metadata.get("tags", ()), *tags]
             for output in cell.outputs:
                 if any(kind.startswith("image/") for kind in output.get("data", ())):
                     cell.metadata.mystnb = dict(image=dict(alt=alternative(section, cell.source)))
