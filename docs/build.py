@@ -2,8 +2,8 @@
 
     python docs/build.py _site
 
-The sources are laid into build/site in the repository's own shape, so that a link between two files is the
-same there. What the site adds (parts, API, results, gallery) is written beside them. Sphinx does the rest.
+The sources are laid into a folder in the repository's own shape, so that a link between two files is the same
+there. What the site adds (parts, API, results, gallery) is written beside them. Sphinx does the rest.
 """
 
 import base64
@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 from bs4 import BeautifulSoup
@@ -24,7 +25,7 @@ GALLERY = ROOT / "figures" / "gallery.html"
 
 
 def sources() -> dict[str, str]:
-    "All texts that Sphinx reads, by their path below build/site."
+    "All texts that Sphinx reads, by their path."
     found = {
         "index.md": home(),
         "results.md": results(),
@@ -36,20 +37,14 @@ def sources() -> dict[str, str]:
 
 
 def laid_out(folder: Path) -> None:
-    "Write the sources; what is the same stays untouched, so that Sphinx reads again only what changed."
-    texts = sources()
-    for name, text in texts.items():
+    "Write the sources and the result files below `folder`."
+    for name, text in sources().items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     for file in result_files():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / file, folder / file)
-    kept = {folder / name for name in (*texts, *result_files())}
-    for path in folder.rglob("*"):
-        if path.is_file() and path not in kept:
-            path.unlink()
 
 
 def unpacked(page: str, folder: Path, up: str) -> str:
@@ -82,13 +77,14 @@ def first_sounds(gallery: str) -> str:
 
 def main(out: Path) -> int:
     "Build the site into the folder `out`, which is made anew; Sphinx's exit code."
-    build, config = ROOT / "build", Path(__file__).parent
-    laid_out(build / "site")
-    options = ["-q", "-W", "--keep-going", "-c", config, "-d", build / "doctrees"]
-    if code := sphinx(list(map(str, [*options, build / "site", build / "html"]))):
-        return code
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(build / "html", out, ignore=shutil.ignore_patterns(".buildinfo", "objects.inv"))
+    with TemporaryDirectory() as folder:
+        source, html = Path(folder, "source"), Path(folder, "html")
+        laid_out(source)
+        options = ["-q", "-W", "--keep-going", "-c", Path(__file__).parent, "-d", Path(folder, "doctrees")]
+        if code := sphinx(list(map(str, [*options, source, html]))):
+            return code
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(html, out, ignore=shutil.ignore_patterns(".buildinfo", "objects.inv"))
     _, gallery, _ = re.split("<!-- /?site -->", GALLERY.read_text(encoding="utf-8"))
     hear = first_sounds(gallery)
     for path in out.rglob("*.html"):

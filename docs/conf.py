@@ -1,6 +1,5 @@
 """What Sphinx is told: see build.py."""
 
-import hashlib
 import inspect
 import logging
 import re
@@ -113,10 +112,6 @@ def way(app, page: str, template: str, context: dict, doctree) -> None:
 
 
 def setup(app) -> None:
-    programs = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    app.add_config_value(
-        "programs", hashlib.sha256(programs).hexdigest(), "env"
-    )  # if they change, all is read anew
     inline, block = (partial(mathml, display=display) for display in ("inline", "block"))
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.connect("autodoc-process-docstring", plain)
