@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup lock reproduce publish test lint exported check readme house lab playground clean
+.PHONY: setup lock reproduce publish test lint exported check readme house site lab playground clean
 
 setup: .venv/installed
 
@@ -39,8 +39,8 @@ test: lint exported
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
-	$(BIN)/ruff format --quiet --check nbs tests benchmarks || (echo "not formatted: .venv/bin/ruff format nbs tests benchmarks" && exit 1)
-	$(BIN)/ruff check --quiet nbs tests benchmarks
+	$(BIN)/ruff format --quiet --check nbs tests benchmarks docs || (echo "not formatted: .venv/bin/ruff format nbs tests benchmarks docs" && exit 1)
+	$(BIN)/ruff check --quiet nbs tests benchmarks docs
 	$(BIN)/mypy --no-error-summary
 
 exported: setup
@@ -76,6 +76,11 @@ publish: setup
 	cp $(RUN)/figures/* figures/
 	$(write_readme)
 
+# The notebooks as they are stored, the package's docstrings, results and sounds, as a folder of pages; nothing is executed or fetched.
+SITE ?= _site
+site: setup
+	$(BIN)/python docs/build.py $(SITE)
+
 # JupyterLab plays stored sounds only of notebooks that it trusts; from the repository's top, it finds the pictures.
 lab: setup
 	$(BIN)/jupyter trust nbs/*.ipynb nbs/*/*.ipynb > /dev/null
@@ -85,4 +90,4 @@ playground: setup
 	$(BIN)/voila nbs/playground.ipynb
 
 clean:
-	rm -rf .venv .lock build dist *.egg-info
+	rm -rf .venv .lock _site build dist *.egg-info

@@ -1,8 +1,9 @@
 """What a reader opens, in a real Chromium, headless: notebooks in JupyterLab as `make lab` starts it, and the
-listening page. Every player plays, every picture is seen.
+gallery. Every player plays, every picture is seen.
 """
 
 import base64
+import csv
 import io
 import json
 import re
@@ -16,6 +17,7 @@ import soundfile as sf
 from browser import PORT, browsing, free_port, patiently, running
 from conftest import ROOT
 
+from mambamuse.judge import listening
 from mambamuse.judge.pairs import shipped_pairs
 from mambamuse.reproduce.steps import Step, execute
 from mambamuse.sound.loudness import Loudness
@@ -150,78 +152,132 @@ def test_a_notebook_that_nobody_trusts_is_silent(lab, checkout):
     assert not any(seconds)
 
 
-LISTENING = ROOT / "figures" / "listening.html"
+GALLERY = ROOT / "figures" / "gallery.html"
+FIRST = 12  # pairs of each set
+SYSTEMS = 9
+TAKES = "[...document.querySelectorAll('.set .take')]"
 
 
 @pytest.fixture(scope="module")
-def listening(tmp_path_factory):
-    "The listening page, opened from the disk."
-    with browsing(tmp_path_factory.mktemp("listening")) as page:
-        page.open(LISTENING.as_uri())
-        page.until("document.readyState === 'complete' && document.querySelectorAll('table').length === 2")
+def gallery(tmp_path_factory):
+    "The gallery, opened from the disk."
+    with browsing(tmp_path_factory.mktemp("gallery")) as page:
+        page.open(GALLERY.as_uri())
+        page.until("document.readyState === 'complete' && document.querySelectorAll('.set').length === 2")
         yield page
         assert not page.wrong()
 
 
-def test_every_player_of_the_listening_page_plays_and_every_picture_is_seen(listening):
-    seconds, widths = listening.durations(), listening.widths()
-    assert len(seconds) == len(widths) == 2 * 12 * 9
+def test_every_player_of_the_gallery_plays_and_every_picture_is_seen(gallery):
+    sets = [f"document.querySelectorAll('.set')[{number}]" for number in (0, 1)]
+    seconds = [x for each in sets for x in gallery.durations(each)]
+    widths = gallery.widths()
+    assert len(seconds) == len(widths) == 2 * FIRST * SYSTEMS
     assert min(seconds) > 1 and min(widths) > 0
 
 
-def test_the_listening_page_names_instruments_and_systems(listening):
-    pairs = [row for kind in ("phrases", "notes") for row in shipped_pairs(kind).head(12).itertuples()]
-    named = listening.js(
-        "[...document.querySelectorAll('tbody th')].map(row => row.innerText.split('\\n')[0])"
+def test_the_gallery_is_what_its_notebook_makes():
+    page = GALLERY.read_text()
+    assert listening.STYLE in page and listening.SCRIPT in page
+
+
+def test_the_gallery_names_instruments_and_systems(gallery):
+    pairs = [row for kind in ("phrases", "notes") for row in shipped_pairs(kind).head(FIRST).itertuples()]
+    named = gallery.js("[...document.querySelectorAll('.pair .name b')].map(name => name.innerText)")
+    assert named == [f"{row.content_instrument}, played as {row.style_instrument}" for row in pairs]
+    heads = gallery.js(
+        "[...document.querySelectorAll('.pair')[0].querySelectorAll('.who')].map(e => e.innerText)"
     )
-    assert named == [f"{row.content_instrument} as {row.style_instrument}" for row in pairs]
-    heads = listening.js(
-        "[...document.querySelector('thead').querySelectorAll('th')].slice(1).map(head => head.innerText)"
+    explained = gallery.js("[...document.querySelectorAll('dt')].map(head => head.innerText)")
+    assert heads == explained and len(heads) == SYSTEMS
+    assert gallery.js(
+        "[...document.querySelectorAll('.bar button, input, select')].every(one => one.ariaLabel)"
     )
-    explained = listening.js("[...document.querySelectorAll('dt')].map(head => head.innerText)")
-    assert heads == explained and len(heads) == 9
-    assert listening.js("[...document.querySelectorAll('button, input')].every(control => control.ariaLabel)")
-    scores = listening.js("[...document.querySelectorAll('.scores')].map(text => text.innerText)")
+    scores = gallery.js("[...document.querySelectorAll('.scores')].map(text => text.innerText)")
     assert all(
         re.fullmatch(r"timbre\s+[01]\.\d\d\s+pitch\s+[01]\.\d\d\s+LSD\s+\d+\.\d\d", text) for text in scores
     )
     assert scores[2].split()[-1] == "0.00" != scores[0].split()[-1]  # the target is compared with itself
 
 
-@pytest.mark.parametrize("width", (1_260, 390))
-def test_the_listening_page_fits_a_laptop_and_a_phone(listening, width):
-    "Sideways, the table alone scrolls, and on a laptop not even that."
-    listening.size(width, 800)
-    listening.until(f"innerWidth === {width}")
-    assert listening.js("document.documentElement.scrollWidth") <= width
-    scrolls = listening.js(
-        "(table => table.scrollWidth > table.clientWidth)(document.querySelector('.table'))"
-    )
-    assert scrolls == (width < 1_000)
-    listening.size(1_260, 880)
+@pytest.mark.parametrize("width", (1_920, 1_260, 390))
+def test_the_gallery_fits_a_screen_and_a_phone(gallery, width):
+    gallery.size(width, 800)
+    gallery.until(f"innerWidth === {width}")
+    assert gallery.js("document.documentElement.scrollWidth") <= width
+    gallery.size(1_260, 880)
 
 
-def test_a_click_plays_and_another_player_stops_it_and_the_bar_moves_the_sound(listening):
-    one, other = ("document.querySelectorAll('td')[%d]" % number for number in (0, 3))  # noqa: UP031
-    listening.click(f"{one}.querySelector('button')")
-    listening.until(f"!{one}.querySelector('audio').paused")
-    listening.click(f"{other}.querySelector('button')")
-    listening.until(f"!{other}.querySelector('audio').paused && {one}.querySelector('audio').paused")
-    listening.click(f"{other}.querySelector('button')")
-    listening.until(f"{other}.querySelector('audio').paused")
-    listening.press(f"{one}.querySelector('input')", "End", 35)
-    listening.until(f"{one}.querySelector('audio').currentTime > .95 * {one}.querySelector('audio').duration")
-    listening.press(f"{one}.querySelector('input')", "Home", 36)
-    listening.until(f"{one}.querySelector('audio').currentTime === 0")
+def test_a_click_plays_and_another_player_stops_it_and_the_bar_moves_the_sound(gallery):
+    one, other = f"{TAKES}[0]", f"{TAKES}[3]"
+    gallery.click(f"{one}.querySelector('button')")
+    gallery.until(f"!{one}.querySelector('audio').paused")
+    gallery.click(f"{other}.querySelector('button')")
+    gallery.until(f"!{other}.querySelector('audio').paused && {one}.querySelector('audio').paused")
+    gallery.click(f"{other}.querySelector('button')")
+    gallery.until(f"{other}.querySelector('audio').paused")
+    gallery.press(f"{one}.querySelector('input')", "End", 35)
+    gallery.until(f"{one}.querySelector('audio').currentTime > .95 * {one}.querySelector('audio').duration")
+    gallery.press(f"{one}.querySelector('input')", "Home", 36)
+    gallery.until(f"{one}.querySelector('audio').currentTime === 0")
 
 
-def test_the_sounds_of_a_row_are_equally_loud():
-    page = LISTENING.read_text()
+def test_pairs_are_sorted_by_the_score_of_a_system(gallery):
+    def order():
+        return gallery.js(
+            "[...document.querySelectorAll('.set')[0].querySelectorAll('.pair')].map(p => p.dataset.pair)"
+        )
+
+    def choose(number, value):
+        select = f"document.querySelectorAll('.order select')[{number}]"
+        gallery.js(f"{select}.value = {value!r}; {select}.dispatchEvent(new Event('change')); 1")
+
+    drawn = order()
+    assert drawn == list(shipped_pairs("phrases").pair.head(FIRST))
+    for system in ("paired", "musaicing"):
+        choose(0, "lsd")
+        choose(1, system)
+        scores = {
+            pair: float(
+                gallery.js(f"document.querySelector('[data-pair={pair}] [data-system={system}]').dataset.lsd")
+            )
+            for pair in drawn
+        }
+        assert order() == sorted(drawn, key=scores.get) != drawn
+    choose(0, "")
+    assert order() == drawn
+
+
+def test_votes_of_the_blind_test_can_be_downloaded(gallery):
+    "A, no difference, B: the file names what was heard, and what was said to be closer."
+    gallery.js("URL.createObjectURL = (file) => { window.saved = file.text(); return '#'; }; 1")
+    gallery.click("document.querySelector('.start')")
+    heard = []
+    for choice in ("A", "same", "B"):
+        gallery.until("document.querySelector('.blind audio').src.length > 1000")
+        target, *ours = gallery.js(
+            f"[...document.querySelectorAll('.blind audio')].map(blind => {TAKES}.find(take =>"
+            " take.querySelector('audio').src === blind.src)).map(take => [take.dataset.system,"
+            " take.closest('.pair').dataset.pair])"
+        )
+        assert target[0] == "the target" and target[1] == ours[0][1] == ours[1][1]
+        heard.append((target[1], ours[0][0], ours[1][0], choice))
+        gallery.click(f"document.querySelector('.vote[value={choice}]')")
+        assert gallery.js("document.querySelector('.said').innerText").startswith("A was ")
+        gallery.click("document.querySelector('.next')")
+    gallery.click("document.querySelector('.download')")
+    votes = list(csv.DictReader(io.StringIO(gallery.js("window.saved"))))
+    assert [(vote["pair"], vote["a"], vote["b"], vote["closer"]) for vote in votes] == heard
+    assert all("paired" in (vote["a"], vote["b"]) and vote["a"] != vote["b"] for vote in votes)
+
+
+def test_the_sounds_of_a_pair_are_equally_loud():
+    page = GALLERY.read_text()
     lowest, highest = map(float, re.search(r"from (-\d+\.\d) to (-\d+\.\d) LUFS", page).groups())
     sounds = re.findall(r"data:audio/mpeg;base64,([^\"]+)", page)
-    for start in range(0, len(sounds), 5 * 9):  # every fifth row
+    for start in range(0, len(sounds), 5 * SYSTEMS):  # every fifth pair
         levels = []
-        for sound in sounds[start : start + 9]:
+        for sound in sounds[start : start + SYSTEMS]:
             audio, rate = sf.read(io.BytesIO(base64.b64decode(sound)))
             assert 0 < abs(audio).max() < 1
             meter = Loudness(rate, 1)
