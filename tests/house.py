@@ -96,6 +96,8 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
     ],
     "13_reproduce": [
         "reproduce/origins",
+        "reproduce/manifest",
+        "reproduce/crate",
         "reproduce/drawing",
         "reproduce/figures",
         "face/options",

@@ -123,8 +123,11 @@ def test_manifest_names_everything(run):
     ]
     assert manifest["arm"] == "as_written" and manifest["overrides"] == TINY
     for name, step in manifest["steps"].items():
-        assert step["seconds"] > 0 and all(len(h) == 64 for h in step["outputs"].values())
-        assert {"commit", "machine", "device", "threads", "finished"} <= set(step)
+        (one,) = step["tries"]
+        assert step["finished"] > one["began"] and one["seconds"] > 0
+        assert one["machine"]["cpu"] and one["device"] and one["threads"]
+        assert all(len(h) == 64 for h in (*step["outputs"].values(), *step["files"].values()))
+        assert f"{RUN}/notebooks/{name}.ipynb" in step["files"]
         assert step["depends_on"]["code"] and step["depends_on"]["packages"]
         assert (run / "notebooks" / f"{name}.ipynb").is_file()
     assert manifest["steps"]["train"]["depends_on"]["packages"]["torch"].startswith("2.11")
