@@ -2,9 +2,9 @@
 
     make crate RUN=runs/as_run-smoke
 
-The checker (roc-validator) wants another version of a library than the notebooks, so it lives in an environment
-of its own. It would fetch RO-Crate's list of words from the web; here it gets the list that the library rocrate
-carries (version 1.3, which has all of 1.1's words), and nothing else.
+The checker (roc-validator) wants another version of a library than the notebooks, so it lives in an
+environment of its own. It would fetch RO-Crate's list of words from the web. Here it gets the list that the
+library rocrate carries (version 1.3, which has all of 1.1's words), and nothing else.
 """
 
 import json
