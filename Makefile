@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup lock reproduce publish test lint exported check readme house lab playground clean
+.PHONY: setup lock reproduce crate publish test lint exported check readme house lab playground clean
 
 setup: .venv/installed
 
@@ -75,6 +75,14 @@ publish: setup
 	@test -d $(RUN)/figures || (echo "$(RUN)/figures: there is nothing to publish; make reproduce first, or name a run: make publish RUN=..." >&2 && exit 2)
 	cp $(RUN)/figures/* figures/
 	$(write_readme)
+
+# The run's RO-Crate, by the format's checker, which needs an environment of its own for a while.
+crate:
+	@test -f $(RUN)/ro-crate-metadata.json || (echo "$(RUN): no ro-crate-metadata.json; make reproduce first, or name a run: make crate RUN=..." >&2 && exit 2)
+	$(PYTHON) -m venv .crate
+	.crate/bin/pip install --quiet roc-validator==0.13.0 rocrate==0.16.0
+	.crate/bin/python tests/crate.py $(RUN)
+	rm -r .crate
 
 # JupyterLab plays stored sounds only of notebooks that it trusts; from the repository's top, it finds the pictures.
 lab: setup

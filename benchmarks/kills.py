@@ -387,8 +387,8 @@ def page(killings: list[dict], found: list[dict], about: dict) -> str:
         f"Written by `python benchmarks/kills.py` ({where}). A small reproduction is killed at random moments"
         " and started again, until it is through: few notes, a narrow model, two pairs of each test set. Then"
         " each file is compared with that of an undisturbed one: data, weights, logs, sounds, scores,"
-        " figures, claims. Some files say when something was made, or how long it took. They are not compared:"
-        f" {apart}, the executed notebooks, and `pieces` in `train/run.json`.",
+        " figures, claims. Some files say when something was made, or how long it took. They are not"
+        f" compared: {apart}, the executed notebooks, and `pieces` in `train/run.json`.",
         f"**{len(killings)} kills in {runs} reproductions of {count} files:"
         f" {'every file is equal' if equal else 'some files differ'}.**",
         table(killings),

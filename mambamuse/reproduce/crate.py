@@ -30,8 +30,11 @@ KINDS = {
     ".png": "image/png",
     ".wav": "audio/wav",
     ".ipynb": "application/x-ipynb+json",
-    ".safetensors": "application/octet-stream",
     ".html": "text/html",
+    ".flac": "audio/flac",
+    ".mp3": "audio/mpeg",
+    ".md": "text/markdown",
+    ".txt": "text/plain",
 }
 
 
@@ -60,9 +63,7 @@ def add_file(crate: "ROCrate", folder: Path, name: str, sha256: str) -> Any:
     about: dict[str, Any] = {"name": name, "sha256": sha256}
     if (folder / name).is_file():
         about["contentSize"] = str((folder / name).stat().st_size)
-    kind = KINDS.get(Path(name).suffix)
-    if kind:
-        about["encodingFormat"] = kind
+    about["encodingFormat"] = KINDS.get(Path(name).suffix, "application/octet-stream")
     return crate.add_file(dest_path=name, properties=about)
 
 
@@ -91,7 +92,7 @@ def add_notebook(crate: "ROCrate", notebook: str, commit: str) -> Any:
         "programmingLanguage": "Python",
         "version": commit or version("mambamuse"),
     }
-    return crate.add(ContextEntity(crate, f"#{notebook}-{commit or 'installed'}", properties=about))
+    return crate.add(ContextEntity(crate, f"{place}#{about['version']}", properties=about))
 
 
 def environment(one: Try) -> dict[str, Any]:
@@ -126,15 +127,16 @@ def add_try(crate: "ROCrate", name: str, number: int, record: Record, results: l
     elif one.began is not None and one.seconds is not None:
         about["endTime"] = moment(one.began + one.seconds)
     if one.seconds is not None:
-        about["resourceUsage"] = [add_value(crate, f"#{label}-seconds", "seconds", one.seconds)]
+        about["resourceUsage"] = add_value(crate, f"#{label}-seconds", "seconds", one.seconds)
     notebook = next(iter(record.depends_on.get("notebook", {})), f"{name}.ipynb")
-    crate.add_action(
+    action = crate.add_action(
         add_notebook(crate, notebook, one.commit),
         identifier=f"#{label}",
         object=objects,
         result=results if last else None,
         properties=about,
     )
+    crate.root_dataset.append_to("mentions", action)
 
 # %% ../../nbs/reproduce/crate.ipynb #crate-write
 def crate_of(folder: str | Path, about: dict, records: dict[str, Record]) -> "ROCrate":
