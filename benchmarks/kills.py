@@ -44,7 +44,8 @@ SMALL = [
     "data.clip=4112",
     "model.widths=[2,2,2,2]",
     "training.batch=2",
-    "training.epochs=6",
+    "training.epochs=4",
+    "training.critic_width=0.125",
     "training.save_every=2",
 ]
 RUN = "run"  # the last part of each folder's path: names of files have it
