@@ -55,7 +55,7 @@ check: exported
 
 # After a new notebook, or a new import between packages: the picture of the house, and the way through it.
 house: setup
-	$(BIN)/python tests/house.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/origins.py record python tests/house.py
 	$(BIN)/nbdev_clean
 
 # README.md is nbs/index.ipynb, executed, with its links seen from the top. If a cell fails, README.md stays as it was.
@@ -70,10 +70,11 @@ readme: setup
 	$(write_readme)
 
 # What the repository shows of a run: its figures and tables are copied into figures/, and README.md quotes them.
+# figures/ORIGINS.md says of each file there, and of each table in benchmarks/, which command made it, where and when.
 RUN ?= runs/as_run-smoke
 publish: setup
 	@test -d $(RUN)/figures || (echo "$(RUN)/figures: there is nothing to publish; make reproduce first, or name a run: make publish RUN=..." >&2 && exit 2)
-	cp $(RUN)/figures/* figures/
+	$(BIN)/python benchmarks/origins.py publish $(RUN)
 	$(write_readme)
 
 # The run's RO-Crate, by the format's checker, which needs an environment of its own for a while.

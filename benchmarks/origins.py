@@ -201,6 +201,7 @@ def quoted(root: Path) -> tuple[dict[str, set[str]], list[str]]:
                     found |= {name for name in published(root) if f"../{name}" in line}
                 continue
             found = sections.setdefault(section, set())
+            found |= {name for name in published(root) if f"../{name}" in code}
             if not code.startswith(("# | default_exp", "# | export")):
                 try:
                     with opened(found, root), redirect_stdout(io.StringIO()):

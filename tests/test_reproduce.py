@@ -13,6 +13,7 @@ from rocrate.rocrate import ROCrate
 
 from mambamuse.model.generator import MambaMuse
 from mambamuse.reproduce.figures import through_training
+from mambamuse.reproduce.manifest import Record, Try, write_manifest
 
 RUN = "runs/run"
 TINY = [
@@ -235,6 +236,8 @@ def test_publishing_copies_a_run_into_the_figures_and_the_readme(tmp_path):
         shutil.copytree(ROOT / folder, checkout / folder)
     table = (ROOT / "figures" / name).read_text()
     (published / name).write_text(table.replace("4,205,186", "7,654,321"))
+    made = Record(depends_on={}, outputs={f"runs/mine/figures/{name}": "00"}, tries=[Try()], finished=1)
+    write_manifest(published.parent, dict(arm="as_run", size="smoke", overrides=[]), dict(claims=made))
 
     def publish(run):
         return subprocess.run(
@@ -253,6 +256,10 @@ def test_publishing_copies_a_run_into_the_figures_and_the_readme(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (checkout / "figures" / name).read_text() == (published / name).read_text() != table
     assert "7,654,321" in (checkout / "README.md").read_text()
+    assert (
+        "mambamuse reproduce --arm as_run --size smoke (step claims)"
+        in (checkout / "figures" / "ORIGINS.md").read_text()
+    )
 
 
 def test_the_training_notebook_shows_a_run_on_triplets_without_critics(tmp_path):
