@@ -353,6 +353,39 @@ def contents(folder):
     return found | {"run": run}
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    "A tiny reproduction's data and training, finished."
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    run_steps(steps_of(folder), folder, {})
+    return folder
+
+
+def unfinish(folder, *names):
+    "Let the manifest say that these steps had begun, and were not finished."
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in names:
+        manifest["steps"][name] |= dict(finished=None, outputs={}, files={})
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"model": {'])
+@pytest.mark.parametrize("name, step", [("train/run.json", "train"), ("data/report.json", "prepare")])
+def test_a_damaged_record_inside_an_interrupted_step_is_one_line_or_made_anew(trained, name, step, text):
+    whole = (trained / name).read_text()
+    before = contents(trained)
+    unfinish(trained, step)
+    (trained / name).write_text(text)
+    try:
+        run_steps(steps_of(trained), trained, {})
+    except InputError as error:
+        said = str(error)
+        assert f"step {step} failed" in said and Path(name).name in said and "\n" not in said
+        (trained / name).write_text(whole)
+        run_steps(steps_of(trained), trained, {})
+    assert contents(trained) == before
+
+
 @pytest.mark.parametrize("who", ["the program", "the kernel"])
 def test_a_reproduction_that_is_killed_again_and_again_is_the_undisturbed_one(tmp_path, who):
     run_steps(steps_of(tmp_path / "whole"), tmp_path / "whole", {})
