@@ -55,7 +55,7 @@ check: exported
 
 # After a new notebook, or a new import between packages: the picture of the house, and the way through it.
 house: setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/origins.py record python tests/house.py
+	$(BIN)/python tests/house.py
 	$(BIN)/nbdev_clean
 
 # README.md is nbs/index.ipynb, executed, with its links seen from the top. If a cell fails, README.md stays as it was.

@@ -33,6 +33,7 @@ from mambamuse.sound.records import read_json
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("file", "command", "seconds", "machine", "seed", "commit", "rests on", "sha256")
 UNKNOWN = "not recorded"
+AT_LEAST = "at least "  # seconds, where a part of the work was killed before it could write down its own
 OURS = ("origins.csv", "ORIGINS.md")  # say where the others come from
 
 
@@ -78,12 +79,12 @@ def column(root: Path, name: str, *titles: str) -> str:
     return ""
 
 
-def row_of(root: Path, name: str, command: str, seconds: float | None, **known: str) -> dict[str, str]:
+def row_of(root: Path, name: str, command: str, seconds: str, **known: str) -> dict[str, str]:
     "The row of the file `name`; a table's own columns say machine and seed, if it has them."
     return {
         "file": name,
         "command": command,
-        "seconds": UNKNOWN if seconds is None else f"{seconds:.0f}",
+        "seconds": seconds,
         "machine": column(root, name, "machine", "cpu") or known.get("machine", UNKNOWN),
         "seed": column(root, name, "seed") or known.get("seed", UNKNOWN),
         "commit": known.get("commit", UNKNOWN),
@@ -105,7 +106,7 @@ def record(root: Path, words: list[str]):
     took, rows = perf_counter() - began, read_rows(root)
     changed = [name for name in published(root) if fingerprint(root / name) != before.get(name)]
     for name in changed:
-        rows[name] = row_of(root, name, " ".join(words), took, machine=machine()["cpu"], commit=at)
+        rows[name] = row_of(root, name, " ".join(words), f"{took:.0f}", machine=machine()["cpu"], commit=at)
     write_rows(root, rows)
     print(f"noted: {', '.join(changed) or 'nothing changed'}")
 
@@ -117,8 +118,8 @@ def worked(record_: Record) -> tuple[str, str]:
 
 
 def seconds_of(record_: Record) -> str:
-    "The seconds of a step in words; a lower bound if a try was killed."
-    return f"{'' if record_.all_known else 'at least '}{record_.seconds:.0f} s"
+    "The seconds of a step; a lower bound if a try was killed."
+    return f"{'' if record_.all_known else AT_LEAST}{record_.seconds:.0f}"
 
 
 def publish(root: Path, run: Path):
@@ -141,16 +142,17 @@ def publish(root: Path, run: Path):
         rests_on = ""
         if "train" in steps and makers[path.name] != "train":
             where, at = worked(steps["train"])
-            rests_on = f"weights: step train, {seconds_of(steps['train'])} on {where}, at {at}"
+            rests_on = f"weights: step train, {seconds_of(steps['train'])} s on {where}, at {at}"
         known = dict(machine=places, seed=seed, commit=commits, rests_on=rests_on)
         command = f"{' '.join(words)} (step {makers[path.name]})"
-        rows[name] = row_of(root, name, command, step.seconds, **known)
+        rows[name] = row_of(root, name, command, seconds_of(step), **known)
     write_rows(root, rows)
 
 
-def note(root: Path, files: list[str], command: str, seconds: float | None, known: dict[str, str]):
-    "A row for each of `files`, with what is known of it."
+def note(root: Path, files: list[str], command: str, seconds: str, known: dict[str, str]):
+    "A row for each of `files`, with what is known of it; what is not said is taken from here and now."
     rows = read_rows(root)
+    known = {"machine": machine()["cpu"], "commit": commit(), **known}
     for name in files:
         if name not in published(root):
             raise InputError(f"{name}: not published; name a file in figures/ or a table in benchmarks/")
@@ -215,10 +217,10 @@ def quoted(root: Path) -> tuple[dict[str, set[str]], list[str]]:
 
 def minutes(seconds: str) -> str:
     "Seconds as minutes, or what stands for them."
-    try:
-        return f"{float(seconds) / 60:.1f}"
-    except ValueError:
+    count = seconds.removeprefix(AT_LEAST)
+    if not count.isdecimal():
         return seconds
+    return f"{seconds.removesuffix(count)}{int(count) / 60:.1f}"
 
 
 def table(titles: list[str], lines: list[list[str]]) -> str:
@@ -280,7 +282,7 @@ def main():
     by_hand = doors.add_parser("note")
     by_hand.add_argument("files", nargs="+")
     by_hand.add_argument("--command", required=True)
-    by_hand.add_argument("--seconds", type=float)
+    by_hand.add_argument("--seconds", default=UNKNOWN)
     for name in ("machine", "seed", "commit", "rests-on"):
         by_hand.add_argument(f"--{name}")
     args = parser.parse_args()

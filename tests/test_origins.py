@@ -76,12 +76,12 @@ def test_a_command_that_fails_notes_nothing(checkout):
 
 
 def test_a_table_says_itself_on_which_machine_it_was_made(checkout):
-    origins.note(checkout, ["figures/scores.csv"], "by hand", 60, dict(machine="another"))
+    origins.note(checkout, ["figures/scores.csv"], "by hand", "60", dict(machine="another"))
     (row,) = origins.read_rows(checkout).values()
-    assert (row["machine"], row["seed"], row["commit"]) == ("a server", "42", origins.UNKNOWN)
+    assert (row["machine"], row["seed"], row["commit"]) == ("a server", "42", origins.commit())
     assert "| 1.0 | a server | 42 |" in (checkout / "figures" / "ORIGINS.md").read_text()
     with pytest.raises(InputError, match="nothing.csv: not published"):
-        origins.note(checkout, ["figures/nothing.csv"], "by hand", None, {})
+        origins.note(checkout, ["figures/nothing.csv"], "by hand", "1", {})
 
 
 def test_a_picture_drawn_on_a_laptop_does_not_relabel_the_training(checkout):
@@ -110,6 +110,14 @@ def test_a_picture_drawn_on_a_laptop_does_not_relabel_the_training(checkout):
     (run / "figures" / "mine.png").write_text("not a step's")
     with pytest.raises(InputError, match="mine.png: no step of .* made it"):
         origins.publish(checkout, run)
+
+
+def test_seconds_become_minutes_and_words_stay_words():
+    assert [origins.minutes(s) for s in ("90", "at least 30", "not recorded")] == [
+        "1.5",
+        "at least 0.5",
+        "not recorded",
+    ]
 
 
 def test_tables_with_times_say_on_which_machine():
