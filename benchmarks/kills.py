@@ -1,7 +1,7 @@
 """Kill a reproduction at random moments, go on, and compare every file with those of an undisturbed one; then
 inject one fault after the other.
 
-    python benchmarks/kills.py [--kills 10] [--seed 0]
+    python benchmarks/kills.py [--only kills] [--kills 10] [--seed 0]
 
 Writes figures/kills.csv, a line for each kill, figures/reproduction-faults.csv, a line for each fault,
 and figures/FAULTS.md, both as a page. What runs is `mambamuse reproduce` with few notes, a narrow model and
@@ -62,6 +62,7 @@ SHORT = ["prepare", "train"]
 
 def work(folder: str, names: str, largest_file: str):
     "What the process does: the command, with some of its steps."
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     if int(largest_file):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest_file), resource.RLIM_INFINITY))
     kept = names.split(",")
@@ -127,17 +128,26 @@ def kill(process: subprocess.Popen, way: str) -> bool:
 # What it left
 
 
+def comparable(name: str, content: bytes, folder: Path) -> bytes:
+    "The content of the file `name` in `folder` without what says when, how long, or where it was made."
+    content = content.replace(str(folder).encode(), RUN.encode())
+    if name == "train/run.json":  # on what each piece of it was computed
+        return json.dumps({k: v for k, v in json.loads(content).items() if k != "pieces"}).encode()
+    lines = content.splitlines(keepends=True)
+    if name.endswith("results.jsonl"):  # a pair's line is written when it is judged: two processes, any order
+        return b"".join(sorted(lines))
+    if name.startswith("figures/claims-"):  # one claim is on seconds
+        return b"".join(line for line in lines if not line.startswith(b"training time,"))
+    return content
+
+
 def everything(folder: Path) -> dict[str, str]:
     "A digest of each file in `folder`, by name, but for those that say when and how long."
     found = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if path.name in TIMES or name.startswith("notebooks/"):
-            continue
-        content = path.read_bytes()
-        if name == "train/run.json":  # on what each piece of it was computed
-            content = json.dumps({k: v for k, v in json.loads(content).items() if k != "pieces"}).encode()
-        found[name] = sha256(content.replace(str(folder).encode(), RUN.encode())).hexdigest()
+        if path.name not in TIMES and not name.startswith("notebooks/"):
+            found[name] = sha256(comparable(name, path.read_bytes(), folder)).hexdigest()
     return found
 
 
@@ -210,10 +220,23 @@ def kills(top: Path, profile: Path, whole: dict, takes: float, wanted: int, seed
         other = differing(folder, whole)
         for row in mine:
             row["files compared"] = len(whole)
-            row["files that differ"] = len(other) if process.returncode == 0 else "did not end"
+            row["files that differ"] = len(other) if process.returncode == 0 else "it failed"
         print(f"run {run}: exit {process.returncode}, {len(mine)} kills, other files: {other}", flush=True)
         rows += mine
     return rows
+
+
+def all_kills(top: Path, wanted: int, seed: int) -> list[dict]:
+    "An undisturbed reproduction, then `kills` of others."
+    speed = top / "profile.json"
+    few = dict(out=str(speed), lengths=[0.5], batches=[1], backends=[""], repeats=1)
+    run_steps([Step("profile", few, outputs=(str(speed),))], top / "profile", {}, NOTEBOOKS)
+    began = monotonic()
+    place = new_folder(top, "whole", speed)
+    assert finish(place, ALL), said(place)
+    takes, whole = monotonic() - began, everything(place)
+    print(f"undisturbed: {takes:.0f} s, {len(whole)} files", flush=True)
+    return kills(top, speed, whole, takes, wanted, seed)
 
 
 # Faults
@@ -344,9 +367,11 @@ FAULTS = {
 }
 
 
-def faults(top: Path, whole: dict[str, str]) -> list[dict]:
-    "A line for each fault; afterwards the reproduction goes on, and is compared."
-    rows = []
+def faults(top: Path) -> list[dict]:
+    "A line for each fault; afterwards the reproduction goes on, and is compared with an undisturbed one."
+    short = top / "short" / RUN
+    assert finish(short, SHORT), said(short)
+    whole, rows = everything(short), []
     for number, (name, fault) in enumerate(FAULTS.items()):
         folder = top / f"fault-{number}" / RUN
         what, lost = fault(folder)
@@ -377,28 +402,43 @@ def table(rows: list[dict]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def page(killings: list[dict], found: list[dict], about: dict) -> str:
+def page(killings: list[dict], found: list[dict]) -> str:
     "Both tables, and what they say in a sentence."
     runs = len({row["run"] for row in killings})
-    equal = all(row["files that differ"] == 0 for row in killings)
+    equal = all(row["files that differ"] == "0" for row in killings)
     count = killings[0]["files compared"]
     apart = ", ".join(f"`{name}`" for name in TIMES)
-    where = f"{about['machine']}, torch {about['torch']}, seed {about['seed']}"
+
+    def where(rows):
+        return "; ".join(dict.fromkeys(f"{r['machine']}, torch {r['torch']}, seed {r['seed']}" for r in rows))
+
+    def shown(rows):
+        return table([{k: v for k, v in r.items() if k not in ("machine", "torch", "seed")} for r in rows])
+
     paragraphs = [
         "# A reproduction that is disturbed",
-        f"Written by `python benchmarks/kills.py` ({where}). A small reproduction is killed at random moments"
-        " and started again, until it is through: few notes, a narrow model, two pairs of each test set. Then"
-        " each file is compared with that of an undisturbed one: data, weights, logs, sounds, scores,"
-        " figures, claims. Some files say when something was made, or how long it took. They are not"
-        f" compared: {apart}, the executed notebooks, and `pieces` in `train/run.json`.",
-        f"**{len(killings)} kills in {runs} reproductions of {count} files:"
-        f" {'every file is equal' if equal else 'some files differ'}.**",
-        table(killings),
-        "Each fault below was injected into the first two steps of a reproduction, data and training. Then"
-        " the same command was given again.",
-        table(found),
+        "Written by `python benchmarks/kills.py`. A small reproduction is killed at random moments and started"
+        " again, until it is through: few notes, a narrow model, two pairs of each test set. Then each file is"
+        " compared with that of an undisturbed one: data, weights, logs, sounds, scores, figures, claims. Some"
+        " files say when something was made, or how long it took. They are not compared:"
+        f" {apart}, the executed notebooks, `pieces` in `train/run.json`, the claim on the training's time. Of"
+        " `results.jsonl` the lines are compared, not their order, since two processes write them.",
+        f"**{len(killings)} kills in {runs} reproductions of {count} files each:"
+        f" {'every file is equal' if equal else 'some files differ'}** ({where(killings)}).",
+        shown(killings),
+        "Each fault below was injected into the first two steps of a reproduction, data and training. Then the"
+        f" same command was given again ({where(found)}).",
+        shown(found),
     ]
     return "\n\n".join(paragraphs) + "\n"
+
+
+def read(path: Path) -> list[dict]:
+    "The rows of a table; none if it is not there."
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def write(path: Path, rows: list[dict]):
@@ -414,26 +454,20 @@ def main():
     )
     parser.add_argument("--kills", type=int, default=10, help="so many")
     parser.add_argument("--seed", type=int, default=0, help="of moments and ways")
+    parser.add_argument("--only", choices=("kills", "faults"), help="one of the two tables")
     args = parser.parse_args()
     about = dict(machine=machine()["cpu"], torch=torch.__version__, seed=args.seed)
+    tables = FIGURES / "kills.csv", FIGURES / "reproduction-faults.csv"
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
-        speed = str(top / "profile.json")
-        few = dict(out=speed, lengths=[0.5], batches=[1], backends=[""], repeats=1)
-        run_steps([Step("profile", few, outputs=(speed,))], top / "profile", {}, NOTEBOOKS)
-        began = monotonic()
-        place = new_folder(top, "whole", Path(speed))
-        assert finish(place, ALL), said(place)
-        takes, whole = monotonic() - began, everything(place)
-        print(f"undisturbed: {takes:.0f} s, {len(whole)} files", flush=True)
-        killings = kills(top, Path(speed), whole, takes, args.kills, args.seed)
-        short = top / "short" / RUN
-        assert finish(short, SHORT)
-        found = faults(top, everything(short))
-    write(FIGURES / "kills.csv", [row | about for row in killings])
-    write(FIGURES / "reproduction-faults.csv", [row | about for row in found])
-    with written_beside(FIGURES / "FAULTS.md") as part:
-        part.write_text(page(killings, found, about))
+        if args.only != "faults":
+            write(tables[0], [row | about for row in all_kills(top, args.kills, args.seed)])
+        if args.only != "kills":
+            write(tables[1], [row | about for row in faults(top)])
+    killings, found = map(read, tables)
+    if killings and found:
+        with written_beside(FIGURES / "FAULTS.md") as part:
+            part.write_text(page(killings, found))
 
 
 if __name__ == "__main__":
