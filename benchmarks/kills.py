@@ -420,9 +420,10 @@ def page(killings: list[dict], found: list[dict]) -> str:
         "Written by `python benchmarks/kills.py`. A small reproduction is killed at random moments and"
         " started again, until it is through: few notes, a narrow model, two pairs of each test set. Then"
         " each file is compared with that of an undisturbed one: data, weights, logs, sounds, scores,"
-        " figures, claims. Some files say when something was made, or how long it took. They are not compared:"
-        f" {apart}, the executed notebooks, `pieces` in `train/run.json`, the claim on the training's time."
-        " Of `results.jsonl` the lines are compared, not their order, since two processes write them.",
+        " figures, claims. Some files say when something was made, or how long it took. They are"
+        f" not compared: {apart}, the executed notebooks, `pieces` in `train/run.json`, the claim on the"
+        " training's time. Of `results.jsonl` the lines are compared, not their order, since two"
+        " processes write them.",
         f"**{len(killings)} kills in {runs} reproductions of {count} files each:"
         f" {'every file is equal' if equal else 'some files differ'}** ({where(killings)}).",
         shown(killings),
