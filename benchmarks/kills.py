@@ -62,7 +62,6 @@ SHORT = ["prepare", "train"]
 
 def work(folder: str, names: str, largest_file: str):
     "What the process does: the command, with some of its steps."
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     if int(largest_file):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest_file), resource.RLIM_INFINITY))
     kept = names.split(",")
@@ -109,7 +108,7 @@ def kernels(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 def kill(process: subprocess.Popen, way: str) -> bool:
-    "Kill `process` in the given way; false if it had ended, or has no kernel yet."
+    "Kill `process` in the given way; false if that did not stop it: it had ended, or has no kernel yet."
     below = kernels(process)
     if process.poll() is not None or (way == "kill -9 of the kernel" and not below):
         return False
@@ -121,8 +120,7 @@ def kill(process: subprocess.Popen, way: str) -> bool:
         process.kill()
         for one in below if way == "kill -9 of all" else ():
             one.kill()
-    process.wait()
-    return True
+    return process.wait() != 0
 
 
 # What it left
@@ -457,6 +455,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of moments and ways")
     parser.add_argument("--only", choices=("kills", "faults"), help="one of the two tables")
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs would ignore it
     about = dict(machine=machine()["cpu"], torch=torch.__version__, seed=args.seed)
     tables = FIGURES / "kills.csv", FIGURES / "reproduction-faults.csv"
     with tempfile.TemporaryDirectory() as folder:
