@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup lock reproduce publish test lint exported check readme house site lab playground clean
+.PHONY: setup lock reproduce crate publish test lint exported check readme house site lab playground clean
 
 setup: .venv/installed
 
@@ -70,16 +70,25 @@ readme: setup
 	$(write_readme)
 
 # What the repository shows of a run: its figures and tables are copied into figures/, and README.md quotes them.
+# figures/ORIGINS.md says of each file there, and of each table in benchmarks/, which command made it, where and when.
 RUN ?= runs/as_run-smoke
 publish: setup
 	@test -d $(RUN)/figures || (echo "$(RUN)/figures: there is nothing to publish; make reproduce first, or name a run: make publish RUN=..." >&2 && exit 2)
-	cp $(RUN)/figures/* figures/
+	$(BIN)/python benchmarks/origins.py publish $(RUN)
 	$(write_readme)
 
 # The notebooks as they are stored, the package's docstrings, results and sounds, as a folder of pages; nothing is executed or fetched.
 SITE ?= _site
 site: setup
 	$(BIN)/python docs/build.py $(SITE)
+
+# The run's RO-Crate, by the format's checker, which needs an environment of its own for a while.
+crate:
+	@test -f $(RUN)/ro-crate-metadata.json || (echo "$(RUN): no ro-crate-metadata.json; make reproduce first, or name a run: make crate RUN=..." >&2 && exit 2)
+	$(PYTHON) -m venv .crate
+	.crate/bin/pip install --quiet roc-validator==0.13.0 rocrate==0.16.0
+	.crate/bin/python tests/crate.py $(RUN)
+	rm -r .crate
 
 # JupyterLab plays stored sounds only of notebooks that it trusts; from the repository's top, it finds the pictures.
 lab: setup

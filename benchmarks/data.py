@@ -37,8 +37,9 @@ WORKERS = 2
 
 
 def row(measurement, value, unit, n, command=""):
-    "One line of the table."
-    ROWS.append(dict(measurement=measurement, value=value, unit=unit, n=n, command=command))
+    "One line of the table, with the machine of this process."
+    about = dict(command=command, machine=machine()["cpu"])
+    ROWS.append(dict(measurement=measurement, value=value, unit=unit, n=n, **about))
     print("{measurement:66} {value!s:>12} {unit:14} n={n}".format(**ROWS[-1]), flush=True)
 
 
@@ -238,8 +239,7 @@ if __name__ == "__main__":
     given = args.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         main([p.resolve() for p in given.path], given.notes, given.phrases, Path(scratch))
-    about = machine()
-    row("machine", about if isinstance(about, str) else json.dumps(about), "", 1)
+    row("machine", json.dumps(machine()), "", 1)
     with written_beside(given.out) as part, open(part, "w", newline="") as file:
         table = csv.DictWriter(file, list(ROWS[0]), lineterminator="\n")
         table.writeheader()

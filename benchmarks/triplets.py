@@ -80,8 +80,7 @@ if __name__ == "__main__":
     given = args.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         main([p.resolve() for p in given.path], given.triplets, Path(scratch))
-    about = machine()
-    row("machine", about if isinstance(about, str) else json.dumps(about), "", 1)
+    row("machine", json.dumps(machine()), "", 1)
     with written_beside(given.out) as part, open(part, "w", newline="") as file:
         table = csv.DictWriter(file, list(ROWS[0]), lineterminator="\n")
         table.writeheader()

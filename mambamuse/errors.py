@@ -67,6 +67,7 @@ EXTRAS = {  # extra -> the modules that it brings, by the name they are imported
         "voila",
         "filelock",
         "nbclient",
+        "rocrate",
     ),
     "live": ("sounddevice",),
     "synth": ("fluidsynth", "music21"),

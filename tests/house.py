@@ -8,6 +8,8 @@ of the trunk and its branches.
 
 import ast
 import os
+import subprocess
+import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -97,6 +99,8 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
     ],
     "13_reproduce": [
         "reproduce/origins",
+        "reproduce/manifest",
+        "reproduce/crate",
         "reproduce/drawing",
         "reproduce/figures",
         "face/options",
@@ -273,6 +277,13 @@ def write_ways():
         nbformat.write(book, path)
 
 
+def note_picture():
+    "Let figures/ORIGINS.md know of the picture that is there now."
+    words = ["benchmarks/origins.py", "note", "figures/house.png", "--command", "python tests/house.py"]
+    subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
+
+
 if __name__ == "__main__":
     draw(ROOT / "figures" / "house.png")
     write_ways()
+    note_picture()

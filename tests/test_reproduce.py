@@ -1,15 +1,19 @@
 """The whole reproduction with papermill, on a recipe small enough for a test, for both arms."""
 
+import hashlib
 import json
 import shutil
 import subprocess
+from datetime import datetime
 
 import pandas as pd
 import pytest
 from conftest import ROOT
+from rocrate.rocrate import ROCrate
 
 from mambamuse.model.generator import MambaMuse
 from mambamuse.reproduce.figures import through_training
+from mambamuse.reproduce.manifest import Record, Try, write_manifest
 
 RUN = "runs/run"
 TINY = [
@@ -123,11 +127,76 @@ def test_manifest_names_everything(run):
     ]
     assert manifest["arm"] == "as_written" and manifest["overrides"] == TINY
     for name, step in manifest["steps"].items():
-        assert step["seconds"] > 0 and all(len(h) == 64 for h in step["outputs"].values())
-        assert {"commit", "machine", "device", "threads", "finished"} <= set(step)
+        (one,) = step["tries"]
+        assert step["finished"] > one["began"] and one["seconds"] > 0
+        assert one["machine"]["cpu"] and one["device"] and one["threads"]
+        assert all(len(h) == 64 for h in (*step["outputs"].values(), *step["files"].values()))
+        assert f"{RUN}/notebooks/{name}.ipynb" in step["files"]
         assert step["depends_on"]["code"] and step["depends_on"]["packages"]
         assert (run / "notebooks" / f"{name}.ipynb").is_file()
     assert manifest["steps"]["train"]["depends_on"]["packages"]["torch"].startswith("2.11")
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_crate_names_the_maker_of_each_file(run):
+    "Each file that a step left is the result of one finished action, with its hash."
+    crate = ROCrate(run)
+    made = {}
+    for action in crate.get_by_type("CreateAction"):
+        for result in action["result"]:
+            if "File" in result.type:
+                made.setdefault(result.id, []).append(action["name"])
+    there = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
+    assert set(made) == there - {"manifest.json", "ro-crate-metadata.json", ".lock"}
+    assert all(len(actions) == 1 for actions in made.values())
+    assert made["train/run.json"] == ["step train"] and made["figures/claims-run.csv"] == ["step claims"]
+    assert all(crate.get(name)["sha256"] == digest(run / name) for name in made)
+
+
+def test_the_crate_keeps_the_rules_of_the_format(run):
+    """What RO-Crate 1.1 and Process Run Crate 0.5 demand ("MUST"), as far as our crates touch it.
+
+    `make crate` asks the format's own checker.
+    """
+    text = json.loads((run / "ro-crate-metadata.json").read_text())
+    assert text["@context"][0] == "https://w3id.org/ro/crate/1.1/context"
+    entities = {entity["@id"]: entity for entity in text["@graph"]}
+    assert len(entities) == len(text["@graph"]), "an entity has an @id of its own"
+    assert all("@type" in entity for entity in entities.values())
+    descriptor = entities["ro-crate-metadata.json"]
+    assert descriptor["@type"] == "CreativeWork" and descriptor["about"] == {"@id": "./"}
+    assert descriptor["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
+    root = entities["./"]
+    assert root["@type"] == "Dataset" and {"name", "description", "datePublished", "license"} <= set(root)
+    assert root["conformsTo"] == {"@id": "https://w3id.org/ro/wfrun/process/0.5"}
+
+    def references(value):
+        "The @ids that a value points to."
+        if isinstance(value, list):
+            return set().union(*map(references, value))
+        return {value["@id"]} if isinstance(value, dict) else set()
+
+    mentioned = set().union(*(references(v) for e in entities.values() for v in e.values()))
+    assert mentioned - set(entities) == {"https://w3id.org/ro/crate/1.1"}, "no reference leads nowhere"
+    linked, waiting = set(), {"./"}
+    while waiting:
+        name = waiting.pop()
+        linked.add(name)
+        waiting |= references(entities[name].get("hasPart", [])) - linked
+    data = {name for name, e in entities.items() if e["@type"] in ("File", "Dataset")}
+    assert data == linked, "each file hangs from the root"
+    assert all((run / name).exists() for name in data)
+    actions = [e for e in entities.values() if e["@type"] == "CreateAction"]
+    assert len(actions) == 7 and {a["@id"] for a in actions} == references(root["mentions"])
+    for action in actions:
+        (instrument,) = references(action["instrument"])
+        assert entities[instrument]["@type"] == "SoftwareSourceCode"
+        assert references(action["result"]) and action["name"] and action["description"]
+        assert datetime.fromisoformat(action["startTime"]) <= datetime.fromisoformat(action["endTime"])
+        assert {entities[i]["@type"] for i in references(action["environment"])} == {"PropertyValue"}
 
 
 def test_the_arm_is_what_was_trained(run):
@@ -167,6 +236,8 @@ def test_publishing_copies_a_run_into_the_figures_and_the_readme(tmp_path):
         shutil.copytree(ROOT / folder, checkout / folder)
     table = (ROOT / "figures" / name).read_text()
     (published / name).write_text(table.replace("4,205,186", "7,654,321"))
+    made = Record(depends_on={}, outputs={f"runs/mine/figures/{name}": "00"}, tries=[Try()], finished=1)
+    write_manifest(published.parent, dict(arm="as_run", size="smoke", overrides=[]), dict(claims=made))
 
     def publish(run):
         return subprocess.run(
@@ -185,6 +256,10 @@ def test_publishing_copies_a_run_into_the_figures_and_the_readme(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (checkout / "figures" / name).read_text() == (published / name).read_text() != table
     assert "7,654,321" in (checkout / "README.md").read_text()
+    assert (
+        "mambamuse reproduce --arm as_run --size smoke (step claims)"
+        in (checkout / "figures" / "ORIGINS.md").read_text()
+    )
 
 
 def test_the_training_notebook_shows_a_run_on_triplets_without_critics(tmp_path):

@@ -13,11 +13,14 @@ import nbformat
 import psutil
 import pytest
 from conftest import ROOT
+from rocrate.rocrate import ROCrate
 
 from mambamuse.errors import InputError
+from mambamuse.judge.profiling import machine
 from mambamuse.reproduce.figures import PAPER_CURVES  # noqa: F401 (the room that must not retrain)
+from mambamuse.reproduce.manifest import read_manifest
 from mambamuse.reproduce.origins import depends_on, followed, look, reasons
-from mambamuse.reproduce.steps import Step, reproduction, run_steps
+from mambamuse.reproduce.steps import Step, explain_steps, reproduction, run_steps
 
 TRAIN = Path(ROOT / "nbs" / "runs" / "train.ipynb")
 TINY = [
@@ -154,6 +157,167 @@ def test_two_do_not_work_in_one_folder(tmp_path):
         run_steps([step], tmp_path / "run", {}, tmp_path)
 
 
+# What is written down, and damaged
+
+
+def one_step(tmp_path, code="open(out, 'w').write('a\\n1\\n')", name="x.csv"):
+    "A step of one cell, which writes `run/name`."
+    write(tmp_path / "one.ipynb", code)
+    return Step("one", dict(out=f"{tmp_path}/run/{name}"), outputs=(f"{tmp_path}/run/{name}",))
+
+
+@pytest.mark.parametrize("steps", ["null", "[]", "[1]", "3", '"one"', "true"])
+def test_a_manifest_whose_steps_are_no_table_is_refused_and_left(tmp_path, steps):
+    step = one_step(tmp_path)
+    (tmp_path / "run").mkdir()
+    text = f'{{"arm": "x", "steps": {steps}}}'
+    (tmp_path / "run" / "manifest.json").write_text(text)
+    for call in (run_steps, explain_steps):
+        with pytest.raises(InputError) as said:
+            if call is run_steps:
+                run_steps([step], tmp_path / "run", {}, tmp_path)
+            else:
+                explain_steps([step], tmp_path / "run", tmp_path)
+        assert "manifest.json: damaged" in str(said.value) and "\n" not in str(said.value)
+    assert (tmp_path / "run" / "manifest.json").read_text() == text
+    assert not (tmp_path / "run" / "x.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        [],
+        None,
+        3,
+        "x",
+        dict(depends_on=None),
+        dict(depends_on={"code": 3}),
+        dict(depends_on={}, outputs=[]),
+        dict(depends_on={}, finished="yes"),
+        dict(depends_on={}, tries=[3]),
+    ],
+)
+def test_a_damaged_record_of_a_step_makes_it_run_again_and_loses_nothing(tmp_path, capsys, record):
+    step = one_step(tmp_path)
+    run_steps([step], tmp_path / "run", {}, tmp_path)
+    file = tmp_path / "run" / "manifest.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps(dict(whole, steps=dict(one=record))))
+    capsys.readouterr()
+    explain_steps([step], tmp_path / "run", tmp_path)
+    run_steps([step], tmp_path / "run", {}, tmp_path)
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert "one: its record in the manifest is damaged" in first
+    assert "one (its record in the manifest is damaged)" in second
+    (kept,) = (tmp_path / "run" / "old").iterdir()
+    assert kept.read_text() == (tmp_path / "run" / "x.csv").read_text()
+    again = json.loads(file.read_text())["steps"]["one"]
+    assert again["depends_on"] == whole["steps"]["one"]["depends_on"]
+
+
+@pytest.mark.parametrize("text", ["", "a,b\\n", "a,b\\n\\n"])
+def test_a_step_that_leaves_an_empty_table_has_failed(tmp_path, text):
+    step = one_step(tmp_path, f"open(out, 'w').write('{text}')")
+    with pytest.raises(InputError, match="step one ended, but .*x.csv is empty or missing"):
+        run_steps([step], tmp_path / "run", {}, tmp_path)
+    records, _ = read_manifest(tmp_path / "run")
+    assert not records["one"].finished and records["one"].all_known
+
+
+def test_a_step_that_leaves_nothing_has_failed(tmp_path):
+    with pytest.raises(InputError, match="x.csv is empty or missing"):
+        run_steps([one_step(tmp_path, "pass")], tmp_path / "run", {}, tmp_path)
+
+
+def test_a_table_that_lost_its_rows_is_made_again(tmp_path, capsys):
+    step = one_step(tmp_path)
+    run_steps([step], tmp_path / "run", {}, tmp_path)
+    (tmp_path / "run" / "x.csv").write_text("a\n")
+    run_steps([step], tmp_path / "run", {}, tmp_path)
+    assert "x.csv is empty) ..." in capsys.readouterr().out
+    assert (tmp_path / "run" / "x.csv").read_text() == "a\n1\n"
+
+
+def everything(folder):
+    "Each file and folder below `folder`, with size and time."
+    return {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.rglob("*"))}
+
+
+def test_asking_why_writes_nothing(tmp_path, capsys):
+    step = one_step(tmp_path)
+    before = everything(tmp_path)
+    explain_steps([step], tmp_path / "run", tmp_path)
+    assert everything(tmp_path) == before and "one: was never made" in capsys.readouterr().out
+    run_steps([step], tmp_path / "run", {}, tmp_path)
+    before = everything(tmp_path)
+    explain_steps([step], tmp_path / "run", tmp_path)
+    assert everything(tmp_path) == before and "one: unchanged" in capsys.readouterr().out
+
+
+def test_asking_why_works_beside_a_reproduction(tmp_path, capfd):
+    "The step's own notebook asks, while the step runs and the folder is locked."
+    code = (
+        "from mambamuse.reproduce.steps import Step, explain_steps\n"
+        "step = Step('one', dict(out=out), outputs=(out,))\n"
+        f"explain_steps([step], '{tmp_path}/run', '{tmp_path}')\n"
+        "open(out, 'w').write('a\\n1\\n')"
+    )
+    run_steps([one_step(tmp_path, code)], tmp_path / "run", {}, tmp_path)
+    said = nbformat.read(tmp_path / "run" / "notebooks" / "one.ipynb", 4).cells[-1].outputs[0].text
+    assert said == "[1/1] one: has begun and is not finished: goes on\n"
+
+
+def test_a_figure_made_here_does_not_relabel_what_another_machine_made(tmp_path):
+    """The first step's record names another machine; the second's output is lost and made anew."""
+    write(tmp_path / "one.ipynb", "open(out, 'w').write('1')")
+    steps = [
+        Step(
+            name,
+            dict(out=f"{tmp_path}/run/{name}.txt"),
+            outputs=(f"{tmp_path}/run/{name}.txt",),
+            notebook="one",
+        )
+        for name in ("train", "figure")
+    ]
+    folder = tmp_path / "run"
+    run_steps(steps, folder, {}, tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for record in manifest["steps"].values():
+        record["tries"][0]["machine"] = dict(cpu="a server far away")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "figure.txt").unlink()
+    run_steps(steps, folder, {}, tmp_path)
+    makers = {
+        file["@id"]: {
+            value["name"]: value["value"]
+            for action in crate.get_by_type("CreateAction")
+            if file in action["result"]
+            for value in action["environment"]
+        }
+        for crate in [ROCrate(folder)]
+        for file in crate.get_by_type("File")
+    }
+    assert makers["train.txt"]["machine: cpu"] == "a server far away"
+    assert makers["figure.txt"]["machine: cpu"] != "a server far away"
+    assert makers["figure.txt"]["machine: cpu"] == machine()["cpu"]
+
+
+def test_the_seconds_of_an_interrupted_step_are_those_of_all_its_tries(tmp_path):
+    code = (
+        "import os, pathlib, time\np = pathlib.Path(out)\nseen = p.exists()\n"
+        "open(out, 'a').write('x')\n1 / seen"
+    )
+    step = one_step(tmp_path, code, "x")
+    with pytest.raises(InputError, match="ZeroDivisionError"):
+        run_steps([step], tmp_path / "run", {}, tmp_path)
+    done = run_steps([step], tmp_path / "run", {}, tmp_path)["one"]
+    assert len(done.tries) == 2 and done.all_known
+    assert done.seconds == sum(one.seconds for one in done.tries) > done.tries[-1].seconds > 0
+    actions = ROCrate(tmp_path / "run").get_by_type("CreateAction")
+    assert [a["name"] for a in actions] == ["step one, interrupted", "step one"]
+
+
 # The training step of a reproduction, killed
 
 
@@ -187,6 +351,39 @@ def contents(folder):
     pieces = run.pop("pieces")  # on what each piece of it was computed
     assert pieces and pieces[0]["after_step"] == 0
     return found | {"run": run}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    "A tiny reproduction's data and training, finished."
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    run_steps(steps_of(folder), folder, {})
+    return folder
+
+
+def unfinish(folder, *names):
+    "Let the manifest say that these steps had begun, and were not finished."
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in names:
+        manifest["steps"][name] |= dict(finished=None, outputs={}, files={})
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"model": {'])
+@pytest.mark.parametrize("name, step", [("train/run.json", "train"), ("data/report.json", "prepare")])
+def test_a_damaged_record_inside_an_interrupted_step_is_one_line_or_made_anew(trained, name, step, text):
+    whole = (trained / name).read_text()
+    before = contents(trained)
+    unfinish(trained, step)
+    (trained / name).write_text(text)
+    try:
+        run_steps(steps_of(trained), trained, {})
+    except InputError as error:
+        said = str(error)
+        assert f"step {step} failed" in said and Path(name).name in said and "\n" not in said
+        (trained / name).write_text(whole)
+        run_steps(steps_of(trained), trained, {})
+    assert contents(trained) == before
 
 
 @pytest.mark.parametrize("who", ["the program", "the kernel"])

@@ -6,12 +6,12 @@
 __all__ = ['reproduce', 'study']
 
 # %% ../../nbs/13_reproduce.ipynb #reproduce-imports
-import json
 import re
 import shutil
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, time
@@ -26,8 +26,9 @@ from ..judge.study import SITES
 from ..learn.recipes import recipe
 from ..model.adain import AXES
 from ..model.weights import check_weights
-from .origins import PACKAGE, depends_on, fingerprint, made_by, reasons
-from ..sound.paths import written_beside
+from .crate import write_crate
+from .manifest import Record, Try, read_manifest, write_manifest
+from .origins import PACKAGE, contents, depends_on, fingerprint, is_made, made_by, reasons
 from ..sound.records import read_json
 
 # %% ../../nbs/13_reproduce.ipynb #reproduce-step
@@ -59,15 +60,6 @@ def check_parameters(step: Step, notebook):
             raise InputError(f"{Path(notebook).name} has no parameter {name}; it has {', '.join(known)}")
 
 # %% ../../nbs/13_reproduce.ipynb #reproduce-run-step
-STEPS = "steps"  # of the manifest: what is known of each
-
-
-def read_manifest(folder: Path) -> dict:
-    "The records of the steps in `folder/manifest.json`; none if there is no such file."
-    file = folder / "manifest.json"
-    return read_json(file, "manifest of a run", STEPS)[STEPS] if file.exists() else {}
-
-
 def make_way(step: Step, folder: Path, ours: bool):
     """Move what an earlier run of `step` left inside `folder` to `folder/old`.
 
@@ -82,18 +74,22 @@ def make_way(step: Step, folder: Path, ours: bool):
         shutil.move(output, folder / "old" / f"{time():.0f}-{output.name}")
 
 
-def execute(step: Step, notebook, folder: Path) -> float:
-    """Run `notebook` with the step's parameters into `folder/notebooks`; returns seconds.
+def kept_notebook(step: Step, folder: Path) -> Path:
+    "Where the executed notebook of `step` is kept."
+    return folder / "notebooks" / f"{step.name}.ipynb"
 
-    Raises `InputError` if a cell fails, or the process that runs them dies.
+
+def execute(step: Step, notebook, folder: Path) -> None:
+    """Run `notebook` with the step's parameters into `folder/notebooks`.
+
+    Raises `InputError` if a cell fails, the process that runs them dies, or an output was not written.
     """
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
     from nbformat.sign import NotebookNotary
 
-    kept = folder / "notebooks" / f"{step.name}.ipynb"
-    began = perf_counter()
+    kept = kept_notebook(step, folder)
     kept.parent.mkdir(parents=True, exist_ok=True)
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -113,82 +109,136 @@ def execute(step: Step, notebook, folder: Path) -> float:
             f"step {step.name}: its process died (killed, or out of memory); the same command goes on with it"
         ) from None
     NotebookNotary().sign(nbformat.read(kept, as_version=4))
-    return perf_counter() - began
+    for output in step.outputs:
+        if not is_made(output):
+            raise InputError(f"step {step.name} ended, but {output} is empty or missing; see {kept}")
 
 # %% ../../nbs/13_reproduce.ipynb #reproduce-run-steps-2
-def why(step: Step, record: dict | None, now: dict) -> list[str]:
+DAMAGED = "its record in the manifest is damaged"
+
+
+def why(step: Step, record: Record | None, now: dict, damaged: bool = False) -> list[str]:
     "Why `step` has to run, a line each, if `record` says what it did and `now` what it depends on."
-    if record and not record.get("finished"):
-        begun = reasons(record["depends_on"], now)
-        return begun or ["was interrupted: goes on"]
-    lines = reasons(record["depends_on"] if record else None, now)
+    if damaged:
+        return [DAMAGED]
+    if record and not record.finished:
+        begun = reasons(record.depends_on, now)
+        return begun or ["has begun and is not finished: goes on"]
+    lines = reasons(record.depends_on if record else None, now)
     for path in step.outputs if record else ():
-        if record["outputs"].get(path) != fingerprint(path):
-            lines.append(f"outputs: {path} {'changed' if Path(path).exists() else 'is gone'}")
+        if not Path(path).exists():
+            lines.append(f"outputs: {path} is gone")
+        elif not is_made(path):
+            lines.append(f"outputs: {path} is empty")
+        elif record.outputs.get(path) != fingerprint(path):
+            lines.append(f"outputs: {path} changed")
     return lines
 
 
-def run_step(step: Step, notebook: Path, folder: Path, record: dict | None, now: dict, keep) -> None:
-    "Run `step`; `keep(record)` is called before and after. What it left half-made by the same means is kept."
-    same = record and not record.get("finished") and not reasons(record["depends_on"], now)
+def files_of(step: Step, folder: Path) -> dict[str, str]:
+    "SHA-256 of each file that `step` left, by its path; the executed notebook is one of them."
+    found = {}
+    for output in (*step.outputs, str(kept_notebook(step, folder))):
+        for name, sha256 in contents(output).items():
+            found[(Path(output) / name).as_posix()] = sha256
+    return found
+
+
+def run_step(step: Step, notebook: Path, folder: Path, record: Record | None, now: dict, keep) -> None:
+    """Run `step`; `keep(record)` is called before and after. What it left half-made by the same means stays.
+
+    `record` is what is known of it; none if it is not ours.
+    """
+    same = record and not record.finished and not reasons(record.depends_on, now)
     if not same:
         make_way(step, folder, ours=record is not None)
-    keep(dict(depends_on=now, outputs={}))  # begun: what it leaves is ours
-    seconds = execute(step, notebook, folder)
+    this = Try(**made_by(), began=time())
+    tries = [*(record.tries if same and record else ()), this]
+    keep(Record(depends_on=now, tries=tries))  # begun: what it leaves is ours
+    began = perf_counter()
+    try:
+        execute(step, notebook, folder)
+    except BaseException:
+        this.seconds = round(perf_counter() - began, 1)
+        with suppress(OSError):  # the disk may be full: what stopped the step is what to tell
+            keep(Record(depends_on=now, tries=tries))
+        raise
+    this.seconds = round(perf_counter() - began, 1)
     outputs = {path: fingerprint(path) for path in step.outputs}
-    about = dict(**made_by(), seconds=round(seconds, 1), finished=time())
-    keep(dict(depends_on=now, outputs=outputs, **about))
+    files = files_of(step, folder)
+    keep(Record(depends_on=now, outputs=outputs, files=files, tries=tries, finished=time()))
 
 
-def run_steps(steps: list[Step], folder, about: dict, notebooks=NOTEBOOKS, explain: bool = False) -> dict:
-    """Run the steps that are not up to date, in order; returns the manifest, also in `folder/manifest.json`.
+def check_and_find(steps: list[Step], notebooks: str | Path) -> dict[str, Path]:
+    """The notebook of each step, by the step's name.
 
-    `explain`: run nothing, and print for each step why it would run.
+    Raises `InputError` if there is none, or it lacks one of the step's parameters.
+    """
+    paths = {step.name: Path(notebooks) / f"{step.notebook or step.name}.ipynb" for step in steps}
+    for step in steps:
+        check_parameters(step, paths[step.name])
+    return paths
+
+
+def explain_steps(steps: list[Step], folder: str | Path, notebooks: str | Path = NOTEBOOKS) -> None:
+    """Print for each step why it would run. Nothing is written, so a reproduction may be running in `folder`.
+
+    Raises `InputError` if a parameter does not exist, or the manifest is damaged.
+    """
+    paths = check_and_find(steps, notebooks)
+    done, damaged = read_manifest(folder)
+    made_anew: set[str] = set()  # outputs that a step before would write
+    for i, step in enumerate(steps, 1):
+        now = depends_on(paths[step.name], step.parameters, step.inputs)
+        lines = why(step, done.get(step.name), now, step.name in damaged)
+        lines += [f"inputs: {path} is made anew" for path in step.inputs if str(path) in made_anew]
+        if lines:
+            made_anew |= set(step.outputs)
+        print(f"[{i}/{len(steps)}] {step.name}: " + ("; ".join(lines) or "unchanged"), flush=True)
+
+
+def run_steps(
+    steps: list[Step], folder: str | Path, about: dict, notebooks: str | Path = NOTEBOOKS
+) -> dict[str, Record]:
+    """Run the steps that are not up to date, in order; returns what is known of each, also in
+    `folder/manifest.json` and, for others to read, in `folder/ro-crate-metadata.json`.
+
     Raises `InputError` if a parameter does not exist (before anything runs), a step fails, or another process
     works in `folder`.
     """
     folder = Path(folder)
-    paths = {step.name: Path(notebooks) / f"{step.notebook or step.name}.ipynb" for step in steps}
-    for step in steps:
-        check_parameters(step, paths[step.name])
+    paths = check_and_find(steps, notebooks)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            return run_locked(steps, folder, about, paths, explain)
+            return run_locked(steps, folder, about, paths)
     except Timeout:
         raise InputError(f"{folder}: another process reproduces there; wait for it, or name --out") from None
 
 
-def run_locked(steps: list[Step], folder: Path, about: dict, paths: dict[str, Path], explain: bool) -> dict:
+def run_locked(steps: list[Step], folder: Path, about: dict, paths: dict[str, Path]) -> dict[str, Record]:
     "`run_steps`, alone in `folder`."
-    done = read_manifest(folder)
-    before_it: set[str] = set()  # outputs that a step before would write anew
-
-    def manifest() -> dict:
-        return dict(**about, steps=done)
-
+    done, damaged = read_manifest(folder)
     for i, step in enumerate(steps, 1):
+        head = f"[{i}/{len(steps)}] {step.name}"
         record = done.get(step.name)
         now = depends_on(paths[step.name], step.parameters, step.inputs)
-        lines = why(step, record, now)
-        if explain:
-            lines += [f"inputs: {path} is made anew" for path in step.inputs if str(path) in before_it]
-            before_it |= set(step.outputs) if lines else set()
-            print(f"[{i}/{len(steps)}] {step.name}: " + ("; ".join(lines) or "unchanged"), flush=True)
-            continue
+        lines = why(step, record, now, step.name in damaged)
         if not lines:
-            print(f"[{i}/{len(steps)}] {step.name}: unchanged, skipped", flush=True)
+            print(f"{head}: unchanged, skipped", flush=True)
             continue
-        print(f"[{i}/{len(steps)}] {step.name} ({lines[0]}) ...", flush=True)
+        print(f"{head} ({lines[0]}) ...", flush=True)
+        if step.name in damaged:
+            record = Record(depends_on={}, finished=time())  # ours, of unknown origin: put aside
 
         def keep(record):
             done[step.name] = record
-            with written_beside(folder / "manifest.json") as part:
-                part.write_text(json.dumps(manifest(), indent=1))
+            write_manifest(folder, about, done)
 
         run_step(step, paths[step.name], folder, record, now, keep)
-        print(f"[{i}/{len(steps)}] {step.name}: {done[step.name]['seconds']:.0f} s", flush=True)
-    return manifest()
+        write_crate(folder, about, done)
+        print(f"{head}: {done[step.name].seconds:.0f} s", flush=True)
+    return done
 
 # %% ../../nbs/13_reproduce.ipynb #reproduce-steps
 def run_name(arm: str, size: str, overrides=()) -> str:
@@ -203,9 +253,12 @@ ELSEWHERE = (
 
 
 def reproduction(
-    arm: str, size: str, overrides, source: str, path: list, folder: Path, pairs: int
+    arm: str, size: str, overrides, source: str, path: list, folder: Path, pairs: int, init: str = ""
 ) -> list[Step]:
-    "The seven steps of one reproduction into the run `folder`; `pairs` of each test set are judged."
+    """The seven steps of one reproduction into the run `folder`; `pairs` of each test set are judged.
+
+    The training begins with the weights in the folder `init`, if one is named.
+    """
     name = folder.name
     figures = folder / "figures"
     which = dict(arm=arm, size=size, overrides=list(overrides))
@@ -224,7 +277,12 @@ def reproduction(
     )
     return [
         Step("prepare", dict(**which, source=source, path=path, out=data), tuple(path), (data,)),
-        Step("train", dict(**which, data=data, out=train, resume=True), (data,), (train,)),
+        Step(
+            "train",
+            dict(**which, data=data, out=train, resume=True),
+            (data, init) if init else (data,),
+            (train,),
+        ),
         Step("profile", dict(out=profile), (), (profile,)),
         Step(
             "transfer",
@@ -275,8 +333,11 @@ def reproduce(
     except InputError as error:
         raise InputError(f"{error}; or name a larger set with --path") from None
     folder = Path(out) if out else Path("runs") / run_name(arm, size, overrides)
-    steps = reproduction(arm, size, overrides, source, [str(p) for p in path], folder, pairs)
-    run_steps(steps, folder, dict(arm=arm, size=size, overrides=list(overrides)), explain=explain)
+    steps = reproduction(arm, size, overrides, source, [str(p) for p in path], folder, pairs, r.training.init)
+    if explain:
+        explain_steps(steps, folder)
+    else:
+        run_steps(steps, folder, dict(arm=arm, size=size, overrides=list(overrides)))
     return folder
 
 # %% ../../nbs/13_reproduce.ipynb #reproduce-study
@@ -289,10 +350,12 @@ def checkpoint_size(folder) -> str:
     if not (run.is_file() and folder.name.startswith("epoch-")):
         return line
     about = read_json(run, "record of a run", "clips", "training")
-    return (
-        f"{line}, {int(folder.name[6:]) * (about['clips'] // about['training']['batch']):,} steps of"
-        f" {about['training']['batch']} clips, seed {about['training']['seed']}"
-    )
+    try:
+        batch, seed = (int(about["training"][name]) for name in ("batch", "seed"))
+        steps = int(folder.name.removeprefix("epoch-")) * (int(about["clips"]) // batch)
+    except (TypeError, KeyError, ValueError, ZeroDivisionError):
+        raise InputError(f"{run}: damaged, not the record of a run") from None
+    return f"{line}, {steps:,} steps of {batch} clips, seed {seed}"
 
 
 def study_steps(weights: dict[str, str], out: Path, pairs: int, about: dict[str, str]) -> list[Step]:
