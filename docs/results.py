@@ -19,6 +19,8 @@ MADE = (  # heading, what makes it (a notebook for papermill, a program, a targe
     ("The paper's figures", "make publish", ("fig*",)),
     ("The house", "make house", ("house*",)),
     ("The playground", "tests/test_playground.py", ("playground*",)),
+    ("Kills and faults of a reproduction", "benchmarks/kills.py", ("kills*", "reproduction-faults*")),
+    ("Origins", "benchmarks/origins.py", ("origins*",)),
     ("Memory and length", "benchmarks/memory_length.py", ("memory*length*",)),
 )
 LONG = 60  # rows: a longer table is only linked
