@@ -49,7 +49,9 @@ def test_a_second_round_adds_to_the_first(data, tmp_path):
     search(out, data, data, 0.02, least=1, candidates=FEW, shared=TINY)
     best = next(name for name in FEW if (candidate_folder(out, name) / "round-1.csv").is_file())
     first, second = (pd.read_csv(candidate_folder(out, best) / f"round-{turn}.csv") for turn in (0, 1))
-    assert second.steps[0] > first.steps[0] and second.minutes[0] >= 0.04 > first.minutes[0] >= 0.02
+    assert first.minutes[0] >= 0.02 and second.minutes[0] >= 0.04
+    more = first.minutes[0] < 0.04  # else one step of a busy machine has used up both rounds
+    assert (second.steps[0] > first.steps[0]) == more and second.steps[0] >= first.steps[0]
     assert spent(candidate_folder(out, best)) == pytest.approx(second.minutes[0])
     model, steps = candidate_model(candidate_folder(out, best))
     assert steps == second.steps[0] and model.sets == (2 if best == "b" else 1)
