@@ -8,6 +8,7 @@ of the trunk and its branches.
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -32,29 +33,39 @@ MAY_LOOK_UP = {
     "model.generator": {"use.transfer", "use.streaming"}
 }  # the two methods of MambaMuse that sound and stream, when they are called
 BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
-    "01_audio": [
+    "01_problem": [
         "face/errors",
         "sound/paths",
         "sound/records",
+        "sound/audio",
         "sound/filters",
         "sound/loudness",
         "sound/show",
     ],
-    "02_notes": [
+    "02_note": [
         "face/fields",
         "data/config",
+        "data/notes",
         "data/sources",
         "data/soundfonts",
         "data/instruments",
         "data/prepare",
         "data/look",
-        "data/triplets",
     ],
-    "03_scan_reference": ["model/scan", "model/scan_numba", "model/scan_triton"],
-    "05_adain": ["model/places"],
-    "06_blocks": ["model/topology"],
-    "07_generator": ["model/config", "model/weights", "judge/profiling"],
-    "10_trainer": [
+    "03_state_space": ["model/scan_reference", "model/scan", "model/scan_numba", "model/scan_triton"],
+    "04_mamba": ["model/mamba"],
+    "05_adain": ["model/adain", "model/places"],
+    "06_unet": [
+        "model/blocks",
+        "model/topology",
+        "model/generator",
+        "model/config",
+        "model/weights",
+        "judge/profiling",
+    ],
+    "07_losses": ["model/discriminators", "learn/losses"],
+    "08_training": [
+        "learn/trainer",
         "learn/config",
         "learn/tasks",
         "learn/optimisers",
@@ -68,7 +79,10 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "learn/train",
         "learn/runs",
     ],
-    "11_transfer": [
+    "09_copies": ["judge/study", "judge/ablation"],
+    "10_triplets": ["data/triplets", "judge/search"],
+    "11_verdict": [
+        "use/transfer",
         "use/step",
         "use/levels",
         "use/stages",
@@ -80,8 +94,6 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "use/export",
         "use/live",
         "use/playground",
-    ],
-    "12_evaluate": [
         "judge/pairs",
         "judge/intervals",
         "judge/tables",
@@ -91,13 +103,12 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "judge/timbre",
         "judge/timbre_training",
         "judge/baselines",
-        "judge/study",
-        "judge/search",
-        "judge/ablation",
+        "judge/evaluate",
         "judge/shipped",
         "judge/listening",
     ],
-    "13_reproduce": [
+    "12_next": [
+        "reproduce/steps",
         "reproduce/origins",
         "reproduce/manifest",
         "reproduce/crate",
@@ -245,9 +256,15 @@ def neighbours(name: str) -> tuple[str | None, str | None, str]:
 
 
 def first_words(name: str, cells) -> str:
-    "Which room a notebook fills, and what comes before and after."
+    "Where on the walk a notebook is, or which room it fills; and what comes before and after."
     before, after, _ = neighbours(name)
-    words = [f"**Room.** `{module_of(cells)}`.", f"Before it: {link(before, name)}."]
+    steps = trunk()
+    here = (
+        f"**Where you are.** Step {steps.index(name) + 1} of {len(steps)}."
+        if name in steps
+        else f"**Room.** `{module_of(cells)}`."
+    )
+    words = [here, f"Before it: {link(before, name)}."]
     return " ".join(words + ([f"After it: {link(after, name)}."] if after else []))
 
 
@@ -271,7 +288,8 @@ def write_ways():
         path = NBS / f"{name}.ipynb"
         book = nbformat.read(path, 4)
         head = book.cells[0]
-        head.source = head.source.partition("\n\n**Room.**")[0] + "\n\n" + first_words(name, book.cells)
+        above = re.split(r"\n\n\*\*(?:Room|Where you are)\.\*\*", head.source)[0]
+        head.source = above + "\n\n" + first_words(name, book.cells)
         book.cells = [cell for cell in book.cells if cell.id != "way-on"]
         book.cells.append(nbformat.v4.new_markdown_cell(last_words(name), id="way-on"))
         nbformat.write(book, path)
