@@ -59,15 +59,19 @@ house: setup
 	$(BIN)/nbdev_clean
 
 # README.md is nbs/index.ipynb, executed, with its links seen from the top. If a cell fails, README.md stays as it was.
+# The pages that it leads to are notebooks, executed in place.
 README ?= README.md
 define write_readme
 cd nbs && ../$(BIN)/jupyter nbconvert --log-level ERROR --execute --to markdown --no-input --stdout index.ipynb > $(abspath $(README)).part || (rm $(abspath $(README)).part; exit 1)
-sed -e 's#(\.\./#(#g' -e 's#(\([0-9a-z_/]*\.ipynb\))#(nbs/\1)#g' $(README).part > $(README)
+sed -e 's#(\.\./#(#g' -e 's#(\([0-9a-z_/]*\.ipynb\))#(nbs/\1)#g' $(README).part | cat -s > $(README)
 rm $(README).part
 endef
 
+PAGES := nbs/pages
 readme: setup
 	$(write_readme)
+	$(BIN)/jupyter nbconvert --log-level ERROR --execute --inplace $(PAGES)/*.ipynb
+	$(BIN)/nbdev_clean --fname $(PAGES)
 
 # What the repository shows of a run: its figures and tables are copied into figures/, and README.md quotes them.
 # figures/ORIGINS.md says of each file there, and of each table in benchmarks/, which command made it, where and when.
@@ -75,7 +79,7 @@ RUN ?= runs/as_run-smoke
 publish: setup
 	@test -d $(RUN)/figures || (echo "$(RUN)/figures: there is nothing to publish; make reproduce first, or name a run: make publish RUN=..." >&2 && exit 2)
 	$(BIN)/python benchmarks/origins.py publish $(RUN)
-	$(write_readme)
+	$(MAKE) readme
 
 # The notebooks as they are stored, the package's docstrings, results and sounds, as a folder of pages; nothing is executed or fetched.
 SITE ?= _site

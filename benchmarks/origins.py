@@ -182,23 +182,32 @@ def opened(found: set[str], root: Path):
 
 
 def quoted(root: Path) -> tuple[dict[str, set[str]], list[str]]:
-    """By section of README.md: the published files that it shows, or that its numbers are read from.
+    """By section of README.md and of the pages that it leads to: the published files that it shows, or that
+    its numbers are read from.
 
     And a line for each cell that fails, so that not all that it reads is known.
     """
-    cells = json.loads((root / "nbs" / "index.ipynb").read_text())["cells"]
     sections: dict[str, set[str]] = {}
-    failed = []
+    failed: list[str] = []
+    for notebook in (root / "nbs" / "index.ipynb", *sorted((root / "nbs" / "pages").glob("*.ipynb"))):
+        quoted_by(notebook, root, sections, failed)
+    return {section: found for section, found in sections.items() if found}, failed
+
+
+def quoted_by(notebook: Path, root: Path, sections: dict[str, set[str]], failed: list[str]) -> None:
+    "Add to `sections` and to `failed` what `quoted` says of one notebook."
+    cells = json.loads(notebook.read_text())["cells"]
+    prefix = "" if notebook.stem == "index" else f"{notebook.stem}: "
     section, names = "mambamuse", {"__name__": "readme"}
     back = os.getcwd()
-    os.chdir(root / "nbs")
+    os.chdir(notebook.parent)
     try:
         for cell in cells:
             code = "".join(cell["source"])
             if cell["cell_type"] == "markdown":
                 for line in code.splitlines():
                     if line.startswith("#") and line.lstrip("#").startswith(" "):
-                        section = line.lstrip("# ")
+                        section = prefix + line.lstrip("# ")
                     found = sections.setdefault(section, set())
                     found |= {name for name in published(root) if f"../{name}" in line}
                 continue
@@ -212,7 +221,6 @@ def quoted(root: Path) -> tuple[dict[str, set[str]], list[str]]:
                     failed.append(f"cell {cell['id']} of section {section}: {type(error).__name__}")
     finally:
         os.chdir(back)
-    return {section: found for section, found in sections.items() if found}, failed
 
 
 def minutes(seconds: str) -> str:
@@ -230,7 +238,7 @@ def table(titles: list[str], lines: list[list[str]]) -> str:
 
 
 def page(root: Path, rows: list[dict[str, str]]) -> str:
-    "The page: section of README, file, command, minutes, machine, seed, commit."
+    "The page: section of README or of a page, file, command, minutes, machine, seed, commit."
     numbers = {row["file"]: number for number, row in enumerate(rows, 1)}
     sections, failed = quoted(root)
     shown = {section: sorted(found & set(numbers)) for section, found in sections.items()}
@@ -241,10 +249,11 @@ def page(root: Path, rows: list[dict[str, str]]) -> str:
     paragraphs = [
         "# Where each number and picture comes from",
         "Written by `python benchmarks/origins.py page` from [origins.csv](origins.csv), which holds each"
-        " file's SHA-256, too. Find the section of README.md, then the file's row. `not recorded`: it was"
+        " file's SHA-256, too. Find the section of README.md, or of a page that it leads to"
+        " (`page: section`), then the file's row. `not recorded`: it was"
         " made before origins were kept. A + after a commit: the checkout had changes that were not"
         " committed.",
-        "## What README.md quotes",
+        "## What README.md and its pages quote",
         table(
             ["section", "read from (row)"],
             [[section, ", ".join(map(link, names))] for section, names in shown.items()],

@@ -10,7 +10,8 @@ from pages import ROOT, relinked
 from mambamuse.judge.tables import MAIN
 
 MADE = (  # heading, what makes it (a notebook for papermill, a program, a target of make), its files
-    ("The shipped weights", "nbs/runs/shipped.ipynb", ("shipped-*",)),
+    ("The shipped weights", "nbs/runs/shipped.ipynb", ("shipped-*.csv",)),
+    ("The shipped weights, drawn", "nbs/runs/pictures.ipynb", ("shipped-*.png",)),
     ("Other trainings, judged", "nbs/runs/judge.ipynb", ("judged/*.csv",)),
     ("The AdaIN study", "nbs/runs/adain_page.ipynb", ("adain-study*",)),
     ("The ablation", "nbs/runs/ablation.ipynb", ("ablation*",)),

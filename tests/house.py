@@ -229,7 +229,9 @@ def trunk() -> list[str]:
 
 def branches() -> list[str]:
     folders = [
-        path for path in NBS.iterdir() if path.is_dir() and path.name not in ("runs", ".ipynb_checkpoints")
+        path
+        for path in NBS.iterdir()
+        if path.is_dir() and path.name not in ("runs", "pages", ".ipynb_checkpoints")
     ]
     return sorted(f"{path.parent.name}/{path.stem}" for folder in folders for path in folder.glob("*.ipynb"))
 

@@ -9,6 +9,7 @@ __all__ = ['JUDGES', 'COLUMNS', 'MAIN', 'score_columns', 'references', 'style_gi
 # %% ../../nbs/judge/tables.ipynb #tables-imports
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -245,17 +246,10 @@ def markdown(frame: pd.DataFrame) -> str:
 def plane(table: pd.DataFrame, title: str, ax: "Axes") -> None:
     "Draw the systems of a `summary` on `ax`: timbre distance against pitch distance, with intervals."
     at = table.set_index(["system", "metric"])
-    for name, colour in zip(table.system.unique(), sns.color_palette("tab10", table.system.nunique())):
+    systems = table.system.unique()
+    for name, colour, mark in zip(systems, sns.color_palette("colorblind", len(systems)), cycle("os^vDPX*")):
         x, y = (at.loc[(name, metric)] for metric in ("timbre_distance", "pitch_distance"))
-        ax.errorbar(
-            x.value,
-            y.value,
-            [[y.value - y.low], [y.high - y.value]],
-            [[x.value - x.low], [x.high - x.value]],
-            fmt="o",
-            color=colour,
-            label=name,
-            capsize=2,
-        )
+        across, up = ([[v.value - v.low], [v.high - v.value]] for v in (x, y))
+        ax.errorbar(x.value, y.value, up, across, fmt=mark, color=colour, label=name, capsize=2)
     ax.set(title=title, xlabel="timbre distance (lower is better)", ylabel="pitch distance (lower is better)")
     ax.legend(fontsize=8)

@@ -40,5 +40,5 @@ def label(figure: "Figure", name: str, size: str) -> None:
 def save_figure(figure: "Figure", path: str | Path) -> Path:
     "Write `figure` to `path` (PNG), without date or version, so that the same figure gives the same bytes."
     with written_beside(path) as part:
-        figure.savefig(part, dpi=90, bbox_inches="tight", metadata={"Software": None})
+        figure.savefig(part, dpi=300, bbox_inches="tight", metadata={"Software": None})
     return Path(path)
