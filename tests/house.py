@@ -60,6 +60,7 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "model/topology",
         "model/generator",
         "model/config",
+        "model/device",
         "model/weights",
         "judge/profiling",
     ],
