@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from ..errors import InputError
-from ..model.device import check_device
+from ..model.device import check_device, processor_name
 from ..model.generator import MambaMuse
 from ..model.mamba import Mamba
 from ..model.scan import backend_for
@@ -224,19 +224,9 @@ def timings(
 # %% ../../nbs/judge/profiling.ipynb #profiling-time-1
 def machine() -> dict:
     "What the figures were measured on."
-    info = Path("/proc/cpuinfo")
-    names = (
-        [
-            line.split(":")[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        if info.exists()
-        else [platform.processor()]
-    )
     return dict(
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-        cpu=names[0] if names else platform.machine(),
+        cpu=processor_name(),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         python=platform.python_version(),

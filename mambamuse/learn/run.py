@@ -40,6 +40,7 @@ from .losses import mel_spectrogram
 from .state import set_state, state_of
 from .trainer import Trainer
 from ..model.config import ModelConfig
+from ..model.device import processor_name
 from ..sound.audio import SAMPLE_RATE, save
 from ..sound.paths import written_beside
 from ..sound.records import checksum, read_json
@@ -136,6 +137,7 @@ class Run:
             networks |= dict(mpd=trainer.critics.mpd, msd=trainer.critics.msd)
         computed = dict(
             device=str(trainer.device.type),
+            cpu=processor_name(),
             processes=trainer.accelerator.num_processes,
             threads=torch.get_num_threads(),
             scan=os.environ.get("MAMBAMUSE_SCAN") or "fastest",
