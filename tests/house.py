@@ -75,6 +75,7 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "learn/lines",
         "learn/stop",
         "learn/state",
+        "learn/epoch",
         "learn/run",
         "learn/recipes",
         "learn/train",
