@@ -9,16 +9,17 @@ __all__ = ['use_device', 'check_device', 'processor_name']
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 
-from ..errors import InputError, installed, needs
+from ..errors import InputError, needs
 
 # %% ../../nbs/model/device.ipynb #device-use
 def use_device(device: str) -> str:
     """Let this process, and those that it starts, compute on `device` only; returns its name from now on.
 
     `device`: cpu, cuda (the first card that is visible), or cuda:0, cuda:1, ... Raises `InputError` if it
-    has another form, there is no such card, or this process has used a card already.
+    has another form, there is no such card, or this process has looked for cards already.
     """
     found = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
     if not found:
@@ -28,20 +29,15 @@ def use_device(device: str) -> str:
         raise InputError(
             f"device is {device}, but each of the {processes} processes takes its own: leave it out"
         )
-    if device == "cpu" and not installed("torch"):
-        return device
-    needs("torch")
-    import torch
-
-    if torch.cuda.is_initialized():
-        raise InputError(f"device is {device}, but this process has used a card already: choose before that")
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1" if device == "cpu" else visible(before, int(found[1] or 0))
-    if torch.cuda.is_available() != (device != "cpu"):
+    try:
+        check_seen(device)
+    except InputError:
         os.environ.pop("CUDA_VISIBLE_DEVICES")
         if before is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = before
-        raise InputError(f"device is {device}: PyTorch finds no such card here")
+        raise
     return device.partition(":")[0]
 
 # %% ../../nbs/model/device.ipynb #device-visible
@@ -51,6 +47,19 @@ def visible(before: str | None, number: int) -> str:
         return str(number)
     names = [name.strip() for name in before.split(",")]
     return names[number] if number < len(names) and names[number] else "-1"
+
+
+def check_seen(device: str) -> None:
+    "Raises `InputError` if PyTorch does not see what `device` leaves visible."
+    if device == "cpu" and "torch" not in sys.modules:
+        return  # it will look, if it is needed at all
+    needs("torch")
+    import torch
+
+    if torch.cuda.is_initialized() or (device == "cpu" and torch.cuda.is_available()):
+        raise InputError(f"device is {device}, but this process has looked for cards already: choose before")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise InputError(f"device is {device}: PyTorch finds no such card here")
 
 # %% ../../nbs/model/device.ipynb #device-check
 def check_device(device: str | None = None) -> str:
