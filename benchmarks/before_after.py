@@ -2,7 +2,7 @@
 measure of the scan, the generator and the stream, in two processes that take turns, so that whatever else the
 machine does slows both.
 
-    python benchmarks/before_after.py BEFORE [--after AFTER] [--rounds 15] [--out benchmarks/before_after.csv]
+    python benchmarks/before_after.py BEFORE [--after AFTER] [--rounds 10] [--out benchmarks/before_after.csv]
 
 BEFORE and AFTER are checkouts (AFTER: this one). Run it on a quiet machine; it takes about two minutes.
 """
@@ -23,14 +23,13 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 PUSHES = 20  # blocks of the stream that are timed together
-SLOW = "generator step, batch 4 x 1 s"  # measured in half of the rounds
-MEASURED = (
-    "scan forward, L=16800 D=128 N=16",
-    "scan forward + backward, L=16800 D=128 N=16",
-    "generator, 2.1 s",
-    SLOW,
-    "stream, transfer, block 256",
-)
+MEASURED = {  # what is timed: in how many pairs of calls, for each round
+    "scan forward, L=16800 D=128 N=16": 10,
+    "scan forward + backward, L=16800 D=128 N=16": 4,
+    "generator, 2.1 s": 2,
+    "generator step, batch 4 x 1 s": 1,
+    "stream, transfer, block 256": 4,
+}
 
 
 # One side, in a process of its own
@@ -131,9 +130,9 @@ class Side:
 def compare(before: Side, after: Side, rounds: int) -> list[dict]:
     "A row for each of `MEASURED`; whose turn is first changes from round to round."
     rows = []
-    for name in MEASURED:
+    for name, often in MEASURED.items():
         pairs = []
-        for turn in range(rounds // 2 if name == SLOW else rounds):
+        for turn in range(often * rounds):
             order = (before, after) if turn % 2 else (after, before)
             seconds = {side: side.seconds(name) for side in order}
             pairs.append((seconds[before], seconds[after]))
@@ -145,8 +144,8 @@ def compare(before: Side, after: Side, rounds: int) -> list[dict]:
                 before_ms=round(1e3 * median(a for a, _ in pairs), 3),
                 after_ms=round(1e3 * median(b for _, b in pairs), 3),
                 after_over_before=round(median(ratios), 3),
-                quartile_low=round(low, 3),
-                quartile_high=round(high, 3),
+                quartile_low=round(float(low), 3),
+                quartile_high=round(float(high), 3),
                 n=len(pairs),
             )
         )
@@ -161,7 +160,9 @@ def main():
     )
     parser.add_argument("before", type=Path, nargs="?", help="the other checkout")
     parser.add_argument("--after", type=Path, default=ROOT)
-    parser.add_argument("--rounds", type=int, default=15, help="pairs of calls; the median counts")
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="each a few pairs of calls; their median counts"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
