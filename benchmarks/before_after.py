@@ -1,10 +1,10 @@
 """Is this checkout faster or slower than another one? What benchmarks/scan.py and benchmarks/streaming.py
-measure of the scan, the generator and the stream, in two processes that take turns, so that whatever else the
-machine does slows both.
+measure of the scan, the generator and the stream, in two processes that take turns. Each has one thread, and
+its processor time counts, so that what else the machine does counts little, and the same for both.
 
     python benchmarks/before_after.py BEFORE [--after AFTER] [--rounds 10] [--out benchmarks/before_after.csv]
 
-BEFORE and AFTER are checkouts (AFTER: this one). Run it on a quiet machine; it takes about two minutes.
+BEFORE and AFTER are checkouts (AFTER: this one). It takes about two minutes.
 """
 
 import argparse
@@ -16,12 +16,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+ONE_THREAD = dict(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
 PUSHES = 20  # blocks of the stream that are timed together
 MEASURED = {  # what is timed: in how many pairs of calls, for each round
     "scan forward, L=16800 D=128 N=16": 10,
@@ -89,9 +90,9 @@ def serve():
     print("ready", flush=True)
     for line in sys.stdin:
         call, times = known[line.strip()]
-        began = perf_counter()
+        began = process_time()
         call()
-        print(json.dumps((perf_counter() - began) / times), flush=True)
+        print(json.dumps((process_time() - began) / times), flush=True)
 
 
 # Both
@@ -109,7 +110,7 @@ class Side:
         ).stdout.strip()
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--serve"],
-            env=os.environ | dict(PYTHONPATH=str(checkout.resolve())),
+            env=os.environ | dict(PYTHONPATH=str(checkout.resolve())) | ONE_THREAD,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -180,7 +181,7 @@ def main():
         side.end()
     about = machine()
     known = dict(before=sides[0].commit, after=sides[1].commit)
-    known |= dict(machine=about["cpu"], threads=about["threads"], torch=about["torch"])
+    known |= dict(machine=about["cpu"], threads=1, torch=about["torch"])
     with written_beside(args.out) as part, open(part, "w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0], *known])
         writer.writeheader()
