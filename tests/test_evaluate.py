@@ -285,7 +285,7 @@ def test_a_bad_list_is_one_line(tmp_path, text, says):
         (["--set", "notes", "--method", "magic", "--out", "out"], "there is no method"),
         (["--set", "notes", "--weights", "nowhere", "--out", "out"], "not a weights folder"),
         (["--content", "none", "--style", "none", "--out", "out"], "no such folder"),
-        (["--set", "notes", "--device", "gpu", "--out", "out"], "device gpu: PyTorch cannot use it here"),
+        (["--set", "notes", "--device", "gpu", "--out", "out"], "device is gpu, expected cpu"),
     ],
 )
 def test_bad_words_are_one_line(tmp_path, mambamuse, words, says):

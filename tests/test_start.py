@@ -19,7 +19,7 @@ from conftest import ROOT
 from house import imports
 
 import mambamuse
-from mambamuse.commands.options import app
+from mambamuse.cli import app  # with the commands
 from mambamuse.data.notes import MINI
 from mambamuse.errors import EXTRAS, needs
 
@@ -132,6 +132,11 @@ MISTAKES = [
     (["data", "render", "--path", "absent.sf2", "--out", "a"], "absent.sf2: no such file"),
     (["train"], "Missing option"),
     (["train", "--out", "a", "training.epoch=3"], "no field epoch"),
+    (["train", "--out", "a", "--train", "3"], "data.train is a field, given as data.train=VALUE"),
+    (["train", "--out", "a", "--minuets", "3"], "Possible options: --minutes"),
+    (["reproduce", "--lerning-rate", "3"], "training.learning_rate is a field"),
+    (["train", "--out", "a", "--size", "smoke", "--size", "half"], "--size is given 2 times; give it once"),
+    (["data", "info", ".", "--figure", "a.png", "--figure", "b.png"], "--figure is given 2 times"),
     (["train", "--out", "a", "--data", "absent"], "absent: no such folder"),
     (["runs", "absent"], "absent: no such folder"),
     (["runs", ".", "--figure", "a.jpg"], "the picture is a .png"),
@@ -339,6 +344,39 @@ def test_a_missing_extra_is_one_line(tmp_path):
         == "mambamuse: torch cannot be found; install what this needs: pip install 'mambamuse[torch]'\n"
     )
     needs(*EXTRAS)
+
+
+NEED_TORCH = [
+    ["reproduce"],
+    ["prepare"],
+    ["train", "--out", "a"],
+    ["train", "--out", "a", "--device", "cuda"],
+    ["transfer", NOTE, NOTE, "--device", "cuda"],
+    ["data", "info", "."],
+    ["data", "render", "--path", NOTE, "--out", "a"],
+    ["profile"],
+    ["export", "a.onnx"],
+    ["live", NOTE, "--content", NOTE, "--block", "64"],
+    ["evaluate", "--set", "notes", "--out", "a"],
+    ["study", "--weights", "a"],
+]
+DO_NOT = [["transfer", NOTE, NOTE, "--device", "cpu"], ["style", NOTE, "-o", "a.style"], ["demo"], ["recipe"]]
+
+
+@pytest.mark.parametrize("words", [*NEED_TORCH, *DO_NOT], ids=lambda words: " ".join(map(str, words[:1])))
+def test_every_command_without_torch_works_or_says_what_to_install(tmp_path, words):
+    "Not one ends in a traceback, and those that need no PyTorch run."
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        f"sys.argv = {['mambamuse', *map(str, words)]!r}\n"
+        "from mambamuse.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    if words in DO_NOT:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "pip install 'mambamuse[torch]'" in done.stderr and not list(tmp_path.iterdir())
 
 
 def test_runs_are_compared_without_torch_and_a_missing_module_is_one_line(tmp_path):

@@ -321,6 +321,22 @@ def test_the_seconds_of_an_interrupted_step_are_those_of_all_its_tries(tmp_path)
 # The training step of a reproduction, killed
 
 
+def test_ctrl_c_ends_a_reproduction_with_a_line_that_says_how_to_go_on(tmp_path):
+    "As a terminal does it: the whole group of processes gets the signal."
+    words = ["reproduce", *TINY, "training.patience=5", "--out", str(tmp_path / "run")]
+    with open(tmp_path / "out", "w") as out, open(tmp_path / "err", "w") as err:
+        command = [Path(sys.executable).with_name("mambamuse"), *words]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
+        for _ in range(600):
+            if "prepare" in (tmp_path / "out").read_text():
+                break
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130
+    said = (tmp_path / "err").read_text().splitlines()
+    assert said[-1] == "mambamuse: stopped; the same command goes on"
+
+
 def steps_of(folder):
     "Data and training of a tiny reproduction."
     from mambamuse.data.notes import MINI

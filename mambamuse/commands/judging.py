@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from .options import app, check_there
+from .options import Device, app, check_there, going_on
 from ..errors import InputError, needs
 from ..model.places import check_alpha
 from ..sound.paths import check_folder
@@ -83,10 +83,7 @@ def evaluate(
             help="Processes that judge, of one thread each.", min=1, show_default="one for each core"
         ),
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="Where the weights run: cpu or cuda.", show_default="cuda if there is one"),
-    ] = None,
+    device: Device = None,
     scheduler: Annotated[
         str,
         typer.Option(
@@ -142,7 +139,8 @@ def evaluate(
         systems = [System("output", given="output")]
     elif not systems:
         systems = [System("mambamuse", weights=str(SHIPPED), alpha=alpha)]
-    made = run(table, out, systems, name, workers, device=device, scheduler=scheduler)
+    with going_on():
+        made = run(table, out, systems, name, workers, device=device, scheduler=scheduler)
     typer.echo(wide(made, MAIN).to_string())
     typer.echo(f"{out}: scores.csv, baselines.csv, table.csv, table.md, index.html")
 
@@ -160,6 +158,7 @@ def study(
         ),
     ] = Path("runs/adain-study"),
     pairs: Annotated[int, typer.Option(help="Pairs of each test set, from its start.", min=1, max=50)] = 12,
+    device: Device = None,
 ):
     """Try AdaIN on both axes, in five sets of places, at five strengths, with and without the 32-channel
     skip.
@@ -179,5 +178,6 @@ def study(
     check_folder(out)
     chosen = [named_weights(text) for text in weights or ()]
     file_names((name for name, _ in chosen), "checkpoint")
-    folder = run(dict(chosen), out, pairs)
+    with going_on():
+        folder = run(dict(chosen), out, pairs)
     typer.echo(f"{folder}: adain-study.csv and its heat maps")

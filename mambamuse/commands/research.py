@@ -15,7 +15,9 @@ import typer
 
 from mambamuse.commands.options import (
     Arm,
+    Commands,
     Count,
+    Device,
     Overrides,
     Paths,
     Size,
@@ -23,6 +25,7 @@ from mambamuse.commands.options import (
     app,
     check_picture,
     check_there,
+    going_on,
     help_without_command,
 )
 from ..errors import InputError, needs
@@ -41,6 +44,7 @@ def reproduce(
         typer.Option(help="The run folder; nothing is written elsewhere.", show_default="runs/ARM-SIZE"),
     ] = None,
     pairs: Annotated[int, typer.Option(help="Pairs of each test set to judge.", min=1, max=50)] = 50,
+    device: Device = None,
     why: Annotated[
         bool, typer.Option("--why", help="Run nothing; print for each step why it would run.")
     ] = False,
@@ -65,7 +69,8 @@ def reproduce(
     from mambamuse.data.notes import MINI
     from mambamuse.reproduce.steps import reproduce as run
 
-    folder = run(arm, size, overrides or (), source, path or [MINI], out, pairs, why)
+    with going_on():
+        folder = run(arm, size, overrides or (), source, path or [MINI], out, pairs, why)
     if why:
         return
     typer.echo(f"run: {folder} (manifest.json, notebooks/); figures and claims: {folder / 'figures'}")
@@ -114,13 +119,14 @@ def prepare(
     from mambamuse.data.notes import MINI
     from mambamuse.data.prepare import prepare as run
 
-    report = run(path or ([MINI] if source == "nsynth" else []), out, config, source, workers)
+    with going_on():
+        report = run(path or ([MINI] if source == "nsynth" else []), out, config, source, workers)
     chosen = ", ".join(f"{n:,} {split}" for split, n in report["chosen"].items())
     skipped = sum(sum(reasons.values()) for reasons in report["skipped"].values())
     typer.echo(f"{out}: {chosen}" + (f"; {skipped:,} skipped, see {out / 'report.json'}" if skipped else ""))
 
 # %% ../../nbs/face/research.ipynb #cli-data
-data = typer.Typer(help="Look into prepared datasets, render notes.")
+data = Commands(help="Look into prepared datasets, render notes.")
 app.add_typer(data, name="data")
 data.callback(invoke_without_command=True)(help_without_command)
 
@@ -211,6 +217,7 @@ def train(
     minutes: Annotated[
         float, typer.Option(help="Stop after so long, with a checkpoint; 0: never.", min=0)
     ] = 0.0,
+    device: Device = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write OUT/tensorboard, too.")] = False,
 ):
     """Train a recipe; the losses are in OUT/metrics.jsonl. Ctrl-C and SIGTERM end it with a checkpoint.
@@ -284,9 +291,7 @@ def runs(
 def profile(
     seconds: Annotated[float, typer.Option(help="Length of the clip.", min=0.1)] = 2.1,
     repeats: Annotated[int, typer.Option(help="Timed passes; the median counts.", min=1)] = 7,
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda.", show_default="cuda if there is one")
-    ] = None,
+    device: Device = None,
 ):
     """Count and time the paper's model on this machine; prints JSON.
 

@@ -14,6 +14,7 @@ import typer
 
 from mambamuse.commands.options import (
     Alpha,
+    Device,
     Force,
     KeepLevel,
     Weights,
@@ -55,6 +56,7 @@ def transfer(
     ] = False,
     force: Force = False,
     weights: Weights = None,
+    device: Device = None,
 ):
     """Give one recording, or each one in a folder, the timbre of another.
 
@@ -73,7 +75,7 @@ def transfer(
     check_sound(style, style=True)
     check_weights_there(weights)
     how: dict[str, Any] = dict(
-        alpha=alpha, weights=weights, keep_level=keep_level, keep_highs=keep_highs, force=force
+        alpha=alpha, weights=weights, keep_level=keep_level, keep_highs=keep_highs, force=force, device=device
     )
     if not content.is_dir():
         check_sound(content)
@@ -113,6 +115,7 @@ def style(
     ] = False,
     force: Force = False,
     weights: Weights = None,
+    device: Device = None,
 ):
     """Keep the timbre of recordings in a style file, which transfer takes in place of a recording; or mix
     such files. Of several recordings one that cannot be used is named, and the style is that of the others.
@@ -136,7 +139,7 @@ def style(
     typer.echo(
         mix_files(sources, out, force=force)
         if mix
-        else style_file(sources, out, weights=weights, force=force)
+        else style_file(sources, out, weights=weights, force=force, device=device)
     )
 
 # %% ../../nbs/face/sounds.ipynb #cli-live
@@ -252,7 +255,9 @@ def export(
     from mambamuse.use.step import session_of
 
     if not out.suffix:
-        typer.echo(export_folder(load_model(weights), out, block))
+        typer.echo(export_folder(load_model(weights, "cpu"), out, block))
         return
-    about = session_of(export_step(load_model(weights), out, block)).get_modelmeta().custom_metadata_map
+    about = (
+        session_of(export_step(load_model(weights, "cpu"), out, block)).get_modelmeta().custom_metadata_map
+    )
     typer.echo(json.dumps(about, indent=1))

@@ -115,7 +115,7 @@ def index(db, source: Source, split: str, config: DataConfig):
     if len(names) < n:
         raise InputError(
             f"{split}: {n:,} notes asked for, but only {len(names):,} of {read:,} pass the"
-            f" filters{most(db, split)}; ask for fewer with --{split} N"
+            f" filters{most(db, split)}; {fewer(split)}"
         )
     ranks = (
         (rank, split, name)
@@ -128,6 +128,11 @@ def index(db, source: Source, split: str, config: DataConfig):
 
 def skip(db, split, name, reason):
     db.execute("INSERT OR IGNORE INTO skipped VALUES (?, ?, ?)", (split, str(name), reason))
+
+
+def fewer(split: str) -> str:
+    "What helps against too few, for a message."
+    return f"ask for fewer, data.{split}=N, or read a larger set"
 
 
 def most(db, split) -> str:
@@ -186,7 +191,7 @@ def fill(db, source: Source, split: str, config: DataConfig, workers: int):
     if rows < n:
         raise InputError(
             f"{split}: {n:,} notes asked for, but of {len(ranks):,} chosen (with spares) only {rows:,} can be"
-            f" used{most(db, split)}; ask for fewer with --{split} N"
+            f" used{most(db, split)}; {fewer(split)}"
         )
     db.execute("INSERT INTO done VALUES (?, '')", (f"fill {split}",))
     db.commit()

@@ -90,9 +90,7 @@ def fluid():
 
 # %% ../../nbs/data/soundfonts.ipynb #soundfonts-fluid-2
 class Soundfont:
-    """A loaded .sf2 or .sf3. Raises `InputError` if it is none. One thread renders at a time, at more than a
-    thousand notes a second.
-    """
+    "A loaded .sf2 or .sf3. Raises `InputError` if it is none. One thread renders at a time."
 
     def __init__(self, path: str | Path, gain: float = 0.9):
         if not Path(path).is_file():

@@ -23,7 +23,7 @@ from ..errors import InputError
 from .intervals import interval
 from .metrics import abs_corr, corr, lsd_cifka, lsd_cifka_50, mfcc_distance
 from .timbre import timbre_distance
-from ..learn.recipes import differences, recipe
+from ..learn.recipes import differences, overlaid, recipe
 from ..learn.train import train_recipe
 from ..model.generator import MambaMuse
 from ..model.places import check_alphas
@@ -68,7 +68,7 @@ def undone(choice: str, smaller: Sequence[str] = SMALLER) -> list[str]:
     """
     if choice not in CHOICES:
         raise InputError(f"there is no choice {choice!r}; there are {', '.join(CHOICES)}")
-    changes = [*smaller, *CHOICES[choice]]
+    changes = overlaid(smaller, CHOICES[choice])
     differ = differences(recipe(ARM, SIZE, smaller), recipe(ARM, SIZE, changes))
     for text in CHOICES[choice]:
         if text.partition("=")[0] not in differ:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
@@ -27,6 +26,7 @@ from .baselines import METHODS
 from .metrics import measure
 from .timbre import embeddings, family
 from .workers import working
+from ..model.device import check_device
 from ..model.weights import check_weights, load_model
 from ..sound.audio import SAMPLE_RATE, load, normalise, save
 from ..sound.paths import check_folder, written_beside
@@ -180,17 +180,6 @@ def read_results(path) -> dict[str, dict]:
     return done
 
 
-def check_device(device: str) -> str:
-    "`device` itself, if PyTorch can use it here. Raises `InputError` otherwise."
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device {device}: PyTorch cannot use it here ({str(error).splitlines()[0][:80]})"
-        ) from None
-    return device
-
-
 GROUP = 64  # outputs that are made on a card before they are judged
 
 
@@ -230,7 +219,7 @@ def results(
     systems = list(dict.fromkeys(systems))  # a baseline that is asked for, too, is one system
     folders = file_names((s.name for s in systems), "system")
     names = file_names((row["pair"] for row in rows), "pair")
-    device = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = check_device(device)
     out.mkdir(parents=True, exist_ok=True)
     before = (out / "results.jsonl").read_bytes() if (out / "results.jsonl").is_file() else b""
     cut_off = before and not before.endswith(b"\n")

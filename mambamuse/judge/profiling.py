@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from ..errors import InputError
+from ..model.device import check_device, processor_name
 from ..model.generator import MambaMuse
 from ..model.mamba import Mamba
 from ..model.scan import backend_for
@@ -223,19 +224,9 @@ def timings(
 # %% ../../nbs/judge/profiling.ipynb #profiling-time-1
 def machine() -> dict:
     "What the figures were measured on."
-    info = Path("/proc/cpuinfo")
-    names = (
-        [
-            line.split(":")[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        if info.exists()
-        else [platform.processor()]
-    )
     return dict(
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-        cpu=names[0] if names else platform.machine(),
+        cpu=processor_name(),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         python=platform.python_version(),
@@ -374,9 +365,9 @@ def profile(
     `device`: "cpu" or "cuda"; None for the best there is. `settings` go to `timings`. Raises `InputError` if
     there is no such device.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"there is no device {device!r} here")
+    device = check_device(device)
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"device is {device}, expected cpu or cuda")
     model = (MambaMuse() if model is None else model).to(device)
     samples = round(seconds * SAMPLE_RATE / 16) * 16
     try:

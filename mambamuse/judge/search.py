@@ -33,15 +33,16 @@ from mambamuse.judge.metrics import (
 )
 from .timbre import timbre_distance
 from ..learn.checkpoints import newest_whole
-from ..learn.recipes import recipe
+from ..learn.recipes import overlaid, recipe
 from ..learn.train import train_recipe
+from ..model.device import check_device
 from ..model.generator import MambaMuse
 from ..sound.audio import SAMPLE_RATE
 from ..sound.paths import written_beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from .workers import working
+from .workers import check_jobs, working
 
 # %% ../../nbs/judge/search.ipynb #search-measures
 @fitted
@@ -141,7 +142,7 @@ def overrides(name: str, candidates=CANDIDATES, shared=SHARED) -> list[str]:
     """
     if name not in candidates:
         raise InputError(f"there is no candidate {name!r}; there are {', '.join(candidates)}")
-    changes = [*shared, *candidates[name][1]]
+    changes = overlaid(shared, candidates[name][1])
     recipe(ARM, SIZE, changes)
     return changes
 
@@ -319,8 +320,10 @@ def search(
     `first`: minutes of processor time of a candidate in the first round. `least`: end when so many are left.
     `minutes`: stop after so many on the clock (0: never). `jobs`: candidates at a time, each in a process of
     one thread; `scheduler`: the address of a Dask cluster that takes them.
-    Raises `InputError` if a name, field or folder is wrong.
+    Raises `InputError` if a name, field or folder is wrong, or several `jobs` would share a card.
     """
+    if not scheduler:
+        check_jobs(jobs, check_device())
     for name, (which, _) in candidates.items():
         overrides(name, candidates, shared)
         if which not in data:

@@ -16,31 +16,29 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import torch
 from torch.utils.data import DataLoader
 
 from ..data.config import read_report
-from ..errors import InputError, refusal
+from ..errors import InputError
 from mambamuse.learn.checkpoints import (
     at_step,
     canonical,
     checkpoints,
     differing,
     digest,
-    folder_beside,
     newest_whole,
     prune,
     to_disk,
     write_checkpoint,
 )
 from .config import MAY_CHANGE, LossConfig, TrainingConfig
+from .epoch import epoch_sounds, show_epoch, write_epoch
 from .lines import append, cut, lines_until
-from .losses import mel_spectrogram
 from .state import set_state, state_of
 from .trainer import Trainer
 from ..model.config import ModelConfig
-from ..sound.audio import SAMPLE_RATE, save
+from ..model.device import processor_name
 from ..sound.paths import written_beside
 from ..sound.records import checksum, read_json
 
@@ -60,17 +58,6 @@ def check_data(data: str | Path) -> str:
                 f"{path}: {size:,} bytes, expected {about['bytes']:,} bytes; prepare the data again"
             )
     return digest(canonical(files))
-
-# %% ../../nbs/learn/run.ipynb #run-picture
-def level(audio: torch.Tensor) -> torch.Tensor:
-    "Mel spectrogram of `audio (time,)` in dB, low bands below, from 80 dB under its loudest point to 0."
-    decibels = 10 * mel_spectrogram()(audio).clamp(min=1e-10).log10()
-    return decibels.sub(decibels.max()).clamp(min=-80).flip(0)
-
-
-def picture(path, sounds):
-    "Write the mel spectrograms of `sounds`, each `(time,)`, one above the other, as a PNG."
-    plt.imsave(path, torch.cat([level(audio) for audio in sounds]), cmap="magma")
 
 # %% ../../nbs/learn/run.ipynb #training-run
 DEFAULTS = dict(  # what a run did with a field that is younger than it
@@ -136,6 +123,7 @@ class Run:
             networks |= dict(mpd=trainer.critics.mpd, msd=trainer.critics.msd)
         computed = dict(
             device=str(trainer.device.type),
+            cpu=processor_name(),
             processes=trainer.accelerator.num_processes,
             threads=torch.get_num_threads(),
             scan=os.environ.get("MAMBAMUSE_SCAN") or "fastest",
@@ -238,34 +226,13 @@ class Run:
             append(self.out / "validation.jsonl", row)
             self.keep(mel)
 
-    def example(self) -> dict[str, torch.Tensor]:
-        "The first validation clip or triplet, and what is made of it: name -> `(time,)`."
-        real = self.valid[0][None].to(self.trainer.device)
-        with torch.no_grad():
-            generated, _ = self.trainer.generated(self.trainer.average, real, float(real.shape[1] > 1))
-        names = ("original",) if real.shape[1] == 1 else ("content", "style", "target")
-        return dict(zip((*names, "generated"), torch.cat([real, generated], 1)[0].cpu()))
-
     def keep(self, mel: float) -> None:
         "The epoch's folder of weights, sounds and picture. Raises `InputError` if the disk is full."
         folder = self.out / f"epoch-{self.epoch:03d}"
-        sounds = self.example()
-        try:
-            with folder_beside(folder) as part:
-                self.trainer.average.save_pretrained(part)
-                for name, audio in sounds.items():
-                    save(part / f"{name}.wav", audio[None].numpy(), SAMPLE_RATE)
-                picture(part / "mels.png", sounds.values())
-        except OSError as error:
-            raise InputError(
-                f"{folder}: cannot be written ({refusal(error)}); make room and go on with --resume"
-            ) from None
+        sounds = epoch_sounds(self.trainer, self.valid)
+        write_epoch(folder, self.trainer.average, sounds)
         if self.board:
-            step = self.progress.step
-            mels = plt.imread(folder / "mels.png")[..., :3]
-            self.board.add_scalar("validation mel", mel, step)
-            self.board.add_audio("generated", sounds["generated"][None], step, SAMPLE_RATE)
-            self.board.add_image("mels", mels, step, dataformats="HWC")
+            show_epoch(self.board, self.progress.step, mel, folder, sounds["generated"])
 
     def save(self) -> None:
         "Write a checkpoint; remove those that are no longer kept."

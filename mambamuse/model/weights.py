@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from ..errors import InputError
 from .config import ModelConfig
+from .device import check_device
 from .generator import SHIPPED, MambaMuse
 from .places import STRIDE
 
@@ -64,6 +65,7 @@ def load_model(weights: str | Path | None = None, device: str | None = None) -> 
     card, if there is one). Raises `InputError` if it is not a weights folder, or there is no such device.
     """
     folder = check_weights(weights or SHIPPED)
+    device = check_device(device)
     try:
         config = json.loads((folder / "config.json").read_text())
         keys = [
@@ -77,6 +79,6 @@ def load_model(weights: str | Path | None = None, device: str | None = None) -> 
             f"{folder}: these weights do not load ({' '.join(str(error).split())[:160]})"
         ) from None
     try:
-        return model.for_inference().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return model.for_inference().to(device)
     except RuntimeError as error:
-        raise InputError(f"device is {device!r}: cannot be used ({str(error).splitlines()[0]})") from None
+        raise InputError(f"device is {device}: cannot be used ({str(error).splitlines()[0]})") from None

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter, time
 
@@ -139,8 +140,8 @@ def files_of(step: Step, folder: Path) -> dict[str, str]:
     "SHA-256 of each file that `step` left, by its path; the executed notebook is one of them."
     found = {}
     for output in (*step.outputs, str(kept_notebook(step, folder))):
-        for name, sha256 in contents(output).items():
-            found[(Path(output) / name).as_posix()] = sha256
+        for name, digest in contents(output).items():
+            found[(Path(output) / name).as_posix()] = digest
     return found
 
 
@@ -241,9 +242,18 @@ def run_locked(steps: list[Step], folder: Path, about: dict, paths: dict[str, Pa
     return done
 
 # %% ../../nbs/reproduce/steps.ipynb #reproduce-steps
+LONGEST = 100  # bytes of a run's name: file names, which may have 255, get it as a part
+
+
 def run_name(arm: str, size: str, overrides=()) -> str:
-    "Such as `as_run-smoke`, or `as_run-smoke-training.epochs=3`."
-    return "-".join([arm, size, *(re.sub(r"[^\w.=,-]", "", o) for o in overrides)])
+    """Such as `as_run-smoke`, or `as_run-smoke-training.epochs=3`; of a long one the beginning and a digest
+    of all.
+    """
+    name = "-".join([arm, size, *(re.sub(r"[^\w.=,-]", "", o) for o in overrides)])
+    if len(name.encode()) <= LONGEST:
+        return name
+    begin = name.encode()[: LONGEST - 9].decode(errors="ignore")
+    return f"{begin}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 ELSEWHERE = (
@@ -328,10 +338,7 @@ def reproduce(
     Raises `InputError` if the recipe is wrong, the `source` at `path` has too few notes, or a step fails.
     """
     r = recipe(arm, size, overrides, source)
-    try:
-        check_enough(path, r.data, source)
-    except InputError as error:
-        raise InputError(f"{error}; or name a larger set with --path") from None
+    check_enough(path, r.data, source)
     folder = Path(out) if out else Path("runs") / run_name(arm, size, overrides)
     steps = reproduction(arm, size, overrides, source, [str(p) for p in path], folder, pairs, r.training.init)
     if explain:

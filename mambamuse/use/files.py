@@ -60,16 +60,16 @@ class Settings:
 LONG = 30  # seconds of sound, over all channels
 
 
-def for_length(network, seconds: float):
+def for_length(network, seconds: float, device: str | None = None):
     """`network`, or the same weights in PyTorch, if that is installed and `seconds` of sound (over all
-    channels) are worth its import.
+    channels) are worth its import. `device`: as for `load_model`.
     """
     known = isinstance(network, Carried) and network.folder == CARRIED
     if not known or seconds < LONG or not installed("torch"):
         return network
     from mambamuse.model.weights import load_model
 
-    return load_model().network()
+    return load_model(device=device).network()
 
 
 def copied(content, out, subtype: str, replace: bool) -> Path:
@@ -88,14 +88,17 @@ class Transfer:
     """A network, a style and settings, ready for any number of recordings.
 
     `style`: a recording or a style file. `weights`: none (the package's network), a folder that `mambamuse
-    export` made, or a weights folder (needs PyTorch).
+    export` made, or a weights folder (needs PyTorch). `device`: as for `network_of`.
     Raises `InputError` if alpha is not in 0 to 1, or the weights or the style cannot be used.
     """
 
-    def __init__(self, style: Any, settings: Settings = Settings(), weights: str | Path | None = None):
+    def __init__(
+        self, style: Any, settings: Settings = Settings(), weights: Any = None, device: str | None = None
+    ):
         self.settings = settings
+        self.device = device
         check_alpha(settings.alpha)
-        self.network = network_of(weights)
+        self.network = network_of(weights, device)
         self.style = style_of(style, self.network)
 
     def __call__(self, content, out, force: bool = False) -> Path:
@@ -112,7 +115,7 @@ class Transfer:
         x, rate = load(content)
         bar = Bar(Path(content).name, x.shape[1] / rate)
         try:
-            network = for_length(self.network, x.size / rate)
+            network = for_length(self.network, x.size / rate, self.device)
             y = transferred(
                 network,
                 x,
@@ -143,6 +146,7 @@ def transfer_file(
     keep_level: bool = False,
     keep_highs: bool = False,
     force: bool = False,
+    device: str | None = None,
 ) -> Path:
     """Write the recording `content` with the timbre of `style` to `out`, and return its path.
 
@@ -150,7 +154,8 @@ def transfer_file(
     length and sample format are the content's.
     `alpha`: 0 is the content itself, above it the share of the style. `keep_level`: as loud as the model made
     it. `keep_highs`: add the content's
-    sound above the model's 8 kHz. `force`: `out` may take the place of a file. Raises `InputError` on bad
+    sound above the model's 8 kHz. `force`: `out` may take the place of a file. `device`: cpu or a card; none:
+    the processor and, of a long recording, a card, if there is one. Raises `InputError` on bad
     input; `out` is then left as it was.
     """
     out = default_name(content, style) if out is None else Path(out)
@@ -160,4 +165,4 @@ def transfer_file(
         raise InputError(f"{content}: is a style file; the content is a recording")
     with opened(content):
         pass
-    return Transfer(style, Settings(alpha, keep_level, keep_highs), weights)(content, out, force)
+    return Transfer(style, Settings(alpha, keep_level, keep_highs), weights, device)(content, out, force)

@@ -115,6 +115,7 @@ def transfer_folder(
     keep_level: bool = False,
     keep_highs: bool = False,
     force: bool = False,
+    device: str | None = None,
 ) -> dict[str, int]:
     """Give every recording below `folder` the timbre of `style`, below `out`; returns how many were `made`,
     `kept` as they were, and `failed`.
@@ -129,7 +130,7 @@ def transfer_folder(
     files = targets(folder, out)
     settings = Settings(alpha, keep_level, keep_highs)
     record = Record(out)
-    transfer = Transfer(style, settings, weights)
+    transfer = Transfer(style, settings, weights, device)
     network = transfer.network
     common = [
         version("mambamuse"),

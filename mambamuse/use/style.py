@@ -239,30 +239,41 @@ def style_of(style: Any, network: Any, sample_rate: int = SAMPLE_RATE) -> np.nda
     )
 
 # %% ../../nbs/use/style.ipynb #style-file
-def network_of(weights: str | Path | None = None) -> Any:
+def network_of(weights: str | Path | None = None, device: str | None = None) -> Any:
     """The package's network, or that of the folder `weights`: an exported one, or weights, which need
-    PyTorch. Raises `InputError`.
+    PyTorch.
+
+    `device`: as for `load_model`; on a card the package's network needs PyTorch, too. Raises `InputError`,
+    also if an exported network is asked for on a card.
     """
-    if weights is None or (Path(weights) / "about.json").is_file():
+    exported = weights is not None and (Path(weights) / "about.json").is_file()
+    on_processor = device in (None, "cpu")
+    if exported and not on_processor:
+        raise InputError(f"{weights}: an exported network computes on the processor, not on {device}")
+    if exported or (weights is None and on_processor):
         return Carried() if weights is None else Carried(weights)
     needs("torch")
     from mambamuse.model.weights import load_model
 
-    return load_model(weights).network()
+    return load_model(weights, device).network()
 
 
 def style_file(
-    sounds: Sequence, out: str | Path, weights: str | Path | None = None, force: bool = False
+    sounds: Sequence,
+    out: str | Path,
+    weights: str | Path | None = None,
+    force: bool = False,
+    device: str | None = None,
 ) -> Path:
     """Write the mean style of `sounds`, files or folders of recordings, measured with `weights` (default: the
-    package's), to `out`.
+    package's) on `device` (as for `network_of`), to `out`.
 
     Of several recordings one that cannot be used is named on standard error, and the style is that of the
     others. Raises `InputError` on bad input, and after the style is written if there was such a recording.
     """
     files = [file for sound in sounds for file in (recordings(sound) if Path(sound).is_dir() else [sound])]
     style_place(out, *files, force=force)  # before anything is computed
-    network = on_clip_axis(network_of(weights))
+    network = on_clip_axis(network_of(weights, device))
     styles = []
     for file in files:
         try:
