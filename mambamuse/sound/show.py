@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/sound/show.ipynb #show-theme
 def theme() -> None:
-    "The look of every figure: 80 dots an inch in a notebook, 300 in a file."
+    "The look of every figure: 100 dots an inch in a notebook, 300 in a file."
     sns.set_theme(
         style="whitegrid",
         palette="colorblind",

@@ -225,10 +225,16 @@ def added(g, *branches) -> Signal:
     return replace(a, name=g.Add(a.name, b.name))
 
 
+def window(g, x: Signal, past: int):
+    "The last `past` steps of the blocks before, and `x`; 0 where there is no sound."
+    both, kept = joined(g, replace(x, name=g.Mul(x.name, valid(g, x))), past)
+    g.remember(kept, g.cut(both, length(g, x), 2**40))
+    return both
+
+
 def taps(g, x: Signal, n: int, dilation=1) -> list:
     "`x` as each of the `n` taps of a window sees it, the oldest first; 0 where there is no sound."
-    both, kept = joined(g, replace(x, name=g.Mul(x.name, valid(g, x))), (n - 1) * dilation)
-    g.remember(kept, g.cut(both, length(g, x), 2**40))
+    both = window(g, x, (n - 1) * dilation)
     return [g.cut(both, i * dilation, i * dilation + length(g, x)) for i in range(n)]
 
 
@@ -330,33 +336,65 @@ def _(module: MambaBlock, g, x):
     return x
 
 # %% ../../nbs/use/export.ipynb #export-scan
-SIDE_BY_SIDE = 16  # stretches, of at least two steps each
-AT_ONCE = 2**15  # numbers in the states of a piece: what a processor's cache holds
+AT_ONCE = 2**13  # numbers in the states of one step of all stretches: what the nearest cache holds
+FEW = 16  # steps that are simply taken one after the other
 
 
-def scan(g, a, b, h, batch, time, *shape):
-    """All states `(batch, time, *shape)` of the recurrence `a*h + b` from `h (batch, 1, *shape)`, and the
-    last one.
+def stretch_count(time: int, size: int) -> int:
+    "How many stretches of `time` steps run side by side, when a state has `size` numbers."
+    most = min(AT_ONCE // size, time // 4)
+    if time <= FEW or most < 4:
+        return 1
+    return gcd(time, 1 << (most.bit_length() - 1))
+
+
+def scan(g, delta, change, write, read, A, h, batch: int, time: int):
+    """The outputs `(batch, time, d)` of the recurrence from `h (batch, 1, n, d)`, and its last state.
+
+    `delta` and `change`, delta times the input: `(batch, time, d)`; `write` and `read`, B and C: `(batch,
+    time, n)`; `A (n, d)`.
     """
-    stretches = gcd(time, SIDE_BY_SIDE) if time > SIDE_BY_SIDE else 1
-    a, b = (
-        g.steps(g.reshape(s, batch * stretches, -1, *shape), time // stretches) for s in (a, b)
-    )  # lists of (batch * stretches, 1, *shape)
-    if stretches == 1:
-        states = []
-        for a, b in zip(a, b):
-            states.append(h := g.Add(g.Mul(a, h), b))
-        return g.Concat(*states, axis=1), h
-    left, alone = a[:1], b[:1]  # of what entered; what came since
+    n, d = A.shape
+    stretches = stretch_count(time, n * d)
+    rows, steps = batch * stretches, time // stretches
+
+    def along(x, *shape) -> list:
+        "The steps of `x`, of all stretches: `(rows, 1, *shape)` each."
+        return g.steps(g.reshape(x, rows, steps, *shape), steps)
+
+    def decay(x):
+        "What is left of a state after `x`, delta or a sum of deltas."
+        if stretches > 1:  # a product with short rows is slower than a copy
+            x = g.Expand(x, np.array([rows, 1, n, d]))
+        return g.Exp(g.Mul(x, A))
+
+    a = [decay(x) for x in along(delta, 1, d)]
+    b = [g.MatMul(w, c) for w, c in zip(along(write, n, 1), along(change, 1, d))]
+    last = None
+    if stretches > 1:
+        left = decay(g.ReduceSum(g.reshape(delta, rows, steps, 1, d), np.array([1])))
+        h, last = entering(g, left, alone(g, a, b), h, batch, stretches, n, d)
+    ys = []
+    for a, b, c in zip(a, b, along(read, 1, n)):
+        h = g.Add(g.Mul(a, h), b)
+        ys.append(g.MatMul(c, h))
+    return g.reshape(g.Concat(*ys, axis=1), batch, time, d), last or h
+
+
+def alone(g, a: list, b: list):
+    "The last state of each stretch, if 0 entered it."
+    h = b[0]
     for a, b in zip(a[1:], b[1:]):
-        left.append(g.Mul(a, left[-1]))
-        alone.append(g.Add(g.Mul(a, alone[-1]), b))
-    entering = [h]
-    for a, b in zip(*(g.steps(g.reshape(s[-1], batch, stretches, *shape), stretches) for s in (left, alone))):
-        entering.append(g.Add(g.Mul(a, entering[-1]), b))
-    entered = g.reshape(g.Concat(*entering[:-1], axis=1), batch * stretches, 1, *shape)
-    states = g.Concat(*(g.Add(g.Mul(l, entered), s) for l, s in zip(left, alone)), axis=1)  # noqa: E741
-    return g.reshape(states, batch, time, *shape), entering[-1]
+        h = g.Add(g.Mul(a, h), b)
+    return h
+
+
+def entering(g, left, alone, h, batch: int, stretches: int, *shape: int):
+    "The states that enter the stretches, `(batch * stretches, 1, n, d)`, and the one that leaves the last."
+    states = [h]
+    for a, b in zip(*(g.steps(g.reshape(s, batch, stretches, *shape), stretches) for s in (left, alone))):
+        states.append(g.Add(g.Mul(a, states[-1]), b))
+    return g.reshape(g.Concat(*states[:-1], axis=1), batch * stretches, 1, *shape), states[-1]
 
 
 def softplus(g, x):
@@ -368,36 +406,28 @@ def silu(g, x):
     return g.Mul(x, g.Sigmoid(x))
 
 
+def depthwise(g, x: Signal, conv) -> str:
+    "The convolution of each channel with its own taps, which looks back only."
+    both = window(g, x, conv.kernel_size[0] - 1)
+    y = g.Conv(g.Transpose(both, perm=[0, 2, 1]), conv.weight, conv.bias, group=conv.groups)
+    return g.Transpose(y, perm=[0, 2, 1])
+
+
 @drawn.register
 def _(module: Mamba, g, x):
-    (d, _, k), n, time = module.conv1d.weight.shape, module.d_state, length(g, x)
+    d, n, time = module.conv1d.weight.shape[0], module.d_state, length(g, x)
     to_u, to_z = module.in_proj.weight.T.chunk(2, 1)
-    window = taps(g, replace(x, name=g.MatMul(x.name, to_u), channels=d), k)
-    u = module.conv1d.bias
-    for tap, weight in zip(window, module.conv1d.weight[:, 0].T):
-        u = g.Add(g.Mul(tap, weight), u)
-    u = silu(g, u)
+    u = replace(x, name=g.MatMul(x.name, to_u), channels=d)
+    u = silu(g, depthwise(g, u, module.conv1d))
     dt, B, C = g.split(g.MatMul(u, module.x_proj.weight.T), [module.dt_rank, n, n], axis=2)
     delta = softplus(g, g.Add(g.MatMul(dt, module.dt_proj.weight.T), module.dt_proj.bias))  # (batch, time, d)
-    B = g.Mul(B, valid(g, x))
-    A = -torch.exp(module.A_log).T  # before the sound, the state stays 0
+    B = g.Mul(B, valid(g, x))  # before the sound, the state stays 0
+    A = -torch.exp(module.A_log).T
     kept = g.recall(x.batch, n, d)
-    ys = []
-    pieces = gcd(time, max(1, time * n * d // AT_ONCE))
     h = g.reshape(kept[0], x.batch, 1, n, d)
-
-    def along(s, *shape):
-        return g.steps(
-            g.reshape(s, x.batch, time, *shape), pieces
-        )  # the pieces of s, (batch, time/pieces, *shape)
-
-    for step, change, write, read in zip(
-        along(delta, 1, d), along(g.Mul(delta, u), 1, d), along(B, n, 1), along(C, 1, n)
-    ):
-        states, h = scan(g, g.Exp(g.Mul(step, A)), g.MatMul(write, change), h, x.batch, time // pieces, n, d)
-        ys.append(g.MatMul(read, states))  # (batch, time/pieces, 1, d)
+    y, h = scan(g, delta, g.Mul(delta, u), B, C, A, h, x.batch, time)
     g.remember(kept, g.reshape(h, x.batch, n, d))
-    y = g.Add(g.reshape(g.Concat(*ys, axis=1), x.batch, time, d), g.Mul(u, module.D))
+    y = g.Add(y, g.Mul(u, module.D))
     return replace(x, name=g.MatMul(g.Mul(y, silu(g, g.MatMul(x.name, to_z))), module.out_proj.weight.T))
 
 # %% ../../nbs/use/export.ipynb #export-running
