@@ -179,8 +179,8 @@ def live_step(style, alpha: float, block: int, keep_level: bool, weights, channe
     "A step that is ready to go: its file read or drawn, warm. Raises `InputError`."
     check_alpha(alpha)
     network = network_of(weights)
-    if isinstance(network, Carried) and block == STEP_BLOCK:
-        file = network.step()
+    if isinstance(network, Carried) and network.step(block).is_file():
+        file = network.step(block)
     else:
         if not installed("torch"):
             raise InputError(
