@@ -450,7 +450,7 @@ def test_what_cannot_be_is_refused(tmp_path, bad, message):
 def test_the_command(tmp_path, mambamuse):
     clip(folder=tmp_path / "w", bypass=False, alphas=EVERYWHERE)
     code, said, _ = mambamuse("export", tmp_path / "m.onnx", "--block", 128, "--weights", tmp_path / "w")
-    assert code == 0 and json.loads(said)["delay"] == "274" and Step(tmp_path / "m.onnx").block == 128
+    assert code == 0 and json.loads(said)["delay"] == 274 and Step(tmp_path / "m.onnx").block == 128
     code, _, error = mambamuse("export", tmp_path / "m.onnx", "--weights", tmp_path / "w")
     assert code == 2 and "m.onnx: exists; name another file to write" in error
     code, _, error = mambamuse("export", tmp_path, "--weights", tmp_path / "w")

@@ -277,7 +277,7 @@ def test_highs_are_kept_at_the_level_of_the_content(pairs, network, keep_level):
 
 
 def test_live_tells_what_it_clips_and_keeps_the_sample_format(tmp_path, pairs, capsys):
-    "At full scale the running gain may go beyond; the file is one channel of the content's format."
+    "At full scale the running gain may go beyond; the file has the content's format and channels."
     content, style = pairs["phrases", 20]
     style.save(tmp_path / "a.style")
     x = content[0, :16_000] / abs(content).max()
@@ -285,7 +285,7 @@ def test_live_tells_what_it_clips_and_keeps_the_sample_format(tmp_path, pairs, c
         sf.write(tmp_path / "x.wav", np.stack([gain * x, gain * x], 1), SAMPLE_RATE, "PCM_24")
         live_file(tmp_path / "x.wav", tmp_path / "a.style", tmp_path / "y.wav", force=True)
         info, said = sf.info(tmp_path / "y.wav"), capsys.readouterr().err
-        assert (info.channels, info.subtype) == (1, "PCM_24")
+        assert (info.channels, info.subtype) == (2, "PCM_24")
         assert (
             ("lay above full scale and were clipped" in said)
             == clips

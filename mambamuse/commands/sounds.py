@@ -148,10 +148,7 @@ def live(
     style: Annotated[Path, typer.Argument(help="The recording whose timbre to borrow, or a style file.")],
     content: Annotated[
         Path | None,
-        typer.Option(
-            help="A recording to play at its own pace, mixed to mono.",
-            show_default="the sound card's microphone",
-        ),
+        typer.Option(help="A recording to play at its own pace.", show_default="the sound card's microphone"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -233,8 +230,9 @@ def export(
     weights: Weights = None,
     force: Force = False,
 ):
-    """Write the network as ONNX: the step for live sound as one file, which a host runs without Python; or a
-    folder with the step, the stages for files and the measure of a style, which --weights takes.
+    """Write the network as ONNX: the step for live sound as one file, which a host runs without Python, and
+    print what a host must know of it; or a folder with the step, the stages for files and the measure of a
+    style, which --weights takes, and about.json, which describes them.
 
     Examples:
 
@@ -250,14 +248,13 @@ def export(
         raise InputError(
             f"{out}: is a folder with other files; name another one, or add --force to write into it"
         )
+    import onnx
+
     from mambamuse.model.weights import load_model
-    from mambamuse.use.export import export_folder, export_step
-    from mambamuse.use.step import session_of
+    from mambamuse.use.export import described, export_folder, export_step
 
     if not out.suffix:
         typer.echo(export_folder(load_model(weights, "cpu"), out, block))
         return
-    about = (
-        session_of(export_step(load_model(weights, "cpu"), out, block)).get_modelmeta().custom_metadata_map
-    )
-    typer.echo(json.dumps(about, indent=1))
+    file = export_step(load_model(weights, "cpu"), out, block)
+    typer.echo(json.dumps(described(onnx.load(file)), indent=1))

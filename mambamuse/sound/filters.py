@@ -16,13 +16,16 @@ class Filter:
 
     def __init__(self, response: np.ndarray, channels: int):
         self.response = response
+        self.spectra = {}  # of the response, by the length of the transform
         self.overlap = np.zeros((channels, len(response) - 1))  # into the next block
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         "The next samples, filtered, float64."
         time, taps = block.shape[1], len(self.response)
         size = 1 << (time + taps - 2).bit_length()
-        spectrum = np.fft.rfft(np.asarray(block, np.float64), size) * np.fft.rfft(self.response, size)
+        if size not in self.spectra:
+            self.spectra[size] = np.fft.rfft(self.response, size)
+        spectrum = np.fft.rfft(np.asarray(block, np.float64), size) * self.spectra[size]
         filtered = np.fft.irfft(spectrum, size)[:, : time + taps - 1]
         filtered[:, : taps - 1] += self.overlap
         self.overlap = filtered[:, time:].copy()

@@ -6,6 +6,10 @@
 __all__ = ['live_file', 'live_card']
 
 # %% ../../nbs/use/live.ipynb #live-imports
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from time import perf_counter, sleep
@@ -85,6 +89,26 @@ class RunningGain:
             self.gain = float(np.clip(np.sqrt(self.powers[0] / self.powers[1]), 1 / WITHIN, WITHIN))
         return np.linspace(before, self.gain, len(y) + 1)[1:].astype(np.float32)
 
+# %% ../../nbs/use/live.ipynb #live-image
+STAYS = 0.05  # seconds: how long a place is remembered
+
+
+class Image:
+    "The gain of each of `channels` channels that puts a mixed sound to where its content stands."
+
+    def __init__(self, channels: int):
+        self.powers, self.gains = np.zeros(channels + 1), np.ones(channels)
+
+    def __call__(self, content: np.ndarray) -> np.ndarray:
+        "The gains `(channels, time)`, for the next block `(channels, time)` of the content."
+        powers = (np.vstack([content, content.mean(0)]) ** 2).mean(1)
+        before, time = self.gains, content.shape[1]
+        self.powers += (powers - self.powers) * (1 - np.exp(-time / SAMPLE_RATE / STAYS))
+        *each, mixed = self.powers
+        if mixed > 1e-14:
+            self.gains = np.minimum(np.sqrt(np.divide(each, mixed)), WITHIN)
+        return np.linspace(before, self.gains, time + 1, axis=1)[:, 1:].astype(np.float32)
+
 # %% ../../nbs/use/live.ipynb #live-transfer
 class Timed:
     "The `step`, which keeps in `times` the seconds that each block took."
@@ -100,12 +124,12 @@ class Timed:
 
 
 class Live:
-    """`step` with a level, a gate and a loudness that follow the sound. Blocks in, blocks out, `delay`
-    samples late.
+    """`step` with a level, a gate, a loudness and, for more than one channel, places that follow the sound.
+    Blocks in, blocks out, `delay` samples late.
     """
 
-    def __init__(self, step: Step, alpha: float = 1.0, keep_level: bool = False):
-        self.step, self.alpha, self.keep_level = step, alpha, keep_level
+    def __init__(self, step: Step, alpha: float = 1.0, keep_level: bool = False, channels: int = 1):
+        self.step, self.alpha, self.keep_level, self.channels = step, alpha, keep_level, channels
         self.block, self.delay = step.block, step.delay
         self.start()
 
@@ -115,40 +139,48 @@ class Live:
         self.leveller = Leveller()
         self.gate = Gate(1)
         self.gain = RunningGain()
+        self.image = Image(self.channels)
         self.high_pass, self.clipped = no_constant(1), 0
-        self.waiting = np.zeros((3, self.delay), np.float32)  # content, prepared content, level
+        self.waiting = np.zeros((self.channels + 2, self.delay), np.float32)  # content, prepared, level
         if self.alpha:
             for _ in range(START // self.block):
                 self.step(np.zeros(self.block, np.float32))
         return self
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
-        "The next `(block,)` samples in, as many out. Raises `InputError` on another shape, or NaN."
+        """The next samples in, `(block,)` or, if there are several channels, `(channels, block)`; as many
+        out. Raises `InputError` on another shape, or NaN.
+        """
         block = np.asarray(block, np.float32)
-        if block.shape != (self.block,) or not np.isfinite(block).all():
+        expected = (self.block,) if self.channels == 1 else (self.channels, self.block)
+        if block.shape != expected or not np.isfinite(block).all():
             raise InputError(
-                f"block: expected ({self.block},) finite samples, not NaN or another shape {block.shape}"
+                f"block: expected {expected} finite samples, not NaN or another shape {block.shape}"
             )
-        level = self.leveller(block)
-        prepared = np.clip(block * (PEAK / level), -CEILING, CEILING).astype(np.float32)
-        both = np.concatenate([self.waiting, np.stack([block, prepared, level])], 1)
-        (content, levelled, level), self.waiting = both[:, : self.block], both[:, self.block :]
+        rows = block.reshape(self.channels, self.block)
+        mixed = rows.mean(0)
+        level = self.leveller(mixed)
+        prepared = np.clip(mixed * (PEAK / level), -CEILING, CEILING).astype(np.float32)
+        both = np.concatenate([self.waiting, np.vstack([rows, prepared, level])], 1)
+        (*content, levelled, level), self.waiting = both[:, : self.block], both[:, self.block :]
         if not self.alpha:
-            return content
+            return np.reshape(content, expected)
         y = self.high_pass(self.step(prepared)[None])[0] * self.gate(levelled[None])[0]
         if not self.keep_level:
             y = y * self.gain(levelled, y)
         y = y * (level / PEAK)
+        if self.channels > 1:
+            y = y * self.image(np.stack(content))
         self.clipped += int((np.abs(y) > 1).sum())
         return np.clip(y, -1, 1).astype(np.float32)
 
 
-def live_step(style, alpha: float, block: int, keep_level: bool, weights) -> Live:
+def live_step(style, alpha: float, block: int, keep_level: bool, weights, channels: int = 1) -> Live:
     "A step that is ready to go: its file read or drawn, warm. Raises `InputError`."
     check_alpha(alpha)
     network = network_of(weights)
-    if isinstance(network, Carried) and block == STEP_BLOCK:
-        file = network.step()
+    if isinstance(network, Carried) and network.step(block).is_file():
+        file = network.step(block)
     else:
         if not installed("torch"):
             raise InputError(
@@ -160,46 +192,83 @@ def live_step(style, alpha: float, block: int, keep_level: bool, weights) -> Liv
 
         file = step_model(load_model(weights), block).SerializeToString()
     statistics = style_of(style, network)
-    live = Live(Step(file, statistics, [alpha * a for a in network.alphas]), alpha, keep_level)
+    step = Step(file, statistics, [alpha * a for a in network.alphas])
+    live = Live(step, alpha, keep_level, channels)
     for _ in range(20):
-        live(np.zeros(block, np.float32))
+        live(np.zeros(block if channels == 1 else (channels, block), np.float32))
     return live.start()
 
+# %% ../../nbs/use/live.ipynb #live-undisturbed
+FIRST = 10  # of 99: above every ordinary program, below the system's own threads
+
+
+def first_in_line() -> bool:
+    "Let this thread run before ordinary programs, where the system allows it; says whether it does."
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(FIRST))
+    except (AttributeError, OSError):  # not Linux; not allowed
+        return False
+    return True
+
+
+@contextmanager
+def undisturbed() -> Iterator[bool]:
+    """Python's garbage collector waits, and so do ordinary programs, where the system allows it: then the
+    value is True.
+    """
+    collects, ordinary = gc.isenabled(), hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0)
+    gc.collect()
+    gc.disable()
+    first = first_in_line()
+    try:
+        yield first
+    finally:
+        if first:
+            os.sched_setscheduler(0, ordinary, os.sched_param(0))
+        if collects:
+            gc.enable()
+
 # %% ../../nbs/use/live.ipynb #live-file
-def report(times: list, block: int, delay: int, drop_outs: int) -> dict:
-    """What a player wants to know, in ms: latency by the algorithm, and computing time a block: quantiles and
-    jitter (p99 - p50).
+def report(times: list, block: int, delay: int, drop_outs: int, first: bool) -> dict:
+    """What a player wants to know, in ms: latency by the algorithm, and with the computing; computing time a
+    block: quantiles, the worst, jitter (p99 - p50). `first`: before ordinary programs.
     """
     p50, p95, p99 = (1e3 * np.quantile(times, (0.5, 0.95, 0.99))).round(3).tolist()
+    algorithmic = 1e3 * (delay + block) / SAMPLE_RATE
     return dict(
         block=block,
         blocks=len(times),
-        algorithmic_ms=round(1e3 * (delay + block) / SAMPLE_RATE, 3),
+        algorithmic_ms=round(algorithmic, 3),
+        total_ms=round(algorithmic + p99, 3),
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
+        worst_ms=round(1e3 * max(times), 3),
         jitter_ms=round(p99 - p50, 3),
         budget_ms=1e3 * block / SAMPLE_RATE,
         drop_outs=drop_outs,
+        real_time_scheduler=first,
     )
 
 
 def pace(step, x: np.ndarray, block: int, delay: int) -> tuple[np.ndarray, int]:
-    """`x (time,)` through `step` as if it came from a microphone: what comes out, in line with `x` and as
-    long, and how many blocks came too late.
+    """`x (time,)` or `(channels, time)` through `step` as if it came from a microphone: what comes out, in
+    line with `x` and as long, and how many blocks came too late.
     """
-    late, out, period = 0, [], block / SAMPLE_RATE
-    behind = np.pad(tail(x[None])[0], (0, block))[: max(0, delay + -(len(x) + delay) % block)]
-    padded = np.concatenate([x, behind])
-    padded = np.pad(padded, (0, -len(padded) % block))
+    late, out, period, time = 0, [], block / SAMPLE_RATE, x.shape[-1]
+    rows = x.reshape(-1, time)
+    behind = np.pad(tail(rows), ((0, 0), (0, block)))[:, : max(0, delay + -(time + delay) % block)]
+    padded = np.concatenate([rows, behind], 1)
+    padded = np.pad(padded, ((0, 0), (0, -padded.shape[1] % block)))
+    blocks = np.split(padded.reshape(*x.shape[:-1], -1), padded.shape[1] // block, -1)
     complete = perf_counter() + period
-    for samples in padded.reshape(-1, block):
+    for samples in blocks:
         sleep(max(0.0, complete - perf_counter()))  # until the block is complete
         out.append(step(samples))
         too_late = perf_counter() > complete + period  # the card has run dry; after a gap it starts anew
         late += too_late
         complete = perf_counter() if too_late else complete + period
-    return np.concatenate(out)[delay : delay + len(x)], late
+    return np.concatenate(out, -1)[..., delay : delay + time], late
 
 # %% ../../nbs/use/live.ipynb #live-file-1
 def live_file(
@@ -212,32 +281,35 @@ def live_file(
     weights: str | Path | None = None,
     force: bool = False,
 ) -> dict:
-    """The recording `content`, mixed to mono, through the model at the pace of the clock, into `out` at the
-    content's rate; returns the `report`.
+    """The recording `content` through the model at the pace of the clock, into `out`, with the content's rate
+    and channels; returns the `report`.
 
     `out`: none is CONTENT-as-STYLE.wav in the current folder. Raises `InputError`.
     """
     out = default_name(content, style) if out is None else Path(out)
     output_format(out)
     check_place(out, content, style, force=force)
-    subtype = SoundFormat.of(content).subtype
-    check_writable_as(out, SoundFormat.of(content).rate, 1, subtype)
-    live = live_step(style, alpha, block, keep_level, weights)
+    known = SoundFormat.of(content)
+    check_writable_as(out, known.rate, known.channels, known.subtype)
+    live = live_step(style, alpha, block, keep_level, weights, known.channels)
     audio, rate = load(content)
-    x = resample(audio.mean(0, keepdims=True), rate, SAMPLE_RATE)[0]
+    x = resample(audio, rate, SAMPLE_RATE)
     timed = Timed(live)
-    y, late = pace(timed, x, live.block, live.delay)
-    y = hold_start(fade_ends(y[None], 0, len(x)), x[None]) if alpha else y[None]
+    with undisturbed() as first:
+        y, late = pace(timed, x if len(x) > 1 else x[0], live.block, live.delay)
+    y = y.reshape(x.shape)
+    if alpha:
+        y = hold_start(fade_ends(y, 0, x.shape[1]), x)
     y = resample(y, SAMPLE_RATE, rate)[:, : audio.shape[1]]
     y = np.pad(y, ((0, 0), (0, audio.shape[1] - y.shape[1])))
-    with writer(out, rate, 1, subtype, y.shape[1], replace=force) as file:
+    with writer(out, rate, len(y), known.subtype, y.shape[1], replace=force) as file:
         file.write(y)
     if live.clipped:
         tell(
-            f"{out}: {live.clipped:,} samples ({100 * live.clipped / len(x):.2g} %) lay above full scale and were"  # noqa: E501
+            f"{out}: {live.clipped:,} samples ({100 * live.clipped / x.size:.2g} %) lay above full scale and were"  # noqa: E501
             " clipped"
         )
-    return report(timed.times, live.block, live.delay, late)
+    return report(timed.times, live.block, live.delay, late, first)
 
 
 def live_card(
@@ -269,16 +341,11 @@ def live_card(
             errors.append(error)
             raise card.CallbackAbort from error
 
+    stream = dict(samplerate=SAMPLE_RATE, blocksize=block, channels=1, dtype="float32")
     try:
-        with card.Stream(
-            samplerate=SAMPLE_RATE,
-            blocksize=block,
-            channels=1,
-            dtype="float32",
-            callback=callback,
-            finished_callback=over.set,
-        ):
-            over.wait(seconds)
+        with undisturbed() as first:  # so is the card's thread, which begins here
+            with card.Stream(**stream, callback=callback, finished_callback=over.set):
+                over.wait(seconds)
     except KeyboardInterrupt:
         pass
     except card.PortAudioError as error:
@@ -287,7 +354,7 @@ def live_card(
         raise InputError(f"live ended: {errors[0]}") from errors[0]
     if not timed.times:
         raise InputError("the sound card never asked for a block")
-    return report(timed.times, live.block, live.delay, len(late))
+    return report(timed.times, live.block, live.delay, len(late), first)
 
 # %% ../../nbs/use/live.ipynb #live-file-2
 def sound_card():

@@ -1,0 +1,168 @@
+"""Does live run without a drop-out, and where does a block's time go?
+
+    python benchmarks/live.py [--out benchmarks/live.csv] [--only parts clock] [--minutes 10]
+
+`clock`: phrases of the test set arrive at the pace of the clock and go through all that `mambamuse live`
+does: the exported step, on one thread, and what stands around it. Beside nothing, and beside a program that
+keeps a core busy; as `mambamuse live` runs, which asks for the system's real-time scheduler, and as any
+program. `parts`: the step alone under ONNX Runtime's profiler, by operator.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from mambamuse.judge.pairs import mono, shipped_pairs
+from mambamuse.judge.profiling import machine
+from mambamuse.model.generator import MambaMuse
+from mambamuse.model.weights import load_model
+from mambamuse.sound.audio import SAMPLE_RATE
+from mambamuse.sound.paths import written_beside
+from mambamuse.use.export import Step, step_model
+from mambamuse.use.live import Live, Timed, pace, report, undisturbed
+from mambamuse.use.streaming import signature
+
+BUSY = "while True: pass"
+MEASURES = (
+    "p50_ms",
+    "p99_ms",
+    "worst_ms",
+    "jitter_ms",
+    "budget_ms",
+    "algorithmic_ms",
+    "total_ms",
+    "drop_outs",
+)
+
+
+def phrases(seconds: float) -> np.ndarray:
+    "Contents of the test set, one after the other, `(time,)`."
+    rows = [mono(path) for path in shipped_pairs("phrases").content.unique()]
+    return np.resize(np.concatenate(rows), round(seconds * SAMPLE_RATE))
+
+
+def networks() -> dict:
+    return {
+        "shipped (half width)": load_model().for_inference(),
+        "full width, untrained": MambaMuse(axis="clip", alphas=(1.0, 1.0, 1.0, 1.0, 0.2)).for_inference(),
+    }
+
+
+@contextmanager
+def busy_core():
+    "A program that never rests."
+    program = subprocess.Popen([sys.executable, "-c", BUSY])
+    try:
+        yield
+    finally:
+        program.kill()
+        program.wait()
+
+
+def row(part: str, case: str, measure: str, value: float, n: int, note: str = "") -> dict:
+    print(f"{part:6} {case:60} {measure:24} {value:10.4g} n={n} {note}", flush=True)
+    return dict(part=part, case=case, measure=measure, value=f"{value:.6g}", n=n, note=note)
+
+
+def played(model, block: int, seconds: float, beside: str, scheduler: str):
+    "Rows of one run at the pace of the clock."
+    sound = phrases(seconds)
+    with torch.inference_mode():
+        style = signature(model, phrases(2.1))
+    live = Live(Step(step_model(model, block).SerializeToString(), style))
+    pace(live, sound[: 2 * SAMPLE_RATE], block, live.delay)
+    timed = Timed(live.start())
+    with busy_core() if beside == "a busy core" else nullcontext():
+        with undisturbed() if scheduler == "real time" else nullcontext(False) as first:
+            _, late = pace(timed, sound, block, live.delay)
+    said = report(timed.times, block, live.delay, late, first)
+    scheduler = scheduler if first or scheduler == "ordinary" else "real time, not granted"
+    for measure in MEASURES:
+        yield measure, said[measure], said["blocks"], scheduler
+
+
+def clock(minutes: float) -> list[dict]:
+    rows, models = [], networks()
+    shipped, full = models
+    plan = [
+        (shipped, 256, minutes, "real time"),
+        (shipped, 128, min(1, minutes), "real time"),
+        (full, 256, min(1, minutes), "real time"),
+        (shipped, 256, min(1, minutes), "ordinary"),
+    ]
+    for name, block, lasts, scheduler in plan:
+        for beside in ("nothing", "a busy core"):
+            for measure, value, n, how in played(models[name], block, 60 * lasts, beside, scheduler):
+                case = f"{name}, block {block}, beside {beside}, {how}"
+                rows.append(row("clock", case, measure, value, n, f"{lasts:g} min"))
+    return rows
+
+
+def parts(blocks: int = 200) -> list[dict]:
+    "Where the time goes; the profiler makes each call slower, so the shares count."
+    rows = []
+    for name, model in networks().items():
+        with torch.inference_mode():
+            step = Step(step_model(model).SerializeToString(), signature(model, phrases(2.1)))
+        options = step.session.get_session_options()
+        with tempfile.TemporaryDirectory() as folder:
+            options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
+            file = step_model(model).SerializeToString()
+            step.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            for samples in phrases(blocks * 256 / SAMPLE_RATE).reshape(-1, 256):
+                step(samples)
+            events = json.loads(Path(step.session.end_profiling()).read_text())
+        took, calls = Counter(), Counter()
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                kind = event["args"]["op_name"]
+                took[kind] += event["dur"]
+                calls[kind] += 1
+        whole = sum(took.values())
+        for kind, microseconds in took.most_common(12):
+            note = f"of the time; {calls[kind] / blocks:.0f} calls a block"
+            rows.append(
+                row("parts", f"{name}, block 256", f"{kind}, %", 100 * microseconds / whole, blocks, note)
+            )
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--only", nargs="+", choices=["parts", "clock"], default=["parts", "clock"])
+    parser.add_argument("--minutes", type=float, default=10)
+    arguments = parser.parse_args()
+    kept = list(csv.DictReader(arguments.out.open())) if arguments.out.exists() else []
+    rows = [r for r in kept if r["part"] not in arguments.only]
+    for name, work in (("parts", parts), ("clock", lambda: clock(arguments.minutes))):
+        if name not in arguments.only:
+            continue
+        before = os.getloadavg()[0]
+        made = work()
+        about = (
+            f"{machine()['cpu']}, {os.cpu_count()} cores, onnxruntime {onnxruntime.__version__}, load"
+            f" {before:.1f} before and {os.getloadavg()[0]:.1f} after"
+        )
+        rows += [r | dict(machine=about) for r in made]
+    with written_beside(arguments.out) as part, open(part, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A host in Python, with NumPy and ONNX Runtime and nothing else.
+
+    mambamuse export exported
+    python examples/host.py exported content.f32 style.f32 out.f32
+
+Sounds are raw float32, mono at 16 kHz, scaled so that their loudest peaks reach 0.9, the model's level. First
+the style's graph measures the style; then the step takes the content block by block, as a plug-in gets it.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+
+def main(folder: str, content: str, style: str, out: str):
+    about = json.loads(Path(folder, "about.json").read_text())
+    name, step = next((name, file) for name, file in about["files"].items() if name.startswith("step"))
+    sound, example = (np.fromfile(path, "<f4") for path in (content, style))
+
+    measure = onnxruntime.InferenceSession(Path(folder, "style.onnx"))
+    (statistics,) = measure.run(["style"], {"sound": example})
+
+    session, block, delay = onnxruntime.InferenceSession(Path(folder, name)), step["block"], step["delay"]
+    knobs = {
+        "style": statistics,
+        "content": statistics,
+        "alphas": np.array(step["alphas"], np.float32),
+        "warm_up": np.array(0.5),
+        "half_life": np.array(np.inf),
+        "length": np.array(max(32, -(-len(sound) // 16) * 16)),
+    }
+    memories = {
+        memory: np.zeros(step["inputs"][memory]["shape"], step["inputs"][memory]["kind"])
+        for memory in ("state", "sums")
+    }
+    padded = np.pad(sound, (0, delay + -(len(sound) + delay) % block))
+    played = []
+    for position in range(0, len(padded), block):
+        now = {"block": padded[position : position + block], "position": np.array(position)}
+        y, state, sums = session.run(["out", "new_state", "new_sums"], now | knobs | memories)
+        memories = {"state": state, "sums": sums}
+        played.append(y)
+    np.concatenate(played)[delay : delay + len(sound)].tofile(out)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
