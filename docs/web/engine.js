@@ -16,10 +16,12 @@ class Shelf {
     this.values = new Float32Array(steps * width);
   }
 
-  /** Steps `start` to `stop`; behind the last one, zeros. */
-  cut(start, stop) {
-    const piece = new Float32Array((stop - start) * this.width);
-    piece.set(this.values.subarray(start * this.width, Math.min(stop, this.steps) * this.width));
+  /** `count` steps from `start` on; behind the last one, zeros. */
+  cut(start, count) {
+    const known = this.values.subarray(start * this.width, (start + count) * this.width);
+    if (known.length === count * this.width) return known;
+    const piece = new Float32Array(count * this.width);
+    piece.set(known);
     return piece;
   }
 }
@@ -47,8 +49,7 @@ class Stage {
     for (let i = 0; i < blocks; i++) {
       const feeds = { position: this.scalar(i * block), length, state: memory };
       Object.entries(shapes).forEach(([name, [steps, width]], n) => {
-        const piece = inputs[n].cut(Math.min(i * steps, inputs[n].steps), (i + 1) * steps);
-        feeds[name] = new this.ort.Tensor("float32", piece.subarray(0, steps * width), [steps, width]);
+        feeds[name] = new this.ort.Tensor("float32", inputs[n].cut(i * steps, steps), [steps, width]);
       });
       const results = await this.session.run(feeds);
       memory = results.new_state;

@@ -31,27 +31,38 @@ const triangles = Array.from({ length: BANDS }, (_, band) => {
   return [first, weights];
 });
 
-/** The discrete Fourier transform, in place; the length is a power of two. */
+function swap(values, i, j) {
+  const kept = values[i];
+  values[i] = values[j];
+  values[j] = kept;
+}
+
+const cosines = Float64Array.from({ length: FFT / 2 }, (_, k) => Math.cos((2 * Math.PI * k) / FFT));
+const sines = Float64Array.from({ length: FFT / 2 }, (_, k) => -Math.sin((2 * Math.PI * k) / FFT));
+
+/** The discrete Fourier transform of `FFT` numbers, in place. */
 function transform(re, im) {
-  const n = re.length;
-  for (let i = 1, j = 0; i < n; i++) {
-    let bit = n >> 1;
+  for (let i = 1, j = 0; i < FFT; i++) {
+    let bit = FFT >> 1;
     for (; j & bit; bit >>= 1) j ^= bit;
     j ^= bit;
     if (i < j) {
-      [re[i], re[j]] = [re[j], re[i]];
-      [im[i], im[j]] = [im[j], im[i]];
+      swap(re, i, j);
+      swap(im, i, j);
     }
   }
-  for (let size = 2; size <= n; size *= 2) {
-    for (let k = 0; k < size / 2; k++) {
-      const [c, s] = [Math.cos((2 * Math.PI * k) / size), -Math.sin((2 * Math.PI * k) / size)];
-      for (let a = k; a < n; a += size) {
-        const b = a + size / 2;
+  for (let half = 1; half < FFT; half *= 2) {
+    for (let k = 0; k < half; k++) {
+      const c = cosines[(k * FFT) / (2 * half)];
+      const s = sines[(k * FFT) / (2 * half)];
+      for (let a = k; a < FFT; a += 2 * half) {
+        const b = a + half;
         const x = re[b] * c - im[b] * s;
         const y = re[b] * s + im[b] * c;
-        [re[b], im[b]] = [re[a] - x, im[a] - y];
-        [re[a], im[a]] = [re[a] + x, im[a] + y];
+        re[b] = re[a] - x;
+        im[b] = im[a] - y;
+        re[a] += x;
+        im[a] += y;
       }
     }
   }
@@ -71,7 +82,9 @@ export function melSpectrogram(sound) {
     transform(re, im);
     triangles.forEach(([first, weights], band) => {
       let sum = 0;
-      weights.forEach((weight, i) => (sum += weight * (re[first + i] ** 2 + im[first + i] ** 2)));
+      for (let i = 0; i < weights.length; i++) {
+        sum += weights[i] * (re[first + i] ** 2 + im[first + i] ** 2);
+      }
       power[frame * BANDS + band] = sum;
     });
   }
@@ -87,11 +100,13 @@ const COLOURS = [
   [252, 253, 191],
 ]; // dark to bright
 
-function colour(share) {
-  const at = Math.min(0.9999, Math.max(0, share)) * (COLOURS.length - 1);
+/** 256 colours, red, green, blue and opacity each. */
+const palette = Uint8ClampedArray.from({ length: 4 * 256 }, (_, i) => {
+  if (i % 4 === 3) return 255;
+  const at = (Math.floor(i / 4) / 256) * (COLOURS.length - 1);
   const [a, b] = [COLOURS[Math.floor(at)], COLOURS[Math.floor(at) + 1]];
-  return a.map((x, i) => x + (at % 1) * (b[i] - x));
-}
+  return a[i % 4] + (at % 1) * (b[i % 4] - a[i % 4]);
+});
 
 /** The spectrogram as an image, a pixel for 8 ms and a band. */
 function melImage(sound) {
@@ -99,11 +114,11 @@ function melImage(sound) {
   const frames = decibels.length / BANDS;
   const image = new OffscreenCanvas(frames, BANDS);
   const pixels = new ImageData(frames, BANDS);
-  for (let frame = 0; frame < frames; frame++) {
-    for (let band = 0; band < BANDS; band++) {
-      const at = 4 * ((BANDS - 1 - band) * frames + frame);
-      pixels.data.set([...colour(1 + decibels[frame * BANDS + band] / RANGE), 255], at);
-    }
+  for (let i = 0; i < decibels.length; i++) {
+    const [frame, band] = [Math.floor(i / BANDS), i % BANDS];
+    const share = Math.max(0, 1 + decibels[i] / RANGE);
+    const shade = 4 * Math.min(255, Math.floor(256 * share));
+    pixels.data.set(palette.subarray(shade, shade + 4), 4 * ((BANDS - 1 - band) * frames + frame));
   }
   image.getContext("2d").putImageData(pixels, 0, 0);
   return image;

@@ -87,6 +87,7 @@ class Panel {
 
   show(samples) {
     this.samples = samples;
+    this.followed = null;
     this.picture.show(samples);
     this.button.disabled = this.position.disabled = !samples;
     if (samples) this.position.max = samples.length / RATE;
@@ -101,7 +102,8 @@ class Panel {
   }
 
   follow(seconds) {
-    if (!this.samples) return;
+    if (!this.samples || seconds === this.followed) return;
+    this.followed = seconds;
     const [left, right] = span(this.view.clientWidth);
     const length = this.samples.length / RATE;
     const inside = seconds > 0 && seconds <= length;

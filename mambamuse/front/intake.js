@@ -4,11 +4,14 @@ import { RATE } from "./sound.js";
 
 const PLAIN = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 
+let decoder; // one for all files: each takes memory
+
 /** The first `longest` seconds of `file`, mono, and words on what was left out. */
 export async function decoded(file, longest) {
   let sound;
   try {
-    sound = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer());
+    decoder ??= new OfflineAudioContext(1, 1, RATE);
+    sound = await decoder.decodeAudioData(await file.arrayBuffer());
   } catch {
     throw new Error("not audio that this browser can read");
   }

@@ -151,7 +151,10 @@ function filtered(sound, [b0, b1, b2, a1, a2]) {
   let y2 = 0;
   return sound.map((x) => {
     const y = b0 * x + b1 * x1 + b2 * x2 - a1 * y1 - a2 * y2;
-    [x2, x1, y2, y1] = [x1, x, y1, y];
+    x2 = x1;
+    x1 = x;
+    y2 = y1;
+    y1 = y;
     return y;
   });
 }
