@@ -1,7 +1,7 @@
 """The page on which everybody can try the network: its files, laid into a folder of the site.
 
-ONNX Runtime for browsers comes from npm, as docs/web/package-lock.json says; `make setup` installs it. Where that
-was not possible there is no such page, and `missing` says so.
+ONNX Runtime for browsers comes from npm, as docs/web/package-lock.json says; `make setup` installs it. Where
+that was not possible there is no such page, and `missing` says so.
 """
 
 import hashlib

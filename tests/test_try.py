@@ -1,5 +1,5 @@
-"""The page try/ in a real Chromium, headless: what it computes, and what somebody does who cannot use a mouse,
-has no network, or a phone.
+"""The page try/ in a real Chromium, headless: what it computes, and what somebody does who cannot use a
+mouse, has no network, or a phone.
 """
 
 import base64
@@ -208,7 +208,8 @@ def test_a_phone_is_wide_enough(page):
     try:
         assert page.js("document.documentElement.scrollWidth") <= PHONE
         small = page.js(
-            "[...document.querySelectorAll('.front button, .front select')].map(e => e.getBoundingClientRect())"
+            "[...document.querySelectorAll('.front button, .front select')]"
+            ".map(e => e.getBoundingClientRect())"
             ".filter(box => box.width && (box.height < 24 || box.right > innerWidth)).length"
         )
         assert small == 0

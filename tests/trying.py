@@ -62,7 +62,8 @@ def begin(page) -> None:
     page.js(
         """import(new URL('client.js', location.href)).then(({ Client }) => {
             window.trial = new Client();
-            window.samples = words => new Float32Array(Uint8Array.from(atob(words), c => c.charCodeAt(0)).buffer);
+            window.samples = words =>
+                new Float32Array(Uint8Array.from(atob(words), c => c.charCodeAt(0)).buffer);
             window.words = samples => btoa(Array.from(new Uint8Array(samples.buffer, samples.byteOffset,
                 samples.byteLength), c => String.fromCharCode(c)).join(''));
         })"""

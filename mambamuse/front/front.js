@@ -215,12 +215,18 @@ class Library {
   }
 }
 
+const COARSE = [0, 1, 2, 5]; // of the places: those whose time steps are the longest
+
+const ORDER =
+  "First what passes from the encoder to the decoder, then the decoder's levels; each from coarse to fine." +
+  " All are times the alpha above.";
+
 /** What is done with all alphas at once. */
 const PRESETS = [
   ["as trained", (place) => place.alpha],
   ["everywhere", () => 1],
-  ["deep half", (place, n) => (n < 3 ? place.alpha : 0)],
-  ["fine half", (place, n) => (n < 3 ? 0 : place.alpha)],
+  ["coarse places", (place, n) => (COARSE.includes(n) ? place.alpha : 0)],
+  ["fine places", (place, n) => (COARSE.includes(n) ? 0 : place.alpha)],
 ];
 
 /** `name` as a part of a file's name. */
@@ -275,7 +281,7 @@ class Front {
       "details",
       { className: "front-advanced" },
       make("summary", { textContent: "advanced: alpha at each of the network's nine places" }),
-      make("p", {}, "From the deepest, which is the coarsest, to the finest; all are times the alpha above."),
+      make("p", {}, ORDER),
       make("div", { className: "front-buttons", role: "group", "aria-label": "presets" }, ...presets),
       make("div", { className: "front-places" }, ...this.places.map((place) => place.element)),
     );
