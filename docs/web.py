@@ -10,12 +10,14 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pandas as pd
 from bs4 import BeautifulSoup
 from pages import CODE, ROOT
 
-from mambamuse.use.step import CARRIED, STAGE_FORMAT, session_of, stage_file
+from mambamuse.use.step import CARRIED, STAGE_FORMAT, Carried, session_of, stage_file
+from mambamuse.use.style import Style
 
 HERE = ROOT / "docs" / "web"
 FRONT = ROOT / "mambamuse" / "front"
@@ -23,6 +25,7 @@ TEST_SETS = ROOT / "mambamuse" / "test_sets"
 RUNTIME = HERE / "node_modules" / "onnxruntime-web"
 RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 STAGES = 6
+STYLES = "styles.f32"  # of the sounds to choose from, (sounds, 2, channels): a visitor need not wait for them
 PAGE = "try/index"
 
 
@@ -66,7 +69,11 @@ def about() -> dict:
     loaded = [CARRIED / stage_file(n) for n in range(STAGES)]
     loaded += [RUNTIME / "dist" / name for name in RUNTIME_FILES]
     return dict(
-        places=places, stages=stages, megabytes=round(sum(file.stat().st_size for file in loaded) / 1e6)
+        places=places,
+        stages=stages,
+        widths=list(known["places"].values()),
+        styles=list(sounds()),
+        megabytes=round(sum(file.stat().st_size for file in loaded) / 1e6),
     )
 
 
@@ -89,6 +96,9 @@ def lay(out: Path) -> None:
     for file in [*modules, *runtime, *stages, *sounds().values()]:
         shutil.copy2(file, folder / file.name)
     listed = [dict(name=name, file=file.name) for name, file in sounds().items()]
+    network = Carried()
+    styles = [Style.of(network, file).statistics for file in sounds().values()]
+    (folder / STYLES).write_bytes(np.stack(styles).astype("<f4").tobytes())
     (folder / "about.json").write_text(json.dumps(about()), encoding="utf-8")
     (folder / "sounds.json").write_text(json.dumps(listed), encoding="utf-8")
 

@@ -112,6 +112,18 @@ export function mixed(a, b, share) {
   return a.map((pair, place) => pair.map((row, kind) => between(row, b[place][kind])));
 }
 
+/** Styles `(2, channels)` in a row, as `style` below gives them; `widths` are the channels at the places. */
+export function unpacked(numbers, widths) {
+  const total = widths.reduce((sum, width) => sum + width, 0);
+  const starts = widths.map((_, place) => widths.slice(0, place).reduce((sum, width) => sum + width, 0));
+  const row = (at, width) => numbers.subarray(at, at + width);
+  const styles = [];
+  for (let at = 0; at < numbers.length; at += 2 * total) {
+    styles.push(widths.map((width, n) => [row(at + starts[n], width), row(at + total + starts[n], width)]));
+  }
+  return styles;
+}
+
 /** The network of the folder that `about` (about.json) describes; `fetched(name)` gives a file's bytes. */
 export class Engine {
   constructor(ort, about, fetched) {

@@ -1,7 +1,7 @@
 // Computes beside the page, so that the page answers meanwhile: a request in, progress and sound out.
 
 import * as ort from "./ort.wasm.bundle.min.mjs";
-import { Engine, mixed } from "./engine.js";
+import { Engine, mixed, unpacked } from "./engine.js";
 import { asLoud, level, levelled, PEAK } from "./sound.js";
 
 const LIMIT = 0.99; // of full scale
@@ -19,12 +19,13 @@ let engine = null;
 async function opened() {
   if (!engine) {
     const about = JSON.parse(new TextDecoder().decode(await fetched("about.json")));
+    const numbers = new Float32Array((await fetched("styles.f32")).buffer);
+    unpacked(numbers, about.widths).forEach((style, n) => styles.set(about.styles[n], style));
     engine = new Engine(ort, about, fetched);
   }
-  return engine;
 }
 
-const styles = new Map(); // by the sounds' names
+const styles = new Map(); // by the sounds' names; those to choose from are known
 let last = { name: null }; // the content that was encoded last
 
 /** The style of `sound`, measured once. */
