@@ -229,6 +229,8 @@ def test_it_opens_and_computes_without_a_network(site, tmp_path):
     with browsing(tmp_path) as page:
         with trying.served(site) as address:
             page.open(f"{address}{web.PAGE}.html")
+            page.until("document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
+            page.click("document.querySelector('.front-start')")
             page.until(
                 "navigator.serviceWorker.ready.then(() => Boolean(navigator.serviceWorker.controller))"
             )

@@ -26,6 +26,23 @@ class Shelf {
   }
 }
 
+/** The features of `shelf`, each channel times its `scale` and with its `shift`, as they are cut. */
+class Restyled {
+  constructor(shelf, scale, shift) {
+    this.shelf = shelf;
+    this.scale = scale;
+    this.shift = shift;
+  }
+
+  cut(start, count) {
+    const { steps, width } = this.shelf;
+    const piece = this.shelf.cut(start, count).slice();
+    const known = Math.max(0, Math.min(count, steps - start)) * width;
+    for (let i = 0; i < known; i++) piece[i] = piece[i] * this.scale[i % width] + this.shift[i % width];
+    return piece;
+  }
+}
+
 /** One stage, opened: an ONNX graph for blocks of samples, with a memory that goes in and comes out again. */
 class Stage {
   constructor(ort, session, about) {
@@ -98,12 +115,7 @@ function restyled(shelf, [mean, deviation], [newMean, newDeviation], alpha) {
     mean,
     (m, c) => alpha * (newMean[c] - (newDeviation[c] * m) / deviation[c]),
   );
-  const changed = new Shelf(shelf.steps, shelf.width);
-  for (let i = 0; i < shelf.values.length; i++) {
-    const c = i % shelf.width;
-    changed.values[i] = shelf.values[i] * scale[c] + shift[c];
-  }
-  return changed;
+  return new Restyled(shelf, scale, shift);
 }
 
 /** Statistics `a` and `b` at all places, of which `share` is b's. */

@@ -33,12 +33,16 @@ async function begin() {
     if (!answer.ok) throw new Error(`cannot be loaded (${answer.status})`);
     return (await decoded(await answer.blob(), LONGEST)).samples;
   };
+  const transfer = (request, tick) => {
+    navigator.serviceWorker?.register(new URL("./service.js", import.meta.url)); // keeps what is loaded now
+    return client.transfer(request, tick);
+  };
   front(document.getElementById("front"), {
     sounds: sounds.map(({ name, file }) => ({ name, load: () => load(file) })),
     places: about.places,
     longest: LONGEST,
     mixes: true,
-    transfer: (request, tick) => client.transfer(request, tick),
+    transfer,
     settings: read(location.hash.slice(1)),
     asks: `make the sound (loads ${about.megabytes} MB, once)`,
     changed: (settings) => history.replaceState(null, "", `#${written(settings)}`),
@@ -47,4 +51,3 @@ async function begin() {
 }
 
 begin().catch((error) => (document.getElementById("front").textContent = error.message));
-navigator.serviceWorker?.register(new URL("./service.js", import.meta.url));

@@ -5,7 +5,7 @@ import { Engine, mixed, unpacked } from "./engine.js";
 import { asLoud, level, levelled, PEAK } from "./sound.js";
 
 const LIMIT = 0.99; // of full scale
-ort.env.wasm.numThreads = 1; // the operators are many and small: a second thread would wait for the first
+ort.env.wasm.numThreads = 1; // more need a page with headers that a plain file host does not send
 ort.env.wasm.wasmPaths = { wasm: new URL("./ort-wasm-simd-threaded.wasm", import.meta.url).href };
 
 async function fetched(name) {
