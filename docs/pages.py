@@ -88,8 +88,8 @@ def relinked(text: str, source: str) -> str:
 
 
 def tree_of(code: str) -> ast.Module:
-    "The code of a cell, without IPython's own lines."
-    return ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", code))
+    "The code of a cell, without IPython's own lines; a picture in a text, ![...], is none."
+    return ast.parse(re.sub(r"(?m)^\s*(%|!(?!\[)).*$", "", code))
 
 
 def only_imports(code: str) -> bool:
