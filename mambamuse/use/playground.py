@@ -79,7 +79,7 @@ FRONT = Path(str(files("mambamuse") / "front"))
 
 
 def module(name: str) -> str:
-    "The JavaScript of the front end's module `name`, with those that it imports inside it, as data: addresses."
+    "The JavaScript of the front end's module `name`; those that it imports are in it, as data: addresses."
 
     def inside(found: re.Match) -> str:
         return f'from "data:text/javascript;base64,{b64encode(module(found[1]).encode()).decode()}"'
