@@ -4,7 +4,11 @@ BIN := .venv/bin
 
 .PHONY: setup lock reproduce crate publish test lint exported check readme house site lab playground clean
 
-setup: .venv/installed
+setup: .venv/installed docs/web/node_modules/.installed
+
+# What the site's page try/ runs and is tested with. Without Node.js the site is built without it, and its tests are skipped.
+docs/web/node_modules/.installed: docs/web/package-lock.json
+	@(cd docs/web && npm ci --ignore-scripts --no-audit --no-fund --silent && touch node_modules/.installed) || echo "docs/web: npm ci did not work (Node.js brings npm), so the site has no page try/; nothing else needs it" >&2
 
 # constraints.txt is a lock: each package with its version and hashes, so pip installs what was tested and nothing else.
 # mamba-ssm is the oracle of the parity tests: its reference implementation runs without CUDA, its build is skipped. The
@@ -81,7 +85,7 @@ publish: setup
 	$(BIN)/python benchmarks/origins.py publish $(RUN)
 	$(MAKE) readme
 
-# The notebooks as they are stored, the package's docstrings, results and sounds, as a folder of pages; nothing is executed or fetched.
+# The notebooks as they are stored, the package's docstrings, results and sounds, as a folder of pages, and one to try the network on.
 SITE ?= _site
 site: setup
 	$(BIN)/python docs/build.py $(SITE)
@@ -103,4 +107,4 @@ playground: setup
 	$(BIN)/voila nbs/playground.ipynb
 
 clean:
-	rm -rf .venv .lock _site build dist *.egg-info
+	rm -rf .venv .lock _site docs/web/node_modules build dist *.egg-info

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
+import web
 from bs4 import BeautifulSoup
 from pages import ROOT, api_pages, documents, home, notebooks, page_of, part_page, parts
 from results import result_files, results
@@ -27,18 +28,20 @@ GALLERY = ROOT / "figures" / "gallery.html"
 def sources() -> dict[str, str]:
     "All texts that Sphinx reads, by their path."
     found = {
-        "index.md": home(),
+        "index.md": home([] if web.missing() else [web.PAGE]),
         "results.md": results(),
         "gallery.md": "---\nhide-toc: true\n---\n# Gallery\n\n<!-- gallery -->\n",
     }
     found |= {f"parts/{part}.md": part_page(part, names) for part, names in parts().items()}
     found |= documents() | api_pages()
+    if not web.missing():
+        found[f"{web.PAGE}.md"] = web.page()
     return found | {f"{name}.ipynb": nbformat.writes(page_of(name)) for name in notebooks()}
 
 
-def laid_out(folder: Path) -> None:
-    "Write the sources and the result files below `folder`."
-    for name, text in sources().items():
+def laid_out(folder: Path, found: dict[str, str]) -> None:
+    "Write the sources `found` and the result files below `folder`."
+    for name, text in found.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -75,11 +78,11 @@ def first_sounds(gallery: str) -> str:
     return f"<p><b>Hear it.</b> {pair.select_one('.name b').text}:</p>" + "".join(rows)
 
 
-def main(out: Path) -> int:
-    "Build the site into the folder `out`, which is made anew; Sphinx's exit code."
+def build(out: Path, found: dict[str, str]) -> int:
+    "Build a site of the sources `found` into the folder `out`, which is made anew; Sphinx's exit code."
     with TemporaryDirectory() as folder:
         source, html = Path(folder, "source"), Path(folder, "html")
-        laid_out(source)
+        laid_out(source, found)
         options = ["-q", "-W", "--keep-going", "-c", Path(__file__).parent, "-d", Path(folder, "doctrees")]
         if code := sphinx(list(map(str, [*options, source, html]))):
             return code
@@ -92,7 +95,17 @@ def main(out: Path) -> int:
         page = page.replace("<!-- hear -->", hear)
         up = "../" * (len(path.relative_to(out).parts) - 1)
         path.write_text(unpacked(page, out / "_media", up), encoding="utf-8")
+    if f"{web.PAGE}.md" in found:
+        web.lay(out)
+        web.offline(out)
     return 0
+
+
+def main(out: Path) -> int:
+    "Build the site into the folder `out`; the exit code. Says so if it is without a page."
+    if words := web.missing():
+        print(words, file=sys.stderr)
+    return build(out, sources())
 
 
 if __name__ == "__main__":

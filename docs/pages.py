@@ -5,6 +5,7 @@ import configparser
 import os
 import re
 import sys
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -87,8 +88,8 @@ def relinked(text: str, source: str) -> str:
 
 
 def tree_of(code: str) -> ast.Module:
-    "The code of a cell, without IPython's own lines."
-    return ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", code))
+    "The code of a cell, without IPython's own lines; a picture in a text, ![...], is none."
+    return ast.parse(re.sub(r"(?m)^\s*(%|!(?!\[)).*$", "", code))
 
 
 def only_imports(code: str) -> bool:
@@ -155,14 +156,15 @@ def toctree(caption: str, names) -> str:
     return f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{lines}\n```\n"
 
 
-def home() -> str:
-    "README.md, and the way through everything."
+def home(first_of_all: Sequence[str] = ()) -> str:
+    "README.md, and the way through everything; the pages `first_of_all` are on top of it."
     used = {*(f"nbs/{name}" for name in house.trunk()), *chain.from_iterable(parts().values())}
     others = [name for name in notebooks() if name not in used]
     head, first, rest = relinked((ROOT / HOME).read_text(encoding="utf-8"), HOME).split("\n\n", 2)
     return "\n".join(
         (
             f"{head}\n\n{first}\n\n{HEAR}\n\n{rest}",
+            toctree("Try it", first_of_all) if first_of_all else "",
             toctree("Read along", [f"nbs/{name}" for name in house.trunk()]),
             toctree("Branches", [f"parts/{part}" for part in parts()]),
             toctree(

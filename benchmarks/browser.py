@@ -1,0 +1,124 @@
+"""Is the page try/ what Python computes, how long does it take, and how much memory?
+
+    python benchmarks/browser.py [--out benchmarks/browser.csv] [--pairs 12] [--rounds 5]
+
+In a headless Chromium, with ONNX Runtime as WebAssembly on one thread. Wall time is that of the page, from
+the request to the sound; processor time that of the tab's process, which does not count what others do.
+Memory is the tab's own (unique set size); that of the site's other page, without a network, is beside it.
+"""
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import trying  # noqa: E402
+import web  # noqa: E402
+from browser import browsing  # noqa: E402
+
+from mambamuse.sound.audio import SAMPLE_RATE  # noqa: E402
+from mambamuse.sound.paths import written_beside  # noqa: E402
+from mambamuse.use.step import Carried  # noqa: E402
+from mambamuse.use.transfer import transfer  # noqa: E402
+
+ROWS = []
+SECONDS = 2
+
+
+def processor() -> str:
+    "What the figures were measured on."
+    known = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return f"{known[0].split(': ')[1]}, {os.cpu_count()} cores, one used"
+
+
+def row(case: str, measure: str, value: float, n: int):
+    ROWS.append(dict(case=case, measure=measure, value=f"{value:.4g}", n=n, machine=processor()))
+    print(f"{case:48} {measure:28} {value:10.4g} n={n}", flush=True)
+
+
+def tab() -> psutil.Process:
+    "The process of the page: of those below this one, the one that has worked most; a network has to."
+    return max(psutil.Process().children(recursive=True), key=lambda one: one.cpu_times().user)
+
+
+def own(page) -> float:
+    "Megabytes that the tab has for itself, without garbage."
+    page.call("HeapProfiler.collectGarbage")
+    return tab().memory_full_info().uss / 1e6
+
+
+def equality(page, network, count: int):
+    for kind in ("phrases", "notes"):
+        worst = 0.0
+        for name, content, style in trying.pairs(kind)[:count]:
+            made, _ = trying.transfer(page, name, content, [style, style], network.alphas)
+            worst = max(worst, float(np.abs(made - transfer(content, style, network=network)).max()))
+        row(f"the first pairs of the {kind}", "largest difference to Python", worst, count)
+
+
+def speed(page, network, rounds: int):
+    "2 s of sound: a new content and style, a new content, another alpha."
+    sounds = [content[: SECONDS * SAMPLE_RATE] for _, content, _ in trying.pairs("phrases")[: 2 * rounds + 2]]
+
+    def measured(case, ask):
+        found = []
+        for n in range(rounds):
+            before = sum(process.cpu_times()[:2])
+            _, wall = ask(n)
+            found.append((wall, sum(process.cpu_times()[:2]) - before))
+        for measure, values in zip(("seconds, wall", "seconds, processor"), zip(*found)):
+            row(f"{SECONDS} s of sound, {case}", f"median {measure}", float(np.median(values)), rounds)
+
+    def ask(name, content, style, alpha=1.0):
+        return trying.transfer(page, name, content, [style, style], network.alphas, alpha=alpha)
+
+    ask("first", sounds[-1], sounds[-2])
+    process = tab()
+    measured("new content, new style", lambda n: ask(f"a{n}", sounds[n], sounds[rounds + n]))
+    measured("new content, known style", lambda n: ask(f"b{n}", sounds[n], sounds[-2]))
+    measured("known content and style, new alpha", lambda n: ask("c", sounds[0], sounds[-2], (n + 1) / 10))
+
+
+def memory(page, network):
+    "After the longest content and two styles of the same length, mixed; everything else came before."
+    rng = np.random.default_rng(0)
+    long = [rng.uniform(-0.5, 0.5, 10 * SAMPLE_RATE).astype(np.float32) for _ in range(3)]
+    trying.transfer(page, "long", long[0], long[1:], network.alphas, mix=0.5)
+    row("10 s of sound, two styles", "memory of the tab, MB", own(page), 1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/browser.csv"))
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    if words := web.missing():
+        sys.exit(words)
+    network = Carried()
+    with TemporaryDirectory() as folder:
+        site = trying.built(Path(folder, "site"))
+        with trying.served(site) as address, browsing(Path(folder)) as page:
+            page.open(f"{address}index.html")
+            page.until("document.readyState === 'complete'")
+            row("a page of the site without a network", "memory of the tab, MB", own(page), 1)
+            page.open(f"{address}{web.PAGE}.html")
+            page.until("document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
+            trying.begin(page)
+            speed(page, network, args.rounds)
+            memory(page, network)
+            equality(page, network, args.pairs)
+    with written_beside(args.out) as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ROWS[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(ROWS)
+
+
+if __name__ == "__main__":
+    main()
