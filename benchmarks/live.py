@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -82,9 +83,10 @@ def played(model, block: int, seconds: float, beside: str, scheduler: str):
         style = signature(model, phrases(2.1))
     live = Live(Step(step_model(model, block).SerializeToString(), style))
     pace(live, sound[: 2 * SAMPLE_RATE], block, live.delay)
-    timed = Timed(live.start())
+    timed = Timed(live)
     with busy_core() if beside == "a busy core" else nullcontext():
         with undisturbed() if scheduler == "real time" else nullcontext(False) as first:
+            live.start()  # warm, too
             _, late = pace(timed, sound, block, live.delay)
     said = report(timed.times, block, live.delay, late, first)
     scheduler = scheduler if first or scheduler == "ordinary" else "real time, not granted"
@@ -92,26 +94,28 @@ def played(model, block: int, seconds: float, beside: str, scheduler: str):
         yield measure, said[measure], said["blocks"], scheduler
 
 
-def clock(minutes: float) -> list[dict]:
-    rows, models = [], networks()
+def clock(minutes: float) -> Iterator[dict]:
+    models = networks()
     shipped, full = models
+    alone, beside = "nothing", "a busy core"
     plan = [
-        (shipped, 256, minutes, "real time"),
-        (shipped, 128, min(1, minutes), "real time"),
-        (full, 256, min(1, minutes), "real time"),
-        (shipped, 256, min(1, minutes), "ordinary"),
+        (shipped, 256, minutes, alone, "real time"),
+        (shipped, 128, min(1, minutes), alone, "real time"),
+        (shipped, 128, min(1, minutes), beside, "real time"),
+        (full, 256, min(0.5, minutes), alone, "real time"),
+        (full, 256, min(0.5, minutes), beside, "real time"),
+        (shipped, 256, min(0.5, minutes), alone, "ordinary"),
+        (shipped, 256, min(0.5, minutes), beside, "ordinary"),
+        (shipped, 256, minutes / 2, beside, "real time"),
     ]
-    for name, block, lasts, scheduler in plan:
-        for beside in ("nothing", "a busy core"):
-            for measure, value, n, how in played(models[name], block, 60 * lasts, beside, scheduler):
-                case = f"{name}, block {block}, beside {beside}, {how}"
-                rows.append(row("clock", case, measure, value, n, f"{lasts:g} min"))
-    return rows
+    for name, block, lasts, where, scheduler in plan:
+        for measure, value, n, how in played(models[name], block, 60 * lasts, where, scheduler):
+            case = f"{name}, block {block}, beside {where}, {how}"
+            yield row("clock", case, measure, value, n, f"{lasts:g} min")
 
 
-def parts(blocks: int = 200) -> list[dict]:
+def parts(blocks: int = 200) -> Iterator[dict]:
     "Where the time goes; the profiler makes each call slower, so the shares count."
-    rows = []
     for name, model in networks().items():
         with torch.inference_mode():
             step = Step(step_model(model).SerializeToString(), signature(model, phrases(2.1)))
@@ -132,10 +136,7 @@ def parts(blocks: int = 200) -> list[dict]:
         whole = sum(took.values())
         for kind, microseconds in took.most_common(12):
             note = f"of the time; {calls[kind] / blocks:.0f} calls a block"
-            rows.append(
-                row("parts", f"{name}, block 256", f"{kind}, %", 100 * microseconds / whole, blocks, note)
-            )
-    return rows
+            yield row("parts", f"{name}, block 256", f"{kind}, %", 100 * microseconds / whole, blocks, note)
 
 
 def main():
@@ -148,17 +149,16 @@ def main():
     arguments = parser.parse_args()
     kept = list(csv.DictReader(arguments.out.open())) if arguments.out.exists() else []
     rows = [r for r in kept if r["part"] not in arguments.only]
-    for name, work in (("parts", parts), ("clock", lambda: clock(arguments.minutes))):
-        if name not in arguments.only:
-            continue
-        before = os.getloadavg()[0]
-        made = work()
-        about = (
-            f"{machine()['cpu']}, {os.cpu_count()} cores, onnxruntime {onnxruntime.__version__}, load"
-            f" {before:.1f} before and {os.getloadavg()[0]:.1f} after"
-        )
-        rows += [r | dict(machine=about) for r in made]
-    with written_beside(arguments.out) as part, open(part, "w", newline="") as file:
+    for name, work in (("parts", parts()), ("clock", clock(arguments.minutes))):
+        for made in work if name in arguments.only else ():
+            about = f"{machine()['cpu']}, {os.cpu_count()} cores, onnxruntime {onnxruntime.__version__}"
+            rows.append(made | dict(machine=f"{about}, load {os.getloadavg()[0]:.1f}"))
+            written(rows, arguments.out)
+
+
+def written(rows: list[dict], out: Path):
+    "The table as far as it is known."
+    with written_beside(out) as part, open(part, "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

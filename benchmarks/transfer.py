@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import soundfile as sf
@@ -34,11 +34,11 @@ def timed(work, repeats):
 
 
 def melody(seconds, rate, channels):
-    "Plucked notes, three a second, each channel quieter than the one before: `(time, channels)`."
+    "Plucked notes, three a second, each channel later and quieter than the one before: `(time, channels)`."
     t = np.arange(int(seconds * rate)) / rate
     keys = np.random.default_rng(0).integers(-12, 12, int(3 * seconds) + 1)[(3 * t).astype(int)]
     note = np.sin(2 * np.pi * np.cumsum(330 * 2 ** (keys / 12)) / rate) * np.exp(-4 * (t % (1 / 3)))
-    return 0.5 * np.stack([note * 0.5**n for n in range(channels)], 1)
+    return 0.5 * np.stack([np.roll(note, n * rate // 9) * 0.5**n for n in range(channels)], 1)
 
 
 def commands(folder, repeats):
@@ -49,6 +49,7 @@ def commands(folder, repeats):
         "2 s of mono": (2, 44_100, 1),
         "30 s of stereo": (30, 44_100, 2),
         "3 min of mono": (180, 44_100, 1),
+        "3 min of stereo": (180, 44_100, 2),
     }
     for name, shape in cases.items():
         sf.write(folder / f"{name}.wav", melody(*shape), shape[1])
@@ -89,6 +90,38 @@ def engines(repeats):
             yield f"engine, {name}, {channels} channel(s), a second of sound", seconds / 20, repeats
 
 
+def convolution(repeats):
+    """Rows (what, ratio): the processor's time of PyTorch's engine on one thread with the short convolution
+    and its SiLU in one pass, over that with PyTorch's own operators, turn by turn.
+    """
+    import torch
+
+    from mambamuse.model.mamba import convolved
+    from mambamuse.model.scan_numba import ConvolvedNumba
+    from mambamuse.model.weights import load_model
+    from mambamuse.use import streaming
+    from mambamuse.use.levels import level, levelled
+    from mambamuse.use.stages import restyled
+    from mambamuse.use.step import Carried
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    network, sound = load_model().network(), melody(8, 16_000, 1).T.astype("float32")
+    sound = levelled(sound, level(sound))
+    style = Carried().measure(sound[0])
+    took = {"one pass": [], "operators": []}
+    for _ in range(repeats + 1):
+        for name, made in (("one pass", ConvolvedNumba), ("operators", lambda: convolved)):
+            streaming.ConvolvedNumba = made
+            began = process_time()
+            restyled(network, sound, style, 1.0)
+            took[name].append(process_time() - began)
+    streaming.ConvolvedNumba = ConvolvedNumba
+    torch.set_num_threads(before)
+    one, other = (float(np.median(seconds[1:])) for seconds in took.values())
+    yield "ratio, convolution and SiLU in one pass, processor's time", one / other, repeats
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -107,7 +140,7 @@ def main():
     machine = f"{model}, {os.cpu_count()} cores"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for row in (*commands(Path(folder), args.repeats), *engines(3)):
+        for row in (*commands(Path(folder), args.repeats), *engines(3), *convolution(7)):
             rows.append((row[0], f"{row[1]:.3g}", row[2], machine))
             print(*rows[-1], f"load {os.getloadavg()[0]:.1f}")
     with open(args.out, "w", newline="") as file:

@@ -35,7 +35,7 @@ from mambamuse.use.export import (
 )
 from mambamuse.use.files import transfer_file
 from mambamuse.use.levels import fade_ends, hold_start
-from mambamuse.use.live import Live, live_file
+from mambamuse.use.live import WARM_UP, Live, live_file
 from mambamuse.use.step import CARRIED, Carried
 from mambamuse.use.streaming import Running, Stream, restyled_to, signature
 from mambamuse.use.style import Style, style_of
@@ -360,7 +360,8 @@ def test_live_writes_what_the_blocks_are(folder, tmp_path, keep_level):
         tmp_path / "x.wav", tmp_path / "y.wav", tmp_path / "out.wav", 512, 0.6, keep_level, d / "w"
     )
     x, style = load(tmp_path / "x.wav")[0][0], style_of(tmp_path / "y.wav", model.network())
-    live = Live(Step(made(model, 512), style, [0.6 * a for a in EVERYWHERE]), 0.6, keep_level)
+    step = Step(made(model, 512), style, [0.6 * a for a in EVERYWHERE], Running(warm_up=WARM_UP))
+    live = Live(step, 0.6, keep_level)
     late = np.concatenate(
         [
             live(block)

@@ -293,6 +293,36 @@ def test_live_tells_what_it_clips_and_keeps_the_sample_format(tmp_path, pairs, c
         )
 
 
+@pytest.mark.parametrize("gain", [0.1, 10])
+def test_a_microphones_level_changes_the_level_alone(pairs, tmp_path, gain):
+    """The network hears the same; what comes out is louder by the gain. The content is far above -60 dBFS,
+    below which a level is room noise, and no output reaches full scale.
+    """
+    content, style = pairs["phrases", 3]
+    style.save(tmp_path / "a.style")
+    live = live_step(tmp_path / "a.style", 1.0, 256, False, None)
+    x = 0.05 * content[0, : 125 * 256] / abs(content).max()
+    once, again = (
+        np.concatenate([live(block) for block in (g * x).reshape(-1, 256)]) for g in (1, gain) if live.start()
+    )
+    assert abs(once).max() > 0.02
+    loud = abs(once) > 0.02 * abs(once).max()
+    assert abs(again[loud] / gain - once[loud]).max() <= 1e-3 * abs(once).max()
+
+
+def test_live_keeps_channels_rate_and_places(pairs, tmp_path):
+    "Three channels at 44.1 kHz: as many out, as long, and the power stands where it stood."
+    content, style = pairs["phrases", 20]
+    style.save(tmp_path / "a.style")
+    x = resample(content[:, :32_000], SAMPLE_RATE, 44_100) * np.array([[1], [0.25], [0]], np.float32)
+    sf.write(tmp_path / "x.wav", 0.3 * x.T, 44_100)
+    live_file(tmp_path / "x.wav", tmp_path / "a.style", tmp_path / "y.wav")
+    y, rate = load(tmp_path / "y.wav")
+    assert y.shape == x.shape and rate == 44_100
+    power = (y[:, 10_000:] ** 2).mean(1)
+    assert abs(10 * np.log10(power[0] / power[1]) - 12) < 1 and power[2] < 1e-4 * power[0]
+
+
 @pytest.mark.parametrize("alpha", ["0.5", None, [1], True, 1j, float("nan"), 1.1])
 def test_an_alpha_that_is_no_share_is_refused(pairs, alpha):
     content, style = pairs["notes", 3]

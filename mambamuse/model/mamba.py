@@ -40,6 +40,11 @@ def causal_conv(x, weight, bias, past=None):
         y = torch.addcmul(y, x[:, i : time + i], taps[i])
     return y
 
+
+def convolved(x, weight, bias, past=None):
+    "The SiLU of `causal_conv`, whose arguments it has."
+    return F.silu(causal_conv(x, weight, bias, past))
+
 # %% ../../nbs/model/mamba.ipynb #mamba-mamba
 class Mamba(nn.Module):
     """Mamba-1, causal: `(batch, time, d_model) -> (batch, time, d_model)`.
@@ -83,17 +88,19 @@ class Mamba(nn.Module):
         x: torch.Tensor,
         state: tuple[torch.Tensor, torch.Tensor] | None = None,
         scan: Callable = selective_scan,
+        convolve: Callable = convolved,
     ) -> torch.Tensor | tuple:
         """With the `state` after everything before `x`, goes on from there and returns `(y, state)`. `scan`
-        is a function like `selective_scan`.
+        is a function like `selective_scan`, `convolve` one like `convolved`.
         """
         to_x, to_z = self.in_proj.weight.chunk(2)
         x, z = F.linear(x, to_x), F.linear(x, to_z)  # (batch, time, d_inner)
         past = h = recent = None
         if state is not None:
             past, h = state
-            recent = torch.cat([past, x], 1)[:, -past.shape[1] :]
-        x = F.silu(causal_conv(x, self.conv1d.weight, self.conv1d.bias, past))
+            kept = past.shape[1]
+            recent = torch.cat([past, x[:, -kept:]], 1)[:, -kept:]
+        x = convolve(x, self.conv1d.weight, self.conv1d.bias, past)
         dt, B, C = F.linear(x, self.x_proj.weight).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta = F.linear(dt, self.dt_proj.weight)
         x, delta, B, C, z = (s.transpose(1, 2) for s in (x, delta, B, C, z))  # views, (batch, ..., time)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['forward_kernel', 'parallel_run', 'in_rows', 'time_first', 'channels_first', 'to_blocks', 'kernel_inputs',
-           'group_count', 'starts_shape', 'selective_scan_numba']
+           'group_count', 'starts_shape', 'selective_scan_numba', 'ConvolvedNumba']
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-imports
 import math
@@ -860,3 +860,57 @@ def selective_scan_numba(
         u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus
     )
     return (out, last) if return_last_state else out
+
+# %% ../../nbs/model/scan_numba.ipynb #scan-numba-convolution
+@njit
+def convolved_at(x, b, t, c, weight, bias):
+    "The SiLU of the convolution whose window begins at sample `t`."
+    out = load(bias, (c,))
+    for i in range(weight.shape[0]):
+        out = out + load(x, (b, t + i, c)) * load(weight, (i, c))
+    return out * sigmoid(out)
+
+
+@threaded
+def convolution_kernel(
+    x: torch.Tensor,
+    head: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    groups: int,
+    y: torch.Tensor,
+) -> None:
+    "Fills `y`; `head` is the past and the first samples of `x`, whose windows begin in the past."
+    batch, time = x.shape[:2]
+    blocks, before = x.shape[2] // LANES, weight.shape[0] - 1
+    for task in prange(batch * groups):
+        b, group = task // groups, task % groups
+        for block in range(blocks * group // groups, blocks * (group + 1) // groups):
+            c = block * LANES
+            for t in range(min(before, time)):
+                store(y, (b, t, c), convolved_at(head, b, t, c, weight, bias))
+            for t in range(before, time):
+                store(y, (b, t, c), convolved_at(x, b, t - before, c, weight, bias))
+
+# %% ../../nbs/model/scan_numba.ipynb #scan-numba-convolution-1
+class ConvolvedNumba:
+    """The SiLU of a depthwise causal convolution, float32 on the CPU, without gradients. `weight (d, 1, k)`
+    and `bias` count at the first call and are then kept, in the kernel's order.
+    """
+
+    def __init__(self) -> None:
+        self.kept: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def __call__(
+        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, past: torch.Tensor
+    ) -> torch.Tensor:
+        "`x (batch, time, d)` behind `past (batch, k - 1, d)`; as many samples out."
+        if self.kept is None:
+            self.kept = pad(weight.detach()[:, 0].T, -1).contiguous(), pad(bias.detach(), -1).contiguous()
+        d = x.shape[-1]
+        head = pad(torch.cat([past, x[:, : past.shape[1]]], 1), -1)
+        x = in_rows(pad(x, -1))
+        y = torch.empty_like(x)
+        groups = group_count(len(x), x.shape[-1] // LANES)
+        parallel_run(convolution_kernel, x, head, *self.kept, groups, y)
+        return y[..., :d]

@@ -42,7 +42,7 @@ from mambamuse.use.levels import (
     no_constant,
     tail,
 )
-from .step import STEP_BLOCK, Carried, Step
+from .step import STEP_BLOCK, Carried, Running, Step
 from .style import Style, network_of, style_of
 
 # %% ../../nbs/use/live.ipynb #live-leveller
@@ -110,6 +110,9 @@ class Image:
         return np.linspace(before, self.gains, time + 1, axis=1)[:, 1:].astype(np.float32)
 
 # %% ../../nbs/use/live.ipynb #live-transfer
+WARM_UP = 0.1  # seconds for which a content is taken to have the style's statistics
+
+
 class Timed:
     "The `step`, which keeps in `times` the seconds that each block took."
 
@@ -192,7 +195,8 @@ def live_step(style, alpha: float, block: int, keep_level: bool, weights, channe
 
         file = step_model(load_model(weights), block).SerializeToString()
     statistics = style_of(style, network)
-    step = Step(file, statistics, [alpha * a for a in network.alphas])
+    heard = Running(warm_up=WARM_UP) if network.axis == "clip" else None
+    step = Step(file, statistics, [alpha * a for a in network.alphas], heard)
     live = Live(step, alpha, keep_level, channels)
     for _ in range(20):
         live(np.zeros(block if channels == 1 else (channels, block), np.float32))
@@ -296,6 +300,7 @@ def live_file(
     x = resample(audio, rate, SAMPLE_RATE)
     timed = Timed(live)
     with undisturbed() as first:
+        live.start()  # a first block that comes late from memory would be late itself
         y, late = pace(timed, x if len(x) > 1 else x[0], live.block, live.delay)
     y = y.reshape(x.shape)
     if alpha:
@@ -344,6 +349,7 @@ def live_card(
     stream = dict(samplerate=SAMPLE_RATE, blocksize=block, channels=1, dtype="float32")
     try:
         with undisturbed() as first:  # so is the card's thread, which begins here
+            live.start()
             with card.Stream(**stream, callback=callback, finished_callback=over.set):
                 over.wait(seconds)
     except KeyboardInterrupt:

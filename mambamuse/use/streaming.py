@@ -28,9 +28,11 @@ from mambamuse.model.blocks import (
     ResidualBlock,
 )
 from ..model.generator import MambaMuse
+from ..model.mamba import convolved
 from ..model.places import ENCODED, EPS, PLACES, STRIDES, check_alphas
 from ..model.scan import backend_for, selective_scan
 from mambamuse.model.scan_numba import (
+    ConvolvedNumba,
     channels_first,
     forward_kernel,
     group_count,
@@ -178,17 +180,16 @@ class Recurrent:
     "A layer around `mamba`, which takes and returns its state."
 
     def __init__(self, mamba):
-        self.mamba, self.state, self.scan = mamba, None, None
+        self.mamba, self.state, self.how = mamba, None, None
 
     def __call__(self, x, last=False):
         if not x.shape[-1]:
             return x
         if self.state is None:
-            self.state, self.scan = (
-                self.mamba.start(len(x)),
-                (KeptScan() if backend_for(x, self.mamba.D) == "numba" else selective_scan),
-            )
-        y, self.state = self.mamba(x.transpose(1, 2), self.state, self.scan)
+            numba = backend_for(x, self.mamba.D) == "numba"
+            self.how = (KeptScan(), ConvolvedNumba()) if numba else (selective_scan, convolved)
+            self.state = self.mamba.start(len(x))
+        y, self.state = self.mamba(x.transpose(1, 2), self.state, *self.how)
         return y.transpose(1, 2)
 
 # %% ../../nbs/use/streaming.ipynb #streaming-join
