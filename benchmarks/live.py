@@ -106,7 +106,7 @@ def clock(minutes: float) -> Iterator[dict]:
         (full, 256, min(0.5, minutes), beside, "real time"),
         (shipped, 256, min(0.5, minutes), alone, "ordinary"),
         (shipped, 256, min(0.5, minutes), beside, "ordinary"),
-        (shipped, 256, minutes / 2, beside, "real time"),
+        (shipped, 256, minutes, beside, "real time"),
     ]
     for name, block, lasts, where, scheduler in plan:
         for measure, value, n, how in played(models[name], block, 60 * lasts, where, scheduler):
