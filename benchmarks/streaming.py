@@ -1,11 +1,9 @@
-"""Is the stream the model, how late is it, and what does a block cost? The released configuration, untrained
+"""Is the stream the model, and what does a block cost? The released configuration, untrained
 weights.
 
-    python benchmarks/streaming.py [--out benchmarks/streaming.csv] [--seconds 60] [--only equality step
-    latency parts]
+    python benchmarks/streaming.py [--out benchmarks/streaming.csv] [--only equality step parts]
 
-Run it on a quiet machine. `--only step latency`, the exported step beside PyTorch's stream and the live bar,
-takes under five minutes.
+Run it on a quiet machine. Whether live drops blocks, says benchmarks/live.py.
 `--only` leaves rows of other parts in the file as they are.
 """
 
@@ -25,7 +23,6 @@ from mambamuse.model.weights import fit, pad
 from mambamuse.sound.audio import SAMPLE_RATE
 from mambamuse.sound.paths import written_beside
 from mambamuse.use.export import Step, step_model
-from mambamuse.use.live import Live, Timed, pace, report
 from mambamuse.use.streaming import Stream, cuts, signature
 
 ROWS = []
@@ -139,46 +136,6 @@ def step(n=200):
                 )
 
 
-def latency(seconds):
-    """Blocks at the pace of the clock, through the exported step as `mambamuse live` does it; blocks of 128
-    for half as long.
-    """
-    for widths, case in (("full width", "transfer"), ("half width", "transfer at nine places")):
-        model, style = ready(widths, case)
-        for block in (256, 128):
-            timed = Timed(Live(Step(step_model(model, block).SerializeToString(), style)))
-            delay = timed.step.delay
-            pace(timed, noise(2), block, delay)
-            timed.step.start(), timed.times.clear()
-            _, late = pace(timed, noise(seconds * block / 256), block, delay)
-            said = report(timed.times, block, delay, late)
-            for measure in (
-                "algorithmic_ms",
-                "budget_ms",
-                "p50_ms",
-                "p95_ms",
-                "p99_ms",
-                "jitter_ms",
-                "drop_outs",
-            ):
-                row(
-                    "latency",
-                    f"clip, {widths}, {case}, block {block}",
-                    measure,
-                    said[measure],
-                    said["blocks"],
-                    "exported step, one thread",
-                )
-            row(
-                "latency",
-                f"clip, {widths}, {case}, block {block}",
-                "total_ms",
-                said["algorithmic_ms"] + said["p99_ms"],
-                said["blocks"],
-                "by the algorithm, and p99 of computing",
-            )
-
-
 KINDS = {
     "aten::mm": "matrix products",
     "aten::addmm": "matrix products",
@@ -235,8 +192,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--only", nargs="+", default=["equality", "step", "latency", "parts"])
+    parser.add_argument("--only", nargs="+", default=["equality", "step", "parts"])
     arguments = parser.parse_args()
     where = machine()
     print(where)
@@ -246,8 +202,6 @@ if __name__ == "__main__":
     if "step" in arguments.only:
         with setting(None, threads=1):
             step()
-    if "latency" in arguments.only:
-        latency(arguments.seconds)
     if "parts" in arguments.only:
         parts()
     about = (

@@ -349,15 +349,22 @@ def search(
 
 # %% ../../nbs/judge/search.ipynb #search-plot
 def plot_search(table: pd.DataFrame) -> "Figure":
-    """A figure of a search's `table`: a panel for each measure, over minutes of processor time; a line for
-    each candidate, dashed: CP-CONTENT.
+    """A figure of a search's `table`: a row for each candidate, the best in its last round on top; a panel for
+    each measure, a dot for each round. Dashed: CP-CONTENT.
     """
-    figure, axes = plt.subplots(2, 4, figsize=(14, 6), layout="constrained")
-    for ax, name in zip(axes.flat, [*MEASURES, "rank"]):
-        for candidate, of in table[table.candidate != COPY].groupby("candidate", sort=False):
-            ax.plot(of.minutes, of[name], "o-", ms=4, label=candidate)
-        if name != "rank":
-            ax.axhline(table[table.candidate == COPY][name].iloc[0], color="grey", ls="--")
-        ax.set(title=name, xlabel="minutes", xlim=(0, None))
-    axes.flat[-1].legend(fontsize=7)
+    trained = table[table.candidate != COPY]
+    last = trained.sort_values(["round", "rank"], ascending=[False, True]).drop_duplicates("candidate")
+    row = {name: len(last) - at for at, name in enumerate(last.candidate)}
+    names = ["steps", *MEASURES]
+    size = (2 + 1.5 * len(names), 1 + 0.2 * len(row))
+    figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, layout="constrained")
+    for ax, name in zip(axes, names):
+        for number, of in trained.groupby("round"):
+            ax.plot(of[name], of.candidate.map(row), "o", ms=4, label=f"round {number}")
+        if name != "steps":
+            ax.axvline(table[table.candidate == COPY][name].iloc[0], color="grey", ls="--")
+        ax.set_title(name, fontsize=9)
+        ax.grid(axis="y", alpha=0.3)
+    axes[0].set_yticks(list(row.values()), list(row), fontsize=8)
+    axes[0].legend(fontsize=7)
     return figure
