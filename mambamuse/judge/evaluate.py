@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from joblib import Parallel, delayed
 from tqdm import tqdm
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from ..errors import InputError
 from ..sound.audio import SAMPLE_RATE, decoded_file, recordings, resample
