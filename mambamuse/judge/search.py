@@ -349,8 +349,8 @@ def search(
 
 # %% ../../nbs/judge/search.ipynb #search-plot
 def plot_search(table: pd.DataFrame) -> "Figure":
-    """A figure of a search's `table`: a row for each candidate, the best in its last round on top; a panel for
-    each measure, a dot for each round. Dashed: CP-CONTENT.
+    """A figure of a search's `table`: a row for each candidate, the best in its last round on top; a panel
+    for each measure, a dot for each round. Dashed: CP-CONTENT.
     """
     trained = table[table.candidate != COPY]
     last = trained.sort_values(["round", "rank"], ascending=[False, True]).drop_duplicates("candidate")
