@@ -13,29 +13,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, StrictUndefined
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from ..errors import InputError, tell
 from .baselines import METHODS
-from .metrics import measure
-from .timbre import embeddings, family
-from .workers import working
-from ..model.device import check_device
-from ..model.weights import check_weights, load_model
-from ..sound.audio import SAMPLE_RATE, load, normalise, save
-from ..sound.paths import check_folder, written_beside
-from ..sound.records import checksum, file_names
-
-if TYPE_CHECKING:
-    pass
-from jinja2 import Environment, StrictUndefined
-
 from .intervals import FEWEST
+from .metrics import measure
 from .pairs import KINDS, mono
 from mambamuse.judge.tables import (
     JUDGES,
@@ -50,6 +38,13 @@ from mambamuse.judge.tables import (
     summary,
     wide,
 )
+from .timbre import embeddings, family
+from .workers import working
+from ..model.device import check_device
+from ..model.weights import check_weights, load_model
+from ..sound.audio import SAMPLE_RATE, load, normalise, save
+from ..sound.paths import check_folder, written_beside
+from ..sound.records import checksum, file_names
 
 # %% ../../nbs/judge/evaluate.ipynb #evaluate-system
 @dataclass(frozen=True)
@@ -93,16 +88,15 @@ def named_weights(text: str) -> tuple[str, str]:
     """`NAME=FOLDER` or `FOLDER` -> name and folder; either may have `=` in it.
 
     What is a folder as a whole has no name; else the name ends at the first `=` that a folder follows. If
-    there is
-    no such folder: at the first `=`, unless a `/` comes before it.
+    there is no such folder: at the first `=`, unless a `/` comes before it.
     """
     if Path(text).is_dir():
         return text, text
     cuts = [at for at, letter in enumerate(text) if letter == "="]
-    found = [at for at in cuts if Path(text[at + 1 :]).is_dir()] or [
-        at for at in cuts if "/" not in text[:at]
-    ]
-    return (text[: found[0]], text[found[0] + 1 :]) if found else (text, text)
+    before_folders = [at for at in cuts if Path(text[at + 1 :]).is_dir()]
+    behind_words = [at for at in cuts if "/" not in text[:at]]
+    cut = next(iter(before_folders or behind_words), None)
+    return (text, text) if cut is None else (text[:cut], text[cut + 1 :])
 
 # %% ../../nbs/judge/evaluate.ipynb #evaluate-system-1
 LOADED = {}
@@ -139,16 +133,9 @@ def judge(system: System, pair: dict, path, output: np.ndarray | None = None) ->
 def code_key() -> str:
     "What decides a score besides the sounds: the package's code and the judges' weights."
     package = Path(str(files("mambamuse")))
-    return "".join(
-        checksum(p)
-        for p in sorted(
-            [
-                *package.rglob("*.py"),
-                *package.glob("timbre_net/*.safetensors"),
-                *package.glob("basic_pitch/*.onnx"),
-            ]
-        )
-    )
+    code = package.rglob("*.py")
+    judges = [*package.glob("timbre_net/*.safetensors"), *package.glob("basic_pitch/*.onnx")]
+    return "".join(checksum(path) for path in sorted([*code, *judges]))
 
 
 def job_key(system: System, pair: dict, code: str) -> str:
@@ -173,10 +160,22 @@ def read_results(path) -> dict[str, dict]:
     done = {}
     for line in Path(path).read_text().splitlines() if Path(path).is_file() else ():
         try:
-            done |= {(result := json.loads(line))["key"]: result}
+            result = json.loads(line)
+            done[result["key"]] = result
         except (json.JSONDecodeError, KeyError, TypeError):
             continue
     return done
+
+
+def table_of(jobs: dict, done: dict[str, dict], systems: list[System]) -> pd.DataFrame:
+    "A row for each of `jobs` (key -> system and pair) with its result, in the order of `systems`."
+    rows = []
+    for key, (system, pair) in jobs.items():
+        about = {column: value for column, value in pair.items() if column != "output"}
+        kept = {name: done[key][name] for name in ("output", "scores", "embeddings")}
+        rows.append(dict(system=system.name, **about, **kept))
+    order = [system.name for system in systems]
+    return pd.DataFrame(sorted(rows, key=lambda row: order.index(row["system"])))
 
 
 GROUP = 64  # outputs that are made on a card before they are judged
@@ -243,15 +242,7 @@ def results(
                     file.flush()
                     done[result["key"]] = result
                     bar.update()
-    about = [column for column in pairs if column != "output"]
-    kept = ("output", "scores", "embeddings")
-    scored = []
-    for key, (system, row) in jobs.items():
-        scored.append(
-            dict(system=system.name, **{k: row[k] for k in about}, **{k: done[key][k] for k in kept})
-        )
-    order = [system.name for system in systems]
-    return pd.DataFrame(sorted(scored, key=lambda row: order.index(row["system"])))
+    return table_of(jobs, done, systems)
 
 # %% ../../nbs/judge/evaluate.ipynb #evaluate-evaluate-1
 def caption(name: str, pairs: pd.DataFrame, left_out: list[str]) -> str:

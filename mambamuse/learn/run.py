@@ -77,6 +77,26 @@ class Progress:
     best_step: int = 0  # and its step
     skipped: int = 0  # steps in a row, up to now, that were left out
 
+
+def how_computed(trainer: Trainer) -> dict:
+    "What steps of `trainer` are computed with: machine, processes and packages."
+    return dict(
+        device=str(trainer.device.type),
+        cpu=processor_name(),
+        processes=trainer.accelerator.num_processes,
+        threads=torch.get_num_threads(),
+        scan=os.environ.get("MAMBAMUSE_SCAN") or "fastest",
+        packages={name: version(name) for name in ("mambamuse", "torch", "numpy", "datasets")},
+    )
+
+
+def parameter_counts(trainer: Trainer) -> dict[str, int]:
+    "How many numbers each network of `trainer` has: the generator and, if they take part, both critics."
+    networks: dict[str, torch.nn.Module] = dict(generator=trainer.generator)
+    if "critics" in trainer.networks:
+        networks |= dict(mpd=trainer.critics.mpd, msd=trainer.critics.msd)
+    return {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+
 # %% ../../nbs/learn/run.ipynb #training-run-1
 class Run:
     """The folder `out` of the run that `trainer` makes on `clips` and `valid`, each of clips or triplets.
@@ -101,7 +121,7 @@ class Run:
     @property
     def epoch(self) -> int:
         "The epoch of the last step, from 1."
-        return max(1, -(-self.progress.step // self.in_epoch))
+        return max(1, math.ceil(self.progress.step / self.in_epoch))
 
     @property
     def at_end_of_epoch(self) -> bool:
@@ -110,30 +130,21 @@ class Run:
 
     @property
     def over(self) -> bool:
-        "Whether all steps are done, or too many epochs were not the best."
+        "Whether all steps are done, or too many epochs, the last being judged, were not the best."
         p = self.progress
+        done = p.step >= self.total
         just_validated = 0 < p.validated == p.step
-        return p.step >= self.total or (just_validated and self.epoch - p.best_epoch >= self.config.patience)
+        out_of_patience = self.epoch - p.best_epoch >= self.config.patience
+        return done or (just_validated and out_of_patience)
 
     def begin(self) -> None:
-        "Write what is known beforehand."
-        trainer = self.trainer
-        networks: dict[str, torch.nn.Module] = dict(generator=trainer.generator)
-        if "critics" in trainer.networks:
-            networks |= dict(mpd=trainer.critics.mpd, msd=trainer.critics.msd)
-        computed = dict(
-            device=str(trainer.device.type),
-            cpu=processor_name(),
-            processes=trainer.accelerator.num_processes,
-            threads=torch.get_num_threads(),
-            scan=os.environ.get("MAMBAMUSE_SCAN") or "fastest",
-            packages={name: version(name) for name in ("mambamuse", "torch", "numpy", "datasets")},
-        )
+        "Write `run.json`: what is known beforehand."
+        computed = how_computed(self.trainer)
         about = dict(
             self.recipe,
             **computed,
             clips=len(self.clips),
-            parameters={name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()},
+            parameters=parameter_counts(self.trainer),
             pieces=[*self.pieces(), dict(after_step=self.progress.step, **computed)],
         )
         weights = Path(self.config.init) / "model.safetensors"
@@ -198,6 +209,11 @@ class Run:
             append(self.out / "metrics.jsonl", row)
             append(self.out / "timings.jsonl", dict(step=p.step, seconds=seconds))
             self.show(row)
+        self.check_skipped()
+
+    def check_skipped(self) -> None:
+        "Raises `InputError` if too many steps in a row were skipped."
+        p = self.progress
         if p.skipped >= self.config.skip_limit:
             last = next(iter(checkpoints(self.checkpoints)), "no checkpoint yet")
             raise InputError(

@@ -62,12 +62,13 @@ class Leveller:
             self.peaks = [*self.peaks, float(np.abs(block[start : start + FRAME]).max())][-LASTING:]
         before = self.level
         self.level = max(min(self.peaks), self.level * FALLS ** (len(block) / SAMPLE_RATE), LOWEST)
-        first = self.level if not before else before
+        first = before or self.level  # the first block has no level before it
         return np.linspace(first, self.level, len(block) + 1)[1:].astype(np.float32)
 
 # %% ../../nbs/use/live.ipynb #live-match
 REMEMBERS = 3.0  # seconds
-WITHIN = 10 ** (12 / 20)
+WITHIN = 10 ** (12 / 20)  # bound of a gain: 12 dB
+SILENT_CONTENT, SILENT_OUTPUT = 1e-7, 1e-9  # weighted power up to which a block says nothing about loudness
 
 
 class RunningGain:
@@ -83,10 +84,11 @@ class RunningGain:
             [float((weigh(x[None]) ** 2).mean()) for weigh, x in zip(self.filters, (content, y))]
         )
         before, seconds = self.gain, len(y) / SAMPLE_RATE
-        if powers[0] > 1e-7 and powers[1] > 1e-9:
+        if powers[0] > SILENT_CONTENT and powers[1] > SILENT_OUTPUT:
             self.measured = min(self.measured + seconds, REMEMBERS)
             self.powers += (powers - self.powers) * seconds / self.measured
-            self.gain = float(np.clip(np.sqrt(self.powers[0] / self.powers[1]), 1 / WITHIN, WITHIN))
+            of_content, of_output = self.powers
+            self.gain = float(np.clip(np.sqrt(of_content / of_output), 1 / WITHIN, WITHIN))
         return np.linspace(before, self.gain, len(y) + 1)[1:].astype(np.float32)
 
 # %% ../../nbs/use/live.ipynb #live-image
@@ -110,7 +112,9 @@ class Image:
         return np.linspace(before, self.gains, time + 1, axis=1)[:, 1:].astype(np.float32)
 
 # %% ../../nbs/use/live.ipynb #live-transfer
-WARM_UP = 0.1  # seconds for which a content is taken to have the style's statistics
+# Seconds of content that the style's statistics stand for when a stream begins. Nothing switches them off:
+# their share falls as more is heard, in `streaming.Follow` and, drawn as a graph, in `export.running`.
+WARM_UP = 0.1
 
 
 class Timed:
@@ -154,46 +158,62 @@ class Live:
         """The next samples in, `(block,)` or, if there are several channels, `(channels, block)`; as many
         out. Raises `InputError` on another shape, or NaN.
         """
+        block = self.checked(block)
+        rows = block.reshape(self.channels, self.block)
+        mixed = rows.mean(0)
+        level = self.leveller(mixed)
+        prepared = np.clip(mixed * (PEAK / level), -CEILING, CEILING).astype(np.float32)
+        *content, late_prepared, late_level = self.delayed(np.vstack([rows, prepared, level]))
+        if not self.alpha:
+            return np.reshape(content, block.shape)
+        y = self.high_pass(self.step(prepared)[None])[0] * self.gate(late_prepared[None])[0]
+        if not self.keep_level:
+            y = y * self.gain(late_prepared, y)
+        y = y * (late_level / PEAK)
+        if self.channels > 1:
+            y = y * self.image(np.stack(content))
+        self.clipped += int((np.abs(y) > 1).sum())
+        return np.clip(y, -1, 1).astype(np.float32)
+
+    def checked(self, block: np.ndarray) -> np.ndarray:
+        "`block` as float32. Raises `InputError` as the call."
         block = np.asarray(block, np.float32)
         expected = (self.block,) if self.channels == 1 else (self.channels, self.block)
         if block.shape != expected or not np.isfinite(block).all():
             raise InputError(
                 f"block: expected {expected} finite samples, not NaN or another shape {block.shape}"
             )
-        rows = block.reshape(self.channels, self.block)
-        mixed = rows.mean(0)
-        level = self.leveller(mixed)
-        prepared = np.clip(mixed * (PEAK / level), -CEILING, CEILING).astype(np.float32)
-        both = np.concatenate([self.waiting, np.vstack([rows, prepared, level])], 1)
-        (*content, levelled, level), self.waiting = both[:, : self.block], both[:, self.block :]
-        if not self.alpha:
-            return np.reshape(content, expected)
-        y = self.high_pass(self.step(prepared)[None])[0] * self.gate(levelled[None])[0]
-        if not self.keep_level:
-            y = y * self.gain(levelled, y)
-        y = y * (level / PEAK)
-        if self.channels > 1:
-            y = y * self.image(np.stack(content))
-        self.clipped += int((np.abs(y) > 1).sum())
-        return np.clip(y, -1, 1).astype(np.float32)
+        return block
+
+    def delayed(self, rows: np.ndarray) -> np.ndarray:
+        "The `rows (channels + 2, block)` of `delay` samples ago, when what the step gives now came in."
+        line = np.concatenate([self.waiting, rows], 1)
+        self.waiting = line[:, self.block :]
+        return line[:, : self.block]
+
+
+def step_source(network, weights, block: int) -> Path | bytes:
+    """The exported step for blocks of `block` samples: the file that there is, else drawn now. Raises
+    `InputError` if that needs PyTorch, and there is none.
+    """
+    if isinstance(network, Carried) and network.step(block).is_file():
+        return network.step(block)
+    if not installed("torch"):
+        raise InputError(
+            f"a block of {block} samples needs PyTorch, pip install 'mambamuse[torch]'; a block of"
+            f" {STEP_BLOCK} does not"
+        )
+    from mambamuse.model.weights import load_model
+    from mambamuse.use.export import step_model
+
+    return step_model(load_model(weights), block).SerializeToString()
 
 
 def live_step(style, alpha: float, block: int, keep_level: bool, weights, channels: int = 1) -> Live:
-    "A step that is ready to go: its file read or drawn, warm. Raises `InputError`."
+    "A `Live` that is ready to go: its file read or drawn, warm. Raises `InputError`."
     check_alpha(alpha)
     network = network_of(weights)
-    if isinstance(network, Carried) and network.step(block).is_file():
-        file = network.step(block)
-    else:
-        if not installed("torch"):
-            raise InputError(
-                f"a block of {block} samples needs PyTorch, pip install 'mambamuse[torch]'; a block of"
-                f" {STEP_BLOCK} does not"
-            )
-        from mambamuse.model.weights import load_model
-        from mambamuse.use.export import step_model
-
-        file = step_model(load_model(weights), block).SerializeToString()
+    file = step_source(network, weights, block)
     statistics = style_of(style, network)
     heard = Running(warm_up=WARM_UP) if network.axis == "clip" else None
     step = Step(file, statistics, [alpha * a for a in network.alphas], heard)
@@ -220,7 +240,8 @@ def undisturbed() -> Iterator[bool]:
     """Python's garbage collector waits, and so do ordinary programs, where the system allows it: then the
     value is True.
     """
-    collects, ordinary = gc.isenabled(), hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0)
+    collects = gc.isenabled()
+    ordinary = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else 0  # used if `first` only
     gc.collect()
     gc.disable()
     first = first_in_line()
@@ -255,18 +276,26 @@ def report(times: list, block: int, delay: int, drop_outs: int, first: bool) -> 
     )
 
 
+def in_blocks(x: np.ndarray, block: int, delay: int) -> list[np.ndarray]:
+    """`x (time,)` or `(channels, time)` and what comes behind it, cut into blocks, until `delay` samples
+    after its end.
+    """
+    time = x.shape[-1]
+    rows = x.reshape(-1, time)
+    to_fill = -(time + delay) % block  # samples that the last block lacks
+    behind = np.pad(tail(rows), ((0, 0), (0, block)))[:, : delay + to_fill]
+    padded = np.concatenate([rows, behind], 1)
+    padded = np.pad(padded, ((0, 0), (0, -padded.shape[1] % block)))  # where the delay outlasts the tail
+    return np.split(padded.reshape(*x.shape[:-1], -1), padded.shape[1] // block, -1)
+
+
 def pace(step, x: np.ndarray, block: int, delay: int) -> tuple[np.ndarray, int]:
     """`x (time,)` or `(channels, time)` through `step` as if it came from a microphone: what comes out, in
     line with `x` and as long, and how many blocks came too late.
     """
     late, out, period, time = 0, [], block / SAMPLE_RATE, x.shape[-1]
-    rows = x.reshape(-1, time)
-    behind = np.pad(tail(rows), ((0, 0), (0, block)))[:, : max(0, delay + -(time + delay) % block)]
-    padded = np.concatenate([rows, behind], 1)
-    padded = np.pad(padded, ((0, 0), (0, -padded.shape[1] % block)))
-    blocks = np.split(padded.reshape(*x.shape[:-1], -1), padded.shape[1] // block, -1)
     complete = perf_counter() + period
-    for samples in blocks:
+    for samples in in_blocks(x, block, delay):
         sleep(max(0.0, complete - perf_counter()))  # until the block is complete
         out.append(step(samples))
         too_late = perf_counter() > complete + period  # the card has run dry; after a gap it starts anew
