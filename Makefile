@@ -7,8 +7,8 @@ BIN := .venv/bin
 setup: .venv/installed docs/web/node_modules/.installed
 
 # What the site's page try/ runs and is tested with. Without Node.js the site is built without it, and its tests are skipped.
-docs/web/node_modules/.installed: docs/web/package-lock.json
-	@(cd docs/web && npm ci --ignore-scripts --no-audit --no-fund --silent && touch node_modules/.installed) || echo "docs/web: npm ci did not work (Node.js brings npm), so the site has no page try/; nothing else needs it" >&2
+docs/web/node_modules/.installed: $(wildcard docs/web/package-lock.json)
+	@test ! -d docs/web || (cd docs/web && npm ci --ignore-scripts --no-audit --no-fund --silent && touch node_modules/.installed) || echo "docs/web: npm ci did not work (Node.js brings npm), so the site has no page try/; nothing else needs it" >&2
 
 # constraints.txt is a lock: each package with its version and hashes, so pip installs what was tested and nothing else.
 # mamba-ssm is the oracle of the parity tests: its reference implementation runs without CUDA, its build is skipped. The
@@ -70,12 +70,14 @@ cd nbs && ../$(BIN)/jupyter nbconvert --log-level ERROR --execute --to markdown 
 sed -e 's#(\.\./#(#g' -e 's#(\([0-9a-z_/]*\.ipynb\))#(nbs/\1)#g' $(README).part | cat -s > $(README)
 rm $(README).part
 endef
+define write_pages
+$(BIN)/jupyter nbconvert --log-level ERROR --execute --inplace nbs/pages/*.ipynb
+$(BIN)/nbdev_clean --fname nbs/pages
+endef
 
-PAGES := nbs/pages
 readme: setup
 	$(write_readme)
-	$(BIN)/jupyter nbconvert --log-level ERROR --execute --inplace $(PAGES)/*.ipynb
-	$(BIN)/nbdev_clean --fname $(PAGES)
+	$(write_pages)
 
 # What the repository shows of a run: its figures and tables are copied into figures/, and README.md quotes them.
 # figures/ORIGINS.md says of each file there, and of each table in benchmarks/, which command made it, where and when.
@@ -83,7 +85,8 @@ RUN ?= runs/as_run-smoke
 publish: setup
 	@test -d $(RUN)/figures || (echo "$(RUN)/figures: there is nothing to publish; make reproduce first, or name a run: make publish RUN=..." >&2 && exit 2)
 	$(BIN)/python benchmarks/origins.py publish $(RUN)
-	$(MAKE) readme
+	$(write_readme)
+	$(write_pages)
 
 # The notebooks as they are stored, the package's docstrings, results and sounds, as a folder of pages, and one to try the network on.
 SITE ?= _site

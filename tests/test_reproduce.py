@@ -228,11 +228,11 @@ def test_publishing_copies_a_run_into_the_figures_and_the_readme(tmp_path):
     checkout, name = tmp_path / "checkout", "claims-as_run-smoke.csv"
     published = checkout / "runs" / "mine" / "figures"
     published.mkdir(parents=True)
-    (checkout / "nbs").mkdir()
+    (checkout / "tests").mkdir()
     (checkout / ".venv").symlink_to(ROOT / ".venv")
-    for file in ("Makefile", "README.md", "nbs/index.ipynb"):
+    for file in ("Makefile", "README.md", "settings.ini", "tests/quotations.csv"):
         shutil.copy(ROOT / file, checkout / file)
-    for folder in ("figures", "benchmarks"):
+    for folder in ("nbs", "figures", "benchmarks"):
         shutil.copytree(ROOT / folder, checkout / folder)
     table = (ROOT / "figures" / name).read_text()
     (published / name).write_text(table.replace("4,205,186", "7,654,321"))
@@ -256,6 +256,7 @@ def test_publishing_copies_a_run_into_the_figures_and_the_readme(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (checkout / "figures" / name).read_text() == (published / name).read_text() != table
     assert "7,654,321" in (checkout / "README.md").read_text()
+    assert "7,654,321" in (checkout / "nbs" / "pages" / "results.ipynb").read_text()
     assert (
         "mambamuse reproduce --arm as_run --size smoke (step claims)"
         in (checkout / "figures" / "ORIGINS.md").read_text()
