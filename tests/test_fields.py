@@ -312,7 +312,7 @@ def test_data_that_are_there_are_not_relabelled(data, tmp_path):
     short = ["model.widths=[2,2,2,2]", "training.batch=2", "training.steps=1", "data.clip=64000"]
     train_recipe(tmp_path / "a", overrides=short, data=data)
     with pytest.raises(InputError, match=r"data.clip is 8000, but .* was prepared with 64000"):
-        train_recipe(tmp_path / "b", overrides=[*short, "data.clip=8000"], data=data)
+        train_recipe(tmp_path / "b", overrides=[*short[:3], "data.clip=8000"], data=data)
     with pytest.raises(InputError, match="training.batch is 104, expected at most data.train, 102"):
         train_recipe(tmp_path / "b", overrides=["training.batch=104"], data=data)
     own = [*short[:3], "data.train=7", "data.valid=2", "data.test=1", "data.clip=4112"]

@@ -51,7 +51,7 @@ def visible(before: str | None, number: int) -> str:
 
 def check_seen(device: str) -> None:
     "Raises `InputError` if PyTorch does not see what `device` leaves visible."
-    if device == "cpu" and "torch" not in sys.modules:
+    if device == "cpu" and sys.modules.get("torch") is None:
         return  # it will look, if it is needed at all
     needs("torch")
     import torch
