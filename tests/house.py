@@ -54,7 +54,7 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
     ],
     "03_state_space": ["model/scan_reference", "model/scan", "model/scan_numba", "model/scan_triton"],
     "04_mamba": ["model/mamba"],
-    "05_adain": ["model/adain", "model/places"],
+    "05_adain": ["model/adain", "model/envelope", "model/places"],
     "06_unet": [
         "model/blocks",
         "model/topology",

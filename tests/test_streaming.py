@@ -29,6 +29,7 @@ from mambamuse.model.blocks import (
     ResidualBlock,
     leaky,
 )
+from mambamuse.model.envelope import envelope_stages
 from mambamuse.model.generator import MambaMuse
 from mambamuse.model.places import EPS, PLACES, STRIDES, check_alphas
 from mambamuse.model.weights import fit, load_model, pad
@@ -65,6 +66,12 @@ def shaken(module, by=0.03):
 
 def noise(rng, *shape):
     return rng.uniform(-0.9, 0.9, shape).astype(np.float32)
+
+
+def gusts(rng, *shape):
+    "Noise that begins suddenly, dies away and begins again: its envelope has every stage."
+    age = np.arange(shape[-1]) % rng.integers(300, 900)
+    return noise(rng, *shape) * np.exp(-age / rng.uniform(30, 300)).astype(np.float32)
 
 
 def in_blocks(stream, x, largest, rng):
@@ -105,25 +112,30 @@ def extended(x):
     return np.pad(whole, ((0, 0), (0, -whole.shape[1] % 16)))
 
 
-def inside(features, place, time):
-    """Mean and deviation `(1, channels, 1)` of features over the steps inside the recording, all its channels
-    together.
+def inside(features, place, time, weights):
+    """Mean and deviation `(1, channels, sets)` of features over the steps inside the recording, all its
+    channels together; `weights (channels of the sound, sets, frames)`.
     """
-    pooled = (
-        features[..., 1_024 // STRIDES[place] : -(-(1_024 + time) // STRIDES[place])]
-        .transpose(0, 1)
-        .flatten(1)
+    steps = slice(1_024 // STRIDES[place], -(-(1_024 + time) // STRIDES[place]))
+    pooled, shares = (
+        x[..., steps].transpose(0, 1).flatten(1).double()
+        for x in (features, weights.repeat_interleave(16 // STRIDES[place], -1))
     )
-    variance = pooled.var(1, correction=min(1, pooled.shape[1] - 1))
-    return [s[None, :, None] for s in (pooled.mean(1), torch.sqrt(variance + EPS))]
+    shares = (shares + 0.01) / (shares + 0.01).sum(1, keepdim=True)
+    mean = pooled @ shares.T
+    variance = torch.einsum("cst,st->cs", (pooled[:, None] - mean[..., None]) ** 2, shares)
+    n = pooled.shape[1]
+    deviation = torch.sqrt(variance * n / max(1, n - 1) + EPS)
+    return [s[None].to(features.dtype) for s in (mean, deviation)]
 
 
 @torch.inference_mode()
 def plain_style(model, sound):
-    "The style `(2, channels)` of `sound (time,)`, from whole tensors."
+    "The style `(2 * sets, channels)` of `sound (time,)`, from whole tensors."
     x = torch.tensor(extended(sound[None]), dtype=next(model.parameters()).dtype)[:, None]
-    pairs = [inside(f, place, len(sound)) for place, f in enumerate(model.features(x, 4))]
-    return np.stack([torch.cat([pair[k].flatten() for pair in pairs]).numpy() for k in (0, 1)])
+    weights = envelope_stages(x, model.sets)
+    pairs = [inside(f, place, len(sound), weights) for place, f in enumerate(model.features(x, 4))]
+    return np.concatenate([torch.cat([pair[k][0] for pair in pairs]).T.numpy() for k in (0, 1)])
 
 
 @torch.inference_mode()
@@ -141,10 +153,12 @@ def plain_transfer(model, x, style, alpha=1.0):
         wanted = torch.tensor(style, dtype=dtype).split(
             [f.shape[1] for f in model.features(content[..., :32], 4)], 1
         )
+        weights = envelope_stages(content, model.sets)
 
         def change(place, f):
-            mean, deviation = inside(f, place, time)
-            new_mean, new_deviation = wanted[place][:, None, :, None]
+            now = weights.repeat_interleave(16 // STRIDES[place], -1)
+            mean, deviation = (s @ now for s in inside(f, place, time, weights))
+            new_mean, new_deviation = (s.T @ now for s in wanted[place].chunk(2))
             return (
                 alphas[place] * ((f - mean) / deviation * new_deviation + new_mean) + (1 - alphas[place]) * f
             )
@@ -470,18 +484,32 @@ def test_what_does_not_fit_the_model_is_refused(axis, arguments, message):
         Stream(MambaMuse(widths=NARROW, axis=axis), **arguments)
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        Stream,
-        MambaMuse.network,
-        lambda model: model.transfer(np.ones(99), np.ones(99)),
-        lambda model: Style.of(model, np.ones(99)),
-    ],
-)
-def test_a_model_with_several_sets_of_statistics_is_refused(use):
-    with pytest.raises(InputError, match="has 2 sets of statistics.*whole tensors only"):
-        use(MambaMuse(widths=NARROW, axis="clip", sets=2))
+@pytest.mark.parametrize("sets", [2, 3, 4])
+@pytest.mark.parametrize("content", [None, Running(half_life=0.05), Running(warm_up=0.01)])
+def test_several_sets_of_statistics_in_blocks(sets, content):
+    "In random blocks as at once; channels do not mix; with the statistics of the whole it is the model."
+    torch.manual_seed(sets)
+    rng, model = np.random.default_rng(sets), MambaMuse(widths=NARROW, axis="clip", sets=sets).for_inference()
+    x, style = gusts(rng, 2, 4_005), gusts(rng, 2_001)
+    want = in_blocks(Stream(model, style, EVERYWHERE, content), x, 10_000, np.random.default_rng(1))
+    one = Stream(model, style, EVERYWHERE, content)
+    at_once = np.concatenate([one.push(x[0]), one.flush()])
+    assert abs(want[0] - at_once).max() <= 1e-5
+    for largest in (50, 700, 4_000):
+        assert abs(in_blocks(Stream(model, style, EVERYWHERE, content), x, largest, rng) - want).max() <= 1e-5
+    with torch.inference_mode():
+        known = restyled_to(model, pad(torch.from_numpy(x)[:, None]), signature(model, style), EVERYWHERE)[1]
+    got = in_blocks(Stream(model, style, EVERYWHERE, known), x, 700, rng)
+    for mine, channel in zip(got, x):
+        assert abs(mine - whole(model, channel, style, EVERYWHERE)[: len(channel)]).max() <= 1e-5
+
+
+def test_a_long_stream_forgets_what_no_layer_asks_for():
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip", sets=2).for_inference()
+    stream = Stream(model, gusts(rng, 2_001))
+    for _ in range(60):
+        stream.push(gusts(rng, 1_000))
+    assert stream.net.stages.frames.shape[-1] <= (1_000 + 1_024) // 16 + 3
 
 
 def test_the_model_is_left_as_it_was():
@@ -494,10 +522,16 @@ def test_the_model_is_left_as_it_was():
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("piece", [48, 528, 2**14])
 @pytest.mark.parametrize(
-    "axis, bypass, alphas",
-    [("clip", True, EVERYWHERE), ("clip", False, ENCODER), ("frame", True, EVERYWHERE)],
+    "axis, sets, bypass, alphas",
+    [
+        ("clip", 1, True, EVERYWHERE),
+        ("clip", 1, False, ENCODER),
+        ("clip", 2, True, EVERYWHERE),
+        ("clip", 3, False, EVERYWHERE),
+        ("frame", 1, True, EVERYWHERE),
+    ],
 )
-def test_stages_are_the_whole(monkeypatch, axis, bypass, alphas, piece, channels):
+def test_stages_are_the_whole(monkeypatch, axis, sets, bypass, alphas, piece, channels):
     """The pipeline, in pieces of any multiple of 16, against whole tensors: framing, shared statistics, gate
     and fades.
     """
@@ -505,10 +539,10 @@ def test_stages_are_the_whole(monkeypatch, axis, bypass, alphas, piece, channels
     rng, model = (
         np.random.default_rng(piece),
         shaken(
-            MambaMuse(widths=NARROW, axis=axis, bypass=bypass, alphas=tuple(map(float, alphas)))
+            MambaMuse(widths=NARROW, axis=axis, bypass=bypass, alphas=tuple(map(float, alphas)), sets=sets)
         ).for_inference(),
     )
-    x, sound = noise(rng, channels, 403), noise(rng, 901)
+    x, sound = gusts(rng, channels, 403), gusts(rng, 901)
     style = sound if axis == "frame" else plain_style(model, sound)
     got, want = stages.restyled(model.network(), x, style, 0.9), plain_transfer(model, x, style, 0.9)
     assert abs(want - stages.restyled(model.network(), x, style, 0.1)).max() > 1e-3  # AdaIN did something
@@ -527,11 +561,13 @@ def test_channels_share_their_statistics():
     assert abs(both - plain_transfer(model, x, style)).max() <= allowed(model, x, style)
 
 
+@pytest.mark.parametrize("sets", [1, 2, 4])
 @pytest.mark.parametrize("time", [1, 2, 100, 1_023, 1_024, 5_000])
-def test_a_measured_style_is_that_of_whole_tensors(time):
+def test_a_measured_style_is_that_of_whole_tensors(time, sets):
     "1e-5 of the numbers, which reach beyond 1."
-    rng, model = np.random.default_rng(time), shaken(MambaMuse(widths=NARROW, axis="clip")).for_inference()
-    sound = noise(rng, time)
+    rng = np.random.default_rng(time)
+    model = shaken(MambaMuse(widths=NARROW, axis="clip", sets=sets)).for_inference()
+    sound = gusts(rng, time)
     want = plain_style(model, sound)
     assert np.allclose(stages.measured_style(model.network(), sound), want, rtol=1e-5, atol=1e-5)
 
@@ -576,12 +612,12 @@ def rewritten(path, out, change=lambda tensors: None, **about):
 
 
 def put(name, value):
-    return lambda tensors: tensors[name].__setitem__(1, value)
+    return lambda tensors: tensors[name].__setitem__((0, 1), value)
 
 
 def narrower(tensors):
     for kind in ("mean", "deviation"):
-        tensors[f"skip32.{kind}"] = tensors[f"skip32.{kind}"][:-1].copy()
+        tensors[f"skip32.{kind}"] = tensors[f"skip32.{kind}"][:, :-1].copy()
 
 
 @pytest.mark.parametrize(

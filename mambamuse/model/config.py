@@ -18,6 +18,7 @@ AXES = {"frame": 1, "clip": 2}  # of (batch, channels, time)
 
 # %% ../../nbs/model/config.ipynb #adain-stages-config
 STAGES = {
+    1: (),
     2: (0.06,),
     3: (0.06,),
     4: (0.03, 0.2),

@@ -26,7 +26,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from ..errors import InputError
 from . import topology
-from .adain import blend, envelope_stages
+from .adain import blend
 from mambamuse.model.blocks import (
     SLOPE,
     ChannelNorm,
@@ -38,6 +38,7 @@ from mambamuse.model.blocks import (
     leaky,
 )
 from .config import Axis, ModelConfig, Sets
+from .envelope import envelope_stages
 from .mamba import Mamba
 from .places import ENCODED, check_alphas
 
@@ -233,8 +234,9 @@ class MambaMuse(
         return self.eval()
 
     def fingerprint(self) -> str:
-        "16 hexadecimal digits that stand for the weights, folded or not, and for the bypass."
-        digest = sha256(str(self.bypass).encode())
+        "16 hexadecimal digits that stand for the weights, folded or not, for the bypass and the sets."
+        about = f"{self.bypass}{self.sets}" if self.sets > 1 else str(self.bypass)
+        digest = sha256(about.encode())
         for name, module in self.named_modules():
             if "parametrizations" in name:
                 continue
@@ -245,9 +247,7 @@ class MambaMuse(
         return digest.hexdigest()[:16]
 
     def network(self) -> Any:
-        """The model in stages, for `mambamuse.use.transfer`. Raises `InputError` if it has several sets of
-        statistics, which only `forward` mixes so far.
-        """
+        "The model in stages, for `mambamuse.use.transfer`."
         from mambamuse.use.streaming import TorchNetwork
 
         return TorchNetwork(self)

@@ -30,9 +30,11 @@ from mambamuse.model.blocks import (
     MambaBlock,
     ResidualBlock,
 )
+from ..model.config import STAGES
+from ..model.envelope import FALL, FRAME, LEAST, LONG, RECENT, RISE, ROUGH, SHORT
 from ..model.generator import MambaMuse
 from ..model.mamba import Mamba
-from ..model.places import ENCODED, EPS, PLACES, STRIDE, STRIDES, check_alphas
+from ..model.places import ENCODED, EPS, PART, PLACES, STRIDE, STRIDES, check_alphas
 from ..model.topology import DEPTH, decoded, decoder_level, decoder_levels, encoded, has_skip
 from ..sound.audio import SAMPLE_RATE
 from ..sound.paths import check_folder, check_place, written_beside
@@ -48,7 +50,7 @@ from mambamuse.use.step import (
     stage_file,
     step_file,
 )
-from .streaming import Stream, check_one_set
+from .streaming import Stream
 
 # %% ../../nbs/use/export.ipynb #export-graph
 FLOAT = TensorProto.FLOAT
@@ -430,12 +432,86 @@ def _(module: Mamba, g, x):
     y = g.Add(y, g.Mul(u, module.D))
     return replace(x, name=g.MatMul(g.Mul(y, silu(g, g.MatMul(x.name, to_z))), module.out_proj.weight.T))
 
+# %% ../../nbs/use/export.ipynb #export-envelope
+def mean_of(first: int, count: int, frames: int) -> np.ndarray:
+    "The matrix that takes the mean of `count` energies, beginning `first` after the oldest that is kept."
+    past = np.arange(SHORT + LONG + frames) - np.arange(frames)[:, None] - first
+    return ((past >= 0) & (past < count)).astype(np.float32) / count
+
+
+def ramp(g, power, begin: float, end: float):
+    "0 where the ratio `power` is up to `begin` dB, 1 from `end` on, straight in between."
+    decibels = g.Mul(g.Log(power), np.float32(10 / np.log(10)))
+    return g.Clip(
+        g.Div(g.Sub(decibels, np.float32(begin)), np.float32(end - begin)), np.float32(0), np.float32(1)
+    )
+
+
+def held(g, x, frames: int, seconds: float):
+    "`x (1, frames, 1)`, or what is left of a higher value before it that falls to 1/e in `seconds`."
+    step = FRAME / SAMPLE_RATE / seconds
+    past = np.arange(frames)[:, None] - np.arange(frames)
+    left = np.where(past >= 0, np.exp(-step * np.maximum(past, 0)), 0).astype(np.float32)
+    kept = g.recall(1, 1, 1)
+    inside = g.ReduceMax(g.Mul(g.reshape(x, 1, 1, frames), left[None]), np.array([2]), keepdims=1)
+    before = g.Mul(kept[0], np.exp(-step * np.arange(1, frames + 1)).astype(np.float32).reshape(1, -1, 1))
+    y = g.Max(inside, before)
+    g.remember(kept, g.cut(y, frames - 1, frames))
+    return y
+
+
+def envelope(g, x: str, sets: int) -> tuple[str, int]:
+    """The weights of `sets >= 2` stages of the sound `x (1, block, 1)`, for the frames of the last `REACH` samples
+    and those of the block, `(1, frames, sets)`, and `sets`; as in `model.envelope.Envelope`.
+    """
+    frames = g.block // FRAME
+    sound = Signal(x, 1, 1)
+    both, kept = joined(g, sound, 1)
+    g.remember(kept, g.cut(both, g.block, 2**40))
+    rough = g.Sub(x, g.Mul(g.cut(both, 0, g.block), np.float32(ROUGH)))
+    power = g.reshape(g.Mul(rough, rough), 1, frames, FRAME)
+    energy = Signal(g.ReduceMean(power, np.array([2]), keepdims=1), 1, 1, FRAME)
+    energies, kept = joined(g, energy, SHORT + LONG)
+    g.remember(kept, g.cut(energies, frames, 2**40))
+    long, short = (
+        g.Add(g.MatMul(mean_of(first, count, frames), energies), np.float32(LEAST))
+        for first, count in ((0, LONG), (LONG, SHORT))
+    )
+    onset = ramp(g, g.Div(short, long), *RISE)
+    marks = [held(g, onset, frames, seconds) for seconds in STAGES[sets]]
+    stages = [marks[0], *(g.Sub(later, sooner) for sooner, later in zip(marks, marks[1:]))]
+    if sets > 2:
+        body = g.Sub(np.float32(1), marks[-1])
+        release = g.Mul(body, ramp(g, g.Div(held(g, short, frames, RECENT), short), *FALL))
+        stages.append(g.Sub(body, release))
+    all_but_last = Signal(g.Concat(*stages, axis=2), 1, sets - 1, FRAME)
+    both, kept = joined(g, all_but_last, REACH // FRAME)
+    g.remember(kept, g.cut(both, frames, 2**40))
+    last = g.Sub(np.float32(1), g.ReduceSum(both, np.array([2]), keepdims=1))
+    return g.Concat(both, last, axis=2), sets
+
+
+def weights_at(g, stages: tuple[str, int], x: Signal) -> str:
+    "The weights `(1, time, sets)` of `stages`, as `envelope` draws them, at the time steps of `x`."
+    frames, sets = stages
+    count = (REACH + g.block) // FRAME
+    steps = FRAME // x.rate
+
+    def draw():
+        spread = g.Expand(g.reshape(frames, 1, count, 1, sets), np.array([1, count, steps, sets]))
+        return g.reshape(spread, 1, count * steps, sets)
+
+    start = REACH // x.rate - x.delay
+    every = frames if steps == 1 else g.once(("stages", x.rate), draw)
+    return g.once(("stages", x.rate, x.delay), lambda: g.cut(every, start, start + length(g, x)))
+
 # %% ../../nbs/use/export.ipynb #export-running
-def running(g, x: Signal, prior):
+def running(g, x: Signal, prior, weights, sets: int):
     """Mean and deviation of the past of each time step, `(1, time, channels)` each, from `prior` (mean,
-    deviation) `(1, channels)` on; as in `streaming.Follow`.
+    deviation) `(sets, channels)` on, mixed by the `weights (1, time, sets)`; as in `streaming.Follow`.
     """
     time, real = length(g, x), valid(g, x)
+    size = sets * x.channels
 
     def draw():
         decay = g.Pow(0.5, g.Div(x.rate / SAMPLE_RATE, g.input("half_life", DOUBLE)))
@@ -447,25 +523,44 @@ def running(g, x: Signal, prior):
 
     decay, powers, weight = g.once(("running", x.rate), draw)
     mean, deviation = (g.Cast(s, to=DOUBLE) for s in prior)
-    first = g.Mul(weight, mean)
-    second = g.Add(g.Mul(g.Sub(weight, 1.0), g.Sub(g.Mul(deviation, deviation), EPS)), g.Mul(first, mean))
-    prior = g.Concat(
-        g.reshape(weight, 1, 1, 1), *(g.reshape(s, 1, 1, x.channels) for s in (first, second)), axis=2
-    )
-    sounding = g.Cast(g.Mul(x.name, real), to=DOUBLE)
+    share = g.Mul(weight, 1 / sets + (PART if sets > 1 else 0))
+    first = g.Mul(share, mean)
+    square = g.Mul(g.Sub(g.Mul(deviation, deviation), EPS), g.Div(g.Sub(weight, 1.0), weight))
+    second = g.Mul(share, g.Add(square, g.Mul(mean, mean)))
+    shares = [g.Expand(share, np.array([1, 1, sets]))] if sets > 1 else []  # of one set: what was heard
+    moments = [g.reshape(s, 1, 1, size) for s in (first, second)]
+    prior = g.Concat(g.reshape(weight, 1, 1, 1), *shares, *moments, axis=2)
+    first = sounding = g.Cast(g.Mul(x.name, real), to=DOUBLE)
     one = g.Cast(real, to=DOUBLE)
-    kept = g.recall(1, 1, 2 * x.channels + 1, "sums")
-    sums = g.CumSum(g.Div(g.Concat(one, sounding, g.Mul(sounding, sounding), axis=2), powers), np.array(1))
+    second = g.Mul(first, first)
+    now = []
+    if sets > 1:
+        now = [g.Mul(one, g.Add(g.Cast(weights, to=DOUBLE), PART))]
+        each = g.reshape(now[0], 1, time, sets, 1)
+        values = g.reshape(sounding, 1, time, 1, x.channels)
+        first = g.Mul(each, values)
+        second = g.reshape(g.Mul(first, values), 1, time, size)
+        first = g.reshape(first, 1, time, size)
+    widths = [1, *([sets] if sets > 1 else []), size, size]
+    kept = g.recall(1, 1, sum(widths), "sums")
+    sums = g.CumSum(g.Div(g.Concat(one, *now, first, second, axis=2), powers), np.array(1))
     g.remember(kept, g.Mul(g.cut(powers, time - 1, time), g.Add(g.cut(sums, time - 1, time), kept[0])))
     before = g.Pow(
         decay, g.Cast(g.Sub(g.Div("position", x.rate), x.delay), to=DOUBLE)
     )  # what is left of the prior when the block begins
-    count, first, second = g.split(
-        g.Mul(powers, g.Add(sums, g.Add(kept[0], g.Mul(before, prior)))), [1, x.channels, x.channels], axis=2
-    )
-    mean = g.Div(first, count)
-    variance = g.Div(g.Max(g.Sub(second, g.Mul(first, mean)), 0.0), g.Sub(count, 1.0))
-    return g.Cast(mean, to=FLOAT), g.Cast(g.Sqrt(g.Add(variance, EPS)), to=FLOAT)
+    sums = g.Mul(powers, g.Add(sums, g.Add(kept[0], g.Mul(before, prior))))
+    heard, *shares, first, second = g.split(sums, widths, axis=2)
+    if sets == 1:
+        mean = g.Div(first, heard)
+        variance = g.Div(g.Max(g.Sub(second, g.Mul(first, mean)), 0.0), g.Sub(heard, 1.0))
+        return g.Cast(mean, to=FLOAT), g.Cast(g.Sqrt(g.Add(variance, EPS)), to=FLOAT)
+    share = g.reshape(shares[0], 1, time, sets, 1)
+    mean, square = (g.Div(g.reshape(s, 1, time, sets, -1), share) for s in (first, second))
+    heard = g.reshape(heard, 1, time, 1, 1)
+    variance = g.Mul(g.Max(g.Sub(square, g.Mul(mean, mean)), 0.0), g.Div(heard, g.Sub(heard, 1.0)))
+    mix = g.reshape(weights, 1, time, 1, sets)
+    statistics = (g.Cast(s, to=FLOAT) for s in (mean, g.Sqrt(g.Add(variance, EPS))))
+    return tuple(g.reshape(g.MatMul(mix, s), 1, time, x.channels) for s in statistics)
 
 
 def frames(g, x: Signal):
@@ -476,9 +571,9 @@ def frames(g, x: Signal):
     return mean, g.Sqrt(g.Add(variance, np.float32(EPS)))
 
 
-def restyled(g, x: Signal, place: int, axis: str, sizes) -> Signal:
+def restyled(g, x: Signal, place: int, axis: str, sizes, stages) -> Signal:
     """AdaIN at `place`, blended by the input `alphas`; on the frame axis without the style. `sizes`: channels
-    at `PLACES`.
+    at `PLACES`; `stages` as `envelope` draws them.
     """
     alpha = g.once("alphas", lambda: g.steps(g.input("alphas", FLOAT, len(PLACES)), len(PLACES), axis=0))[
         place
@@ -487,19 +582,21 @@ def restyled(g, x: Signal, place: int, axis: str, sizes) -> Signal:
         (mean, style_mean), (deviation, style_deviation) = (g.steps(s, 2, axis=0) for s in frames(g, x))
         content = g.cut(x.name, 0, 1, axis=0)
     else:
+        sets = 1 if stages is None else stages[1]
 
         def pair(name):
             return g.steps(
-                g.once(name, lambda: g.split(g.input(name, FLOAT, 2, sum(sizes)), sizes, axis=1))[place],
+                g.once(name, lambda: g.split(g.input(name, FLOAT, 2 * sets, sum(sizes)), sizes, axis=1))[
+                    place
+                ],
                 2,
                 axis=0,
-            )  # (1, channels) each
+            )  # (sets, channels) each
 
-        (style_mean, style_deviation), (mean, deviation), content = (
-            pair("style"),
-            running(g, x, pair("content")),
-            x.name,
-        )
+        weights = None if stages is None else weights_at(g, stages, x)
+        style_mean, style_deviation = (s if sets == 1 else g.MatMul(weights, s) for s in pair("style"))
+        mean, deviation = running(g, x, pair("content"), weights, sets)
+        content = x.name
     new = g.Add(g.Mul(style_deviation, g.Div(g.Sub(content, mean), deviation)), style_mean)
     return replace(x, name=g.Add(g.Mul(alpha, new), g.Mul(g.Sub(np.float32(1), alpha), content)), batch=1)
 
@@ -532,6 +629,7 @@ def network(g, model, x: Signal, alphas) -> Signal:
     0.
     """
     sizes = channels(model)
+    stages = envelope(g, x.name, model.sets) if model.sets > 1 and any(alphas) else None
     last = max(
         (decoder_level for decoder_level, alpha in enumerate(alphas[len(ENCODED) :], 1) if alpha), default=0
     )  # level of the decoder that needs the style
@@ -540,7 +638,7 @@ def network(g, model, x: Signal, alphas) -> Signal:
         decoder_level, behind = (place, 0) if place < len(ENCODED) else (place - DEPTH, 1)
         y = x
         if alphas[place]:
-            y = restyled(g, x, place, model.axis, sizes)
+            y = restyled(g, x, place, model.axis, sizes, stages)
         elif x.batch == 2:
             y = replace(x, name=g.cut(x.name, 0, 1, axis=0), batch=1)
         if x.batch == 1 or last < max(1, decoder_level + behind):
@@ -561,7 +659,6 @@ def step_model(model: MambaMuse, block: int = 256, alphas: Sequence[float] | Non
     """
     if block % STRIDE or not STRIDE <= block <= LARGEST:
         raise InputError(f"block is {block}, expected a multiple of {STRIDE} samples, at most {LARGEST}")
-    check_one_set(model)
     alphas = check_alphas(model.alphas if alphas is None else alphas)
     g = Graph(block)
     x = g.reshape(g.input("block", FLOAT, block), 1, block, 1)
@@ -578,6 +675,7 @@ def step_model(model: MambaMuse, block: int = 256, alphas: Sequence[float] | Non
         sample_rate=SAMPLE_RATE,
         weights=model.fingerprint(),
         axis=model.axis,
+        sets=model.sets,
         places=json.dumps(dict(zip(PLACES, channels(model)))),
         alphas=json.dumps(alphas),
     )
@@ -605,15 +703,14 @@ STAGE_BLOCK = 512  # samples
 def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
     """The generator `model`, on the clip axis, as six graphs for blocks of `block` samples.
 
-    Encoder: `x (block, 1)` to `y0` to `y4`, the features at `ENCODED`. Levels 1 to 4 of the decoder: `x` and,
-    where there is one,
-    `skip` to `y0`. Last: `x` to `y0`, sound. Raises `InputError` if the model's axis is another.
+    Encoder: `x (block, 1)` to `y0` to `y4`, the features at `ENCODED`, and `y5`, the weights of the stages if
+    the model has several sets. Levels 1 to 4 of the decoder: `x` and, where there is one, `skip` to `y0`.
+    Last: `x` to `y0`, sound. Raises `InputError` if the model's axis is another.
     """
     if model.axis != "clip":
         raise InputError(
             "these weights pair every time step with one of the style (axis frame): they have no stages"
         )
-    check_one_set(model)
     sizes = channels(model)
     rates = dict(zip(PLACES, STRIDES))
 
@@ -646,15 +743,23 @@ def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
     def draw_level(number: int, g, x, skip=None):
         return [decoder_level(model, Drawing(g), number, x, skip)]
 
-    first = stage(dict(x=(1, 1)), lambda g, x: encoded(model.encoder, Drawing(g), x))
+    def draw_encoder(g, x):
+        features = encoded(model.encoder, Drawing(g), x)
+        if model.sets == 1:
+            return features
+        frames, sets = envelope(g, x.name, model.sets)
+        now = g.cut(frames, REACH // FRAME, 2**40)
+        return [*features, Signal(now, 1, sets, FRAME)]
+
+    first = stage(dict(x=(1, 1)), draw_encoder)
     between = [stage(level_inputs(n), partial(draw_level, n)) for n in range(1, DEPTH + 1)]
     last = stage(dict(x=(sizes[-1], 1)), lambda g, x: [drawn(model.final_upsample, g, x)])
     return [first, *between, last]
 
 # %% ../../nbs/use/export.ipynb #export-style-model
 def style_model(model, block: int = 1_024) -> onnx.ModelProto:
-    """The graph from `sound (time,)`, mono at 16 kHz at the model's level, to `style (2, channels)`, means
-    and deviations at `PLACES`.
+    """The graph from `sound (time,)`, mono at 16 kHz at the model's level, to `style (2 * sets, channels)`,
+    means and deviations at `PLACES`.
 
     Raises `InputError` if the model's axis is not clip.
     """
@@ -663,14 +768,15 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
             "these weights pair every time step with one of the style (axis frame): a style of theirs is a"
             " recording"
         )
-    check_one_set(model)
     inner, sizes = Graph(block, "block_"), channels(model)
     total = sum(sizes)
+    sets = model.sets
     inner.input("position", INT)
     x = inner.reshape(inner.input("block", FLOAT, block), 1, block, 1)
     features = encoded(model.encoder, Drawing(inner), Signal(x, 1, 1))
     features = [*features, *decoder_levels(model, Drawing(inner), features)]
-    first, second = [], []
+    stages = envelope(inner, x, sets) if sets > 1 else None
+    share, first, second = [], [], []
     for y in features:
         at = inner.Add(
             inner.Sub(inner.Div("position", y.rate), y.delay), np.arange(length(inner, y)).reshape(1, -1, 1)
@@ -678,14 +784,25 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
         inside = inner.And(
             inner.GreaterOrEqual(at, START // y.rate), inner.Less(inner.Mul(at, y.rate), "sound_end")
         )
-        values = inner.Mul(inner.Cast(y.name, to=DOUBLE), inner.Cast(inside, to=DOUBLE))
-        first.append(inner.ReduceSum(values, np.array([1]), keepdims=0))
-        second.append(inner.ReduceSum(inner.Mul(values, values), np.array([1]), keepdims=0))
-    moments = inner.Concat(inner.Concat(*first, axis=1), inner.Concat(*second, axis=1), axis=0)
-    inner.input("moments", DOUBLE, 2, total)
+        counted = inner.Cast(inside, to=DOUBLE)
+        if stages is not None:
+            weights = inner.Cast(weights_at(inner, stages, y), to=DOUBLE)
+            counted = inner.Mul(counted, inner.Add(weights, PART))
+        counted = inner.Transpose(counted, perm=[0, 2, 1])  # (1, sets, time)
+        values = inner.Cast(y.name, to=DOUBLE)
+        shares = inner.ReduceSum(counted, np.array([2]), keepdims=1)
+        share.append(inner.Expand(shares, np.array([1, sets, y.channels])))
+        first.append(inner.MatMul(counted, values))
+        second.append(inner.MatMul(counted, inner.Mul(values, values)))
+    moments = inner.Concat(*(inner.Concat(*each, axis=2) for each in (share, first, second)), axis=1)
+    inner.input("moments", DOUBLE, 3 * sets, total)
     outputs = dict(
         new_position=(inner.Add("position", block), INT, []),
-        new_moments=(inner.Add("moments", moments), DOUBLE, [2, total]),
+        new_moments=(
+            inner.Add("moments", inner.reshape(moments, 3 * sets, total)),
+            DOUBLE,
+            [3 * sets, total],
+        ),
     )
     late = max(y.delay * y.rate for y in features)
 
@@ -717,7 +834,7 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
     sound = g.Concat(
         np.zeros(START, np.float32), sound, tail, g.Expand(np.float32(0), g.reshape(missing, 1)), axis=0
     )
-    starts = dict(position=np.array(0), moments=np.zeros((2, total)))
+    starts = dict(position=np.array(0), moments=np.zeros((3 * sets, total)))
     for name in kept:
         if name not in starts:
             starts[name] = np.zeros(inner.inputs[name].type.tensor_type.shape.dim[0].dim_value, np.float32)
@@ -732,7 +849,8 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
     moments = results[kept.index("moments")]
     strides = np.concatenate([np.full(size, stride) for size, stride in zip(sizes, STRIDES)])
     count = g.Cast(g.Sub(g.Div(g.Add(end, strides - 1), strides), START // strides), to=DOUBLE)
-    mean, square = g.steps(g.Div(moments, count), 2, axis=0)
+    share, *powers = g.steps(moments, 3, axis=0)
+    mean, square = (g.Div(power, share) for power in powers)
     variance = g.Div(
         g.Mul(g.Max(g.Sub(square, g.Mul(mean, mean)), np.float64(0)), count),
         g.Max(g.Sub(count, np.float64(1)), np.float64(1)),
@@ -742,16 +860,18 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
         format=STYLE_FORMAT,
         sample_rate=SAMPLE_RATE,
         weights=model.fingerprint(),
+        sets=sets,
         places=json.dumps(dict(zip(PLACES, sizes))),
     )
-    return g.finish(dict(style=(style, FLOAT, [2, total])), about)
+    return g.finish(dict(style=(style, FLOAT, [2 * sets, total])), about)
 
 # %% ../../nbs/use/export.ipynb #export-described
 MEANINGS = dict(
     block="the next samples at sample_rate, at the model's level; zeros after the end",
     position="how many samples came before this block",
     length="of the sound in samples, rounded up to a multiple of 16, at least 32; 2**40 until it is known",
-    style="means and deviations at all places, one after the other: what the style file gives",
+    style="the means of each set, then the deviations, at all places, one after the other: what the style file"
+    " gives",
     content="what the content's statistics are taken for at first: give the style's",
     warm_up="seconds for which `content` counts; 1e12: for ever",
     half_life="seconds after which what was heard counts half; infinity: all counts alike",
@@ -764,7 +884,7 @@ MEANINGS = dict(
     sound="a recording at sample_rate, at the model's level, of any length",
 )
 KINDS = {FLOAT: "float32", DOUBLE: "float64", INT: "int64"}
-AS_JSON = ("block", "delay", "sample_rate", "places", "alphas")  # the rest of the metadata is text
+AS_JSON = ("block", "delay", "sample_rate", "sets", "places", "alphas")  # the rest of the metadata is text
 
 # %% ../../nbs/use/export.ipynb #export-described-1
 def described(model: onnx.ModelProto) -> dict:
@@ -796,6 +916,7 @@ def export_folder(model: MambaMuse, folder: str | Path, block: int = 256) -> Pat
         weights=model.fingerprint(),
         places=dict(zip(PLACES, channels(model))),
         alphas=check_alphas(model.alphas),
+        sets=model.sets,
         bypass=model.bypass,
         sample_rate=SAMPLE_RATE,
         files={name: described(files) for name, files in for_hosts.items()},

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..model.places import EPS, PLACES, STRIDES
+from ..model.places import ENCODED, EPS, PART, PLACES, STRIDE, STRIDES
 from ..model.topology import has_skip
 from .levels import PEAK, START, Gate, extend, fade_ends, hold_start, levelled, no_constant
 
@@ -54,34 +54,64 @@ PIECE = 2**14  # samples that pass a stage at once
 COST = (0.43, 0.11, 0.11, 0.12, 0.19, 0.04)  # of a stage, of all: what a progress bar needs to know
 
 # %% ../../nbs/use/stages.ipynb #pipeline-statistics-1
-def shelf_statistics(rows: Sequence[Shelf], stride: int, time: int) -> np.ndarray:
-    """Mean and deviation `(2, channels)` of features, over all `rows` and the steps inside a recording of
-    `time` samples.
+def shelf_statistics(rows: Sequence[Shelf], weights: Sequence[Shelf], stride: int, time: int) -> np.ndarray:
+    """Means, then deviations `(2 * sets, channels)` of features, over all `rows` and the steps of `stride`
+    samples inside a recording of `time` samples; `weights`: those of the stages, `(frames, sets)` a row.
     """
     first, last = START // stride, -(-(START + time) // stride)
-    sums = np.zeros((2, rows[0].width))
-    for row in rows:
+    sets = weights[0].width
+    sums = np.zeros((2, sets, rows[0].width))
+    share = np.zeros((sets, 1))
+    for row, theirs in zip(rows, weights):
         for start in range(first, last, PIECE):
-            x = row[start : min(start + PIECE, last)].astype(np.float64)
-            sums += x.sum(0), (x * x).sum(0)
+            moments = np.arange(start, min(start + PIECE, last)) * stride // STRIDE
+            now = theirs[moments[0] : moments[-1] + 1][moments - moments[0]] + np.float64(PART)
+            x = row[start : start + len(now)].astype(np.float64)
+            sums += now.T @ x, now.T @ (x * x)
+            share += now.sum(0)[:, None]
     count = len(rows) * (last - first)
-    mean, square = sums / count
+    mean, square = sums / share
     variance = np.maximum(square - mean * mean, 0) * count / max(1, count - 1)
-    return np.stack([mean, np.sqrt(variance + EPS)])
+    return np.concatenate([mean, np.sqrt(variance + EPS)])
 
 
-def affine(content: np.ndarray, style: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """`(a, b)`, one number a channel each: `a*x + b` is AdaIN from the statistics `content` to `style`,
-    blended by `alpha`. Source: section III.C.
+def affine(
+    content: np.ndarray, style: np.ndarray, alpha: float, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`(a, b)`, `(frames, channels)` each: `a*x + b` is AdaIN from the statistics `content` to `style`, each
+    `(2 * sets, channels)`, mixed by the `weights (frames, sets)` and blended by `alpha`. Source: section
+    III.C.
     """
-    (mean, deviation), (new_mean, new_deviation) = content, style
-    scale = alpha * new_deviation / deviation + 1 - alpha
-    shift = alpha * (new_mean - new_deviation * mean / deviation)
-    return scale.astype(np.float32), shift.astype(np.float32)
+    (mean, deviation), (new_mean, new_deviation) = (
+        [weights @ part for part in np.split(s.astype(np.float32), 2)] for s in (content, style)
+    )
+    ratio = new_deviation / deviation
+    return alpha * ratio + np.float32(1 - alpha), alpha * (new_mean - ratio * mean)
 
 # %% ../../nbs/use/stages.ipynb #pipeline-statistics-2
-def run_stage(network, number: int, inputs: list, changes: list, outputs: list, length: int, tick: Callable):
-    """One row through stage `number`: shelves `inputs` and, for each, its change `(a, b)` or none; into the
+def changed(x: np.ndarray, weights: np.ndarray, change: tuple | None) -> np.ndarray:
+    """Features `x (time, channels)` after `change`: content statistics, style statistics, alpha, or none;
+    `weights (frames, sets)` of the same moments.
+    """
+    if change is None:
+        return x
+    content, style, alpha = change
+    scale, shift = affine(content, style, alpha, weights)
+    frames = x.reshape(len(weights), -1, x.shape[1])
+    return (frames * scale[:, None] + shift[:, None]).reshape(x.shape)
+
+
+def run_stage(
+    network,
+    number: int,
+    inputs: list,
+    changes: list,
+    outputs: list,
+    weights: Shelf,
+    length: int,
+    tick: Callable,
+):
+    """One row through stage `number`: shelves `inputs` and, for each, its change (see `changed`); into the
     shelves `outputs`.
 
     `length` is in samples; `tick(samples)` is told of progress.
@@ -89,11 +119,11 @@ def run_stage(network, number: int, inputs: list, changes: list, outputs: list, 
     stage = network.stage(number, length)
     written = [0] * len(outputs)
     for start in range(0, length, PIECE):
+        now = weights[start // STRIDE : (start + PIECE) // STRIDE]
         pieces = []
         for shelf, change in zip(inputs, changes):
             rate = length // len(shelf)
-            piece = shelf[start // rate : (start + PIECE) // rate]
-            pieces.append(piece if change is None else piece * change[0] + change[1])
+            pieces.append(changed(shelf[start // rate : (start + PIECE) // rate], now, change))
         for n, y in enumerate(stage(*pieces)):
             if len(y):  # after a small piece, nothing may be known yet
                 outputs[n][written[n] : written[n] + len(y)] = y
@@ -120,45 +150,48 @@ def run(
     """The prepared and extended sound `rows`, `(samples, 1)` each, through the stages up to `last`; what the
     last one gives.
 
-    `restyle(place, statistics)` is told the statistics at each place as soon as they are known and returns a
-    change `(a, b)` or None.
+    `restyle(place, statistics)` is told the statistics `(2 * sets, channels)` at each place as soon as they
+    are known, and returns those that are wanted and their share alpha, or None.
     """
-    length, sizes = len(rows[0]), list(network.places.values())
+    length = len(rows[0])
+    shapes = [(stride, size) for stride, size in zip(STRIDES, network.places.values())]
+    weights = [Shelf(length // STRIDE, network.sets) for _ in rows]
+    for shelf in weights:
+        shelf[:] = np.ones((length // STRIDE, network.sets), np.float32)  # of one set; several are measured
 
     def moved(number):
         return lambda samples: tick(COST[number] * samples / (length * len(rows)))
 
-    def stage(number: int, inputs: list, changes: list, places: list) -> list[list[Shelf]]:
-        shelves = [[Shelf(length // STRIDES[place], sizes[place]) for place in places] for _ in rows]
+    def stage(number: int, inputs: list, changes: list, shapes: list) -> list[list[Shelf]]:
+        shelves = [[Shelf(length // stride, size) for stride, size in shapes] for _ in rows]
 
-        def work(given, outputs):
-            return run_stage(network, number, given, changes, outputs, length, moved(number))
+        def work(given, outputs, weights):
+            return run_stage(network, number, given, changes, outputs, weights, length, moved(number))
 
-        in_parallel(network, work, list(zip(inputs, shelves)))
+        in_parallel(network, work, list(zip(inputs, shelves, weights)))
         return shelves
 
-    def change(place: int, features: list[list[Shelf]], n: int):
-        return restyle(place, shelf_statistics([row[n] for row in features], STRIDES[place], time))
+    def change(place: int, features: list[list[Shelf]], n: int) -> tuple | None:
+        found = shelf_statistics([row[n] for row in features], weights, STRIDES[place], time)
+        wanted = restyle(place, found)
+        return None if wanted is None else (found, *wanted)
 
-    encoded = stage(0, [[row] for row in rows], [None], list(range(5)))
-    changes = [change(place, encoded, place) for place in range(5)]
+    measured = [(STRIDE, network.sets)] if network.sets > 1 else []
+    encoded = stage(0, [[row] for row in rows], [None], shapes[: len(ENCODED)] + measured)
+    if measured:
+        weights = [row.pop() for row in encoded]
+    changes = [change(place, encoded, place) for place in range(len(ENCODED))]
     features, now = [row[:1] for row in encoded], changes[0]
     for number in range(1, min(last, 4) + 1):
         joined = has_skip(network, number)
         inputs = [[x[0], *([row[number]] if joined else [])] for x, row in zip(features, encoded)]
-        features = stage(number, inputs, [now, *([changes[number]] if joined else [])], [4 + number])
+        features = stage(number, inputs, [now, *([changes[number]] if joined else [])], [shapes[4 + number]])
         now = change(4 + number, features, 0)
         for row in encoded:
             row[number] = Shelf(0, 0)  # the old one is free again
     if last < 5:
         return [row[0] for row in features]
-    outputs = [[Shelf(length, 1)] for _ in rows]
-
-    def work(given, outputs):
-        return run_stage(network, 5, given, [now], outputs, length, moved(5))
-
-    in_parallel(network, work, list(zip(features, outputs)))
-    return [row[0] for row in outputs]
+    return [row[0] for row in stage(5, features, [now], [(1, 1)])]
 
 # %% ../../nbs/use/stages.ipynb #pipeline-rows
 def as_rows(sound: np.ndarray, loudest: float) -> list[Shelf]:
@@ -171,8 +204,8 @@ def as_rows(sound: np.ndarray, loudest: float) -> list[Shelf]:
 
 # %% ../../nbs/use/stages.ipynb #pipeline-rows-1
 def measured_style(network: Any, sound: np.ndarray) -> np.ndarray:
-    """The style `(2, channels)` of the prepared `sound (time,)`: its statistics at `PLACES` while `network`
-    reconstructs it.
+    """The style `(2 * sets, channels)` of the prepared `sound (time,)`: its statistics at `PLACES` while
+    `network` reconstructs it, first the means of each set, then the deviations.
     """
     measured = {}
     shelf = as_rows(sound[None], PEAK)
@@ -192,8 +225,8 @@ def filtered(y: np.ndarray) -> np.ndarray:
 def restyled(
     network: Any, sound: np.ndarray, style: np.ndarray, alpha: float, tick: Callable = lambda share: None
 ) -> np.ndarray:
-    """`sound (channels, time)` at 16 kHz, prepared, with the statistics `style (2, channels)`: `(channels,
-    time)`, at the model's level.
+    """`sound (channels, time)` at 16 kHz, prepared, with the statistics `style (2 * sets, channels)`:
+    `(channels, time)`, at the model's level.
 
     `alpha`, above 0 to 1, is the share of the style in each of the network's own blends.
     """
@@ -201,7 +234,7 @@ def restyled(
 
     def change(place, found):
         share = alpha * network.alphas[place]
-        return affine(found, parts[place], share) if share else None
+        return (parts[place], share) if share else None
 
     if network.axis == "frame":
         y = network.paired(extend(sound), style, alpha)

@@ -58,14 +58,17 @@ def session_of(file: str | Path | bytes, format: str = FORMAT) -> onnxruntime.In
 
 # %% ../../nbs/use/step.ipynb #step-flat
 def flat(statistics: Iterable, sizes: Iterable[int]) -> np.ndarray:
-    "Pairs (mean, deviation) of `sizes` channels each as `(2, channels)`; 0 and 1 where there is none."
+    """Pairs (mean, deviation), each `(sets, channels)`, `(channels,)` or a tensor `(1, channels, sets)`, as
+    `(2 * sets, channels of all)`; 0 and 1 where there is none of `sizes` channels.
+    """
 
-    def number(s):
-        return np.asarray(s.detach().cpu() if hasattr(s, "detach") else s).reshape(-1)  # tensors, too
+    def rows(s) -> np.ndarray:
+        return s.detach().cpu().numpy()[0].T if hasattr(s, "detach") else np.atleast_2d(s)
 
-    pairs = [pair or (np.zeros(size), np.ones(size)) for pair, size in zip(statistics, sizes)]
-    rows = [np.concatenate(list(map(number, kind))) for kind in zip(*pairs)]
-    return np.stack(rows).astype(np.float32)
+    known = [[rows(s) for s in pair] if pair else None for pair in statistics]
+    sets = max((len(pair[0]) for pair in known if pair), default=1)
+    pairs = [pair or (np.zeros((sets, size)), np.ones((sets, size))) for pair, size in zip(known, sizes)]
+    return np.concatenate([np.concatenate(kind, 1) for kind in zip(*pairs)]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ class Step:
     """The exported `file` (a path, or bytes), one block after the other; `delay` samples late. `knobs` are
     the host's inputs: they may change from block to block.
 
-    `style`: none (reconstruction); clip axis: statistics at `PLACES`, pairs or `(2, channels)`; frame axis:
-    audio `(time,)` at 16 kHz, repeated.
+    `style`: none (reconstruction); clip axis: statistics at `PLACES`, pairs or `(2 * sets, channels)`; frame
+    axis: audio `(time,)` at 16 kHz, repeated.
     `alphas`: none (the file's). `content`: `Running(...)` or fixed statistics. Raises `InputError` on what
     does not fit the file.
     """
@@ -104,6 +107,7 @@ class Step:
         self.names = {i.name: i for i in self.session.get_inputs()}
         self.block = int(about["block"])
         self.delay = int(about["delay"])
+        self.sets = int(about["sets"])
         self.loop = None
         built = json.loads(about["alphas"])
         alphas = (
@@ -130,14 +134,17 @@ class Step:
         def row(s):
             return s.astype(np.float32) if isinstance(s, np.ndarray) and s.ndim == 2 else flat(s, sizes)
 
+        nothing = np.repeat(flat([None] * len(PLACES), sizes), self.sets, 0)
+
         if isinstance(style, np.ndarray) and style.ndim == 1:
             raise InputError("this file takes the style as statistics (Style.of measures them), not as audio")
-        style = row([None] * len(PLACES) if style is None else style)
+        style = nothing if style is None else row(style)
         content, fixed = (content or Running(), style) if live else (Running(warm_up=1e12), row(content))
         for name, s in (("style", style), ("content", fixed)):
-            if s.shape != (2, total):
+            if s.shape != nothing.shape:
                 raise InputError(
-                    f"{name}: statistics of {s.shape[1]} channels, but the file's weights have {total}"
+                    f"{name}: statistics of {len(s) // 2} x {s.shape[1]} channels, but the file's weights"
+                    f" have {self.sets} x {total}"
                 )
         half_life = np.array(content.half_life or np.inf, float)
         return dict(style=style, content=fixed, warm_up=np.array(content.warm_up, float), half_life=half_life)
@@ -258,6 +265,7 @@ class Carried:
         about = json.loads(self.text("about.json"))
         self.places = about["places"]
         self.alphas = tuple(about["alphas"])
+        self.sets = about["sets"]
         self.weights = about["weights"]
         self.axis = "clip"
         self.bypass = about["bypass"]
@@ -282,8 +290,8 @@ class Carried:
         return Stage(self.session(stage_file(number), STAGE_FORMAT), length)
 
     def measure(self, sound: np.ndarray) -> np.ndarray:
-        """The style `(2, channels)` of `sound (time,)`, mono at 16 kHz and the model's level, by the one
-        graph that a host has; `use.stages.measured_style` gives the same, from files that a transfer
+        """The style `(2 * sets, channels)` of `sound (time,)`, mono at 16 kHz and the model's level, by the
+        one graph that a host has; `use.stages.measured_style` gives the same, from files that a transfer
         opens anyway.
         """
         (style,) = self.session(STYLE_FILE, STYLE_FORMAT).run(

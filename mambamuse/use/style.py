@@ -88,8 +88,8 @@ def prepared(sound: Any, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Style:
-    """What a network keeps of a sound: `statistics (2, channels)`, means and deviations at all of `PLACES`,
-    whose channels `places` counts.
+    """What a network keeps of a sound: `statistics (2 * sets, channels)`, the means, then the deviations of
+    each stage of its envelope, at all of `PLACES`, whose channels `places` counts.
     """
 
     statistics: np.ndarray
@@ -119,7 +119,7 @@ class Style:
         return mix([(style, 1 / len(made)) for style in made])
 
     def on(self, network: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Pairs (mean, deviation), one for each of `PLACES`.
+        """Pairs (mean, deviation), `(sets, channels)` each, one for each of `PLACES`.
 
         Raises `InputError` if they were measured with other weights than the network's, or have other numbers
         of channels.
@@ -133,19 +133,21 @@ class Style:
                 f"this style has {channels(self.places)} channels, and the network {channels(network.places)}"
             )
             raise InputError(f"{self.name}: {sizes}; make it again from the sound")
-        return [
-            tuple(pair) for pair in np.split(self.statistics, np.cumsum(list(self.places.values()))[:-1], 1)
-        ]
+        return self.pairs()
+
+    def pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        "Pairs (mean, deviation), `(sets, channels)` each, one for each of `PLACES`."
+        mean, deviation = np.split(self.statistics, 2)
+        ends = np.cumsum(list(self.places.values()))[:-1]
+        return list(zip(np.split(mean, ends, 1), np.split(deviation, ends, 1)))
 
     def save(self, path: str | Path, force: bool = True) -> None:
         """Write a style file. Raises `InputError` as `style_place`, and without `force` if the file appears
         meanwhile.
         """
         tensors = {}
-        for place, pair in zip(
-            PLACES, np.split(self.statistics, np.cumsum(list(self.places.values()))[:-1], 1)
-        ):
-            tensors |= {f"{place}.mean": pair[0].copy(), f"{place}.deviation": pair[1].copy()}
+        for place, (mean, deviation) in zip(PLACES, self.pairs()):
+            tensors |= {f"{place}.mean": mean.copy(), f"{place}.deviation": deviation.copy()}
         with written_beside(style_place(path, force=force), replace=force) as part:
             part.write_bytes(
                 save(tensors, {"format": FORMAT, "weights": self.weights, "digest": digest(self.statistics)})
@@ -165,7 +167,8 @@ class Style:
                 if about.get("format") != FORMAT or "weights" not in about:
                     raise InputError(f"{path}: not a style file of this version (mambamuse style makes one)")
                 pairs = [
-                    [file.get_tensor(f"{place}.{kind}") for kind in ("mean", "deviation")] for place in PLACES
+                    [np.atleast_2d(file.get_tensor(f"{place}.{kind}")) for kind in ("mean", "deviation")]
+                    for place in PLACES
                 ]
         except (
             SafetensorError,
@@ -173,12 +176,13 @@ class Style:
             TypeError,
         ):  # the latter two: of numbers that NumPy does not have
             raise InputError(f"{path}: not a style file (mambamuse style makes one)") from None
-        places = {place: mean.size for place, (mean, _) in zip(PLACES, pairs)}
-        alike = all(mean.shape == deviation.shape == (mean.size,) for mean, deviation in pairs)
+        places = {place: mean.shape[-1] for place, (mean, _) in zip(PLACES, pairs)}
+        sets = len(pairs[0][0])
+        alike = all(mean.shape == deviation.shape == (sets, mean.shape[-1]) for mean, deviation in pairs)
         if not alike or digest(flat(pairs, places.values())) != about.get("digest"):
             raise InputError(f"{path}: this style file is damaged; make it again from the sound")
         statistics = flat(pairs, places.values())
-        if not np.isfinite(statistics).all() or (statistics[1] < 0).any():
+        if not np.isfinite(statistics).all() or (statistics[sets:] < 0).any():
             wrong = "there are numbers in it that are not finite, or deviations below 0"
             raise InputError(f"{path}: {wrong}; make it again from the sound")
         return cls(statistics, places, about["weights"], str(path))
@@ -222,8 +226,8 @@ def mix(shares: Any) -> Style:
 
 
 def style_of(style: Any, network: Any, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """`style`, a `Style`, a style file, a recording or an array, as `network` takes it: `(2, channels)`, or
-    on the frame axis mono sound `(time,)`.
+    """`style`, a `Style`, a style file, a recording or an array, as `network` takes it: `(2 * sets,
+    channels)`, or on the frame axis mono sound `(time,)`.
 
     Raises `InputError` if it cannot be used.
     """

@@ -96,8 +96,8 @@ def transferred(
     say: Callable = lambda line: None,
     name: str = "the output",
 ) -> np.ndarray:
-    """`content (channels, time)` at `rate` Hz with the timbre `style (2, channels)`: an array of the same
-    shape. `alpha` is above 0.
+    """`content (channels, time)` at `rate` Hz with the timbre `style (2 * sets, channels)`: an array of the
+    same shape. `alpha` is above 0.
     """
     copies = panned(content)
     if copies:  # one sound at one place: it stays one
