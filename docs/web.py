@@ -25,7 +25,7 @@ TEST_SETS = ROOT / "mambamuse" / "test_sets"
 RUNTIME = HERE / "node_modules" / "onnxruntime-web"
 RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 STAGES = 6
-STYLES = "styles.f32"  # of the sounds to choose from, (sounds, 2, channels): a visitor need not wait for them
+STYLES = "styles.f32"  # of the sounds to choose from, (sounds, 2 * sets, channels): a visitor need not wait for them
 PAGE = "try/index"
 
 
@@ -72,6 +72,7 @@ def about() -> dict:
         places=places,
         stages=stages,
         widths=list(known["places"].values()),
+        sets=known["sets"],
         styles=list(sounds()),
         megabytes=round(sum(file.stat().st_size for file in loaded) / 1e6),
     )

@@ -4,7 +4,9 @@ import * as sound from "./sound.js";
 
 const STRIDES = [16, 16, 8, 4, 2, 8, 4, 2, 1]; // samples in a time step, at the nine places
 const ENCODED = 5; // places between the encoder and the decoder
+const FRAME = 16; // samples with one weight for each stage of an envelope
 const EPS = 1e-5; // added to a variance
+const PART = 0.01; // added to the weight of a stage
 const COST = [0.43, 0.11, 0.11, 0.12, 0.19, 0.04]; // of a stage, of all
 const OPTIONS = { graphOptimizationLevel: "disabled", executionProviders: ["wasm"] };
 
@@ -26,19 +28,47 @@ class Shelf {
   }
 }
 
-/** The features of `shelf`, each channel times its `scale` and with its `shift`, as they are cut. */
+/** The features of `shelf`, one step for `stride` samples, with AdaIN from the statistics `content` to `style`,
+ * mixed by the `weights` of the envelope's stages and blended by `alpha`, as they are cut. Source: section III.C.
+ */
 class Restyled {
-  constructor(shelf, scale, shift) {
-    this.shelf = shelf;
-    this.scale = scale;
-    this.shift = shift;
+  constructor(shelf, stride, weights, content, style, alpha) {
+    Object.assign(this, { shelf, stride, weights, content, style, alpha });
+    this.scale = new Float32Array(shelf.width);
+    this.shift = new Float32Array(shelf.width);
+  }
+
+  /** Scale and shift of each channel in `frame`. */
+  enter(frame) {
+    const [[mean, deviation], [newMean, newDeviation]] = [this.content, this.style];
+    const [width, sets] = [this.shelf.width, this.weights.width];
+    for (let c = 0; c < width; c++) {
+      let [m, d, newM, newD] = [0, 0, 0, 0];
+      for (let s = 0; s < sets; s++) {
+        const weight = this.weights.values[frame * sets + s];
+        m += weight * mean[s * width + c];
+        d += weight * deviation[s * width + c];
+        newM += weight * newMean[s * width + c];
+        newD += weight * newDeviation[s * width + c];
+      }
+      this.scale[c] = (this.alpha * newD) / d + 1 - this.alpha;
+      this.shift[c] = this.alpha * (newM - (newD * m) / d);
+    }
   }
 
   cut(start, count) {
     const { steps, width } = this.shelf;
     const piece = this.shelf.cut(start, count).slice();
-    const known = Math.max(0, Math.min(count, steps - start)) * width;
-    for (let i = 0; i < known; i++) piece[i] = piece[i] * this.scale[i % width] + this.shift[i % width];
+    const known = Math.max(0, Math.min(count, steps - start));
+    let frame = -1;
+    for (let step = 0; step < known; step++) {
+      const now = Math.floor(((start + step) * this.stride) / FRAME);
+      if (now !== frame) this.enter(now);
+      frame = now;
+      for (let c = 0, at = step * width; c < width; c++, at++) {
+        piece[at] = piece[at] * this.scale[c] + this.shift[c];
+      }
+    }
     return piece;
   }
 }
@@ -85,37 +115,43 @@ function keep(shelf, values, at) {
     shelf.values.set(values.subarray(first * shelf.width, last * shelf.width), (at + first) * shelf.width);
 }
 
-/** `[mean, deviation]` of each channel of `shelf`, inside a recording of `time` samples. */
-function statistics(shelf, stride, time) {
+/** `[mean, deviation]` of each channel of `shelf` in each stage of the envelope, set by set, inside a recording of
+ * `time` samples; `weights` are those of the stages.
+ */
+function statistics(shelf, weights, stride, time) {
   const { width, values } = shelf;
+  const sets = weights.width;
   const first = Math.floor(sound.START / stride);
   const last = Math.ceil((sound.START + time) / stride);
   const count = last - first;
-  const [sums, squares] = [new Float64Array(width), new Float64Array(width)];
-  for (let at = first * width; at < last * width; at += width) {
-    for (let c = 0; c < width; c++) {
-      const x = values[at + c];
-      sums[c] += x;
-      squares[c] += x * x;
+  const [sums, squares] = [new Float64Array(sets * width), new Float64Array(sets * width)];
+  const share = new Float64Array(sets);
+  for (let step = first; step < last; step++) {
+    const frame = Math.floor((step * stride) / FRAME);
+    for (let s = 0; s < sets; s++) {
+      const weight = weights.values[frame * sets + s] + PART;
+      share[s] += weight;
+      for (let c = 0, at = step * width; c < width; c++, at++) {
+        const x = weight * values[at];
+        sums[s * width + c] += x;
+        squares[s * width + c] += x * values[at];
+      }
     }
   }
-  const mean = sums.map((sum) => sum / count);
-  const deviation = squares.map((square, c) => {
-    const variance = Math.max(0, square / count - mean[c] ** 2);
+  const mean = sums.map((sum, n) => sum / share[Math.floor(n / width)]);
+  const deviation = squares.map((square, n) => {
+    const variance = Math.max(0, square / share[Math.floor(n / width)] - mean[n] ** 2);
     return Math.sqrt((variance * count) / Math.max(1, count - 1) + EPS);
   });
   return [mean, deviation];
 }
 
-/** AdaIN of `shelf` from the statistics `content` to `style`, blended by `alpha`. Source: section III.C. */
-function restyled(shelf, [mean, deviation], [newMean, newDeviation], alpha) {
-  if (!alpha) return shelf;
-  const scale = Float32Array.from(mean, (_, c) => (alpha * newDeviation[c]) / deviation[c] + 1 - alpha);
-  const shift = Float32Array.from(
-    mean,
-    (m, c) => alpha * (newMean[c] - (newDeviation[c] * m) / deviation[c]),
-  );
-  return new Restyled(shelf, scale, shift);
+/** The encoder's `outputs`: its features and the weights of the stages, which of one set are all 1. */
+function apart(outputs, samples) {
+  if (outputs.length > ENCODED) return [outputs.slice(0, ENCODED), outputs[ENCODED]];
+  const weights = new Shelf(samples / FRAME, 1);
+  weights.values.fill(1);
+  return [outputs, weights];
 }
 
 /** Statistics `a` and `b` at all places, of which `share` is b's. */
@@ -124,14 +160,21 @@ export function mixed(a, b, share) {
   return a.map((pair, place) => pair.map((row, kind) => between(row, b[place][kind])));
 }
 
-/** Styles `(2, channels)` in a row, as `style` below gives them; `widths` are the channels at the places. */
-export function unpacked(numbers, widths) {
+/** Styles `(2 * sets, channels)` in a row, as `style` below gives them; `widths` are the channels at the places. */
+export function unpacked(numbers, widths, sets) {
   const total = widths.reduce((sum, width) => sum + width, 0);
   const starts = widths.map((_, place) => widths.slice(0, place).reduce((sum, width) => sum + width, 0));
-  const row = (at, width) => numbers.subarray(at, at + width);
+  const rows = (at, width) => {
+    const found = new Float32Array(sets * width);
+    for (let s = 0; s < sets; s++) {
+      found.set(numbers.subarray(at + s * total, at + s * total + width), s * width);
+    }
+    return found;
+  };
   const styles = [];
-  for (let at = 0; at < numbers.length; at += 2 * total) {
-    styles.push(widths.map((width, n) => [row(at + starts[n], width), row(at + total + starts[n], width)]));
+  for (let at = 0; at < numbers.length; at += 2 * sets * total) {
+    const pair = (width, n) => [rows(at + starts[n], width), rows(at + sets * total + starts[n], width)];
+    styles.push(widths.map(pair));
   }
   return styles;
 }
@@ -165,14 +208,14 @@ export class Engine {
     const row = new Shelf(0, 1);
     row.values = sound.extend(prepared);
     row.steps = row.values.length;
-    const features = await this.run(0, [row], row.steps, tick);
-    const measured = features.map((shelf, place) => statistics(shelf, STRIDES[place], prepared.length));
-    return { features, measured, samples: row.steps, time: prepared.length };
+    const [features, weights] = apart(await this.run(0, [row], row.steps, tick), row.steps);
+    const measured = features.map((shelf, n) => statistics(shelf, weights, STRIDES[n], prepared.length));
+    return { features, weights, measured, samples: row.steps, time: prepared.length };
   }
 
   /** The decoder behind `encoded`, which `change(place, shelf, measured)` restyles; if `last`, its sound. */
   async decoded(encoded, change, last = true, tick = () => {}) {
-    const { features, measured, samples, time } = encoded;
+    const { features, weights, measured, samples, time } = encoded;
     let now = change(0, features[0], measured[0]);
     for (let number = 1; number < ENCODED; number++) {
       const inputs = [now];
@@ -181,7 +224,7 @@ export class Engine {
       }
       const [shelf] = await this.run(number, inputs, samples, tick);
       const place = ENCODED + number - 1;
-      now = change(place, shelf, statistics(shelf, STRIDES[place], time));
+      now = change(place, shelf, statistics(shelf, weights, STRIDES[place], time));
     }
     if (!last) return null;
     const [shelf] = await this.run(5, [now], samples, tick);
@@ -201,7 +244,10 @@ export class Engine {
 
   /** `prepared`, which `encoded` holds, with `style`; `alphas` are its shares at the nine places. */
   async transferred(prepared, encoded, style, alphas, tick = () => {}) {
-    const change = (place, shelf, measured) => restyled(shelf, measured, style[place], alphas[place]);
+    const change = (place, shelf, measured) => {
+      if (!alphas[place]) return shelf;
+      return new Restyled(shelf, STRIDES[place], encoded.weights, measured, style[place], alphas[place]);
+    };
     const made = await this.decoded(encoded, change, true, tick);
     const heard = sound.withoutConstant(made).subarray(sound.START, sound.START + prepared.length);
     return sound.heldStart(sound.fadedEnds(sound.gated(heard, prepared)), prepared);

@@ -20,7 +20,7 @@ async function opened() {
   if (!engine) {
     const about = JSON.parse(new TextDecoder().decode(await fetched("about.json")));
     const numbers = new Float32Array((await fetched("styles.f32")).buffer);
-    unpacked(numbers, about.widths).forEach((style, n) => styles.set(about.styles[n], style));
+    unpacked(numbers, about.widths, about.sets).forEach((style, n) => styles.set(about.styles[n], style));
     engine = new Engine(ort, about, fetched);
   }
 }
