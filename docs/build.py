@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import nbformat
 import web
 from bs4 import BeautifulSoup
-from pages import ROOT, api_pages, documents, home, notebooks, page_of, part_page, parts
+from pages import ROOT, SITE, api_pages, documents, home, notebooks, page_of, part_page, parts
 from results import result_files, results
 from sphinx.cmd.build import main as sphinx
 
@@ -94,6 +94,8 @@ def build(out: Path, found: dict[str, str]) -> int:
         page = path.read_text(encoding="utf-8").replace("<!-- gallery -->", gallery)
         page = page.replace("<!-- hear -->", hear)
         up = "../" * (len(path.relative_to(out).parts) - 1)
+        if f"{web.PAGE}.md" in found:  # this site's own, not that of the published one
+            page = page.replace(f'href="{SITE}try/"', f'href="{up}{web.PAGE}.html"')
         path.write_text(unpacked(page, out / "_media", up), encoding="utf-8")
     if f"{web.PAGE}.md" in found:
         web.lay(out)

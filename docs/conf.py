@@ -14,7 +14,7 @@ from latex2mathml.converter import convert
 from sphinx.util.typing import stringify_annotation
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pages import CODE, ROOT, SETTINGS, house  # noqa: E402
+from pages import CODE, ROOT, SETTINGS, SITE, house  # noqa: E402
 
 project = SETTINGS["title"]
 author = SETTINGS["author"]
@@ -41,7 +41,7 @@ add_module_names = False
 python_use_unqualified_type_names = True
 
 # Sharing
-ogp_site_url = f"{SETTINGS['doc_host']}{SETTINGS['doc_baseurl']}/"
+ogp_site_url = SITE
 MARK = str(Path(__file__).parent / "static" / "mark.png")
 ogp_social_cards = {"image": MARK, "image_mini": MARK, "line_color": "#149a92"}
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # the cards' font has one weight

@@ -24,6 +24,7 @@ TEXTS = ("CHANGELOG.md", "CONTRIBUTING.md")
 SETTINGS = configparser.ConfigParser(delimiters=["="])
 SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
 SETTINGS = SETTINGS["DEFAULT"]
+SITE = f"{SETTINGS['doc_host']}{SETTINGS['doc_baseurl']}/"  # where it is published
 CODE = f"{SETTINGS['git_url']}/blob/{SETTINGS['branch']}/"  # where a file of the repository can be read
 
 
