@@ -119,7 +119,7 @@ def draw(rows):
     ax.set(
         xlabel="length of the recording, minutes",
         ylabel="peak memory, MB",
-        xlim=(0, 7),
+        xlim=(0, 7.3),
         ylim=(0, None),
         xticks=range(6),
         title=f"Memory of a transfer, widths {rows.widths.iloc[0]}",

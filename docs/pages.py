@@ -140,6 +140,10 @@ def page_of(name: str) -> NotebookNode:
             if not cell.source.strip():
                 continue
             tags = ["exported"] * bool(exported) + ["hide-input"] * only_imports(cell.source)
+            if name.startswith(
+                "nbs/pages/"
+            ):  # for people who came for what it says, not for how it is written
+                tags.append("remove-input")
             cell.metadata.tags = [*cell.metadata.get("tags", ()), *tags]
             for output in cell.outputs:
                 if any(kind.startswith("image/") for kind in output.get("data", ())):

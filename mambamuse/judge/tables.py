@@ -246,13 +246,14 @@ def markdown(frame: pd.DataFrame) -> str:
 
 # %% ../../nbs/judge/tables.ipynb #tables-names
 ROUND = ((1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1))
+AWAY = 4  # square pixels of a line that a name may cover to be a point nearer
 SPOTS = [(far * x, far * y) for far in (6, 14, 24) for x, y in ROUND]  # points (1/72 inch) from what is named
 
 
 def covered(box: Bbox, others: Sequence[Bbox]) -> float:
-    "How much of `box` the `others` take, in square pixels; each counts for a line's width at least."
+    "How much of `box` the `others` take, in square pixels; a line is a pixel wide."
     shared = (Bbox.intersection(box, other) for other in others)
-    return sum((both.width + 1) * (both.height + 1) for both in shared if both is not None)
+    return sum(max(both.width, 1) * max(both.height, 1) for both in shared if both is not None)
 
 
 def put(text, spot: tuple[int, int]) -> Bbox:
@@ -269,14 +270,15 @@ def name_points(
     colour, and where it covers least of names, points and `lines`, each `((x, y), (x, y))` along one axis.
     """
     ax.figure.draw_without_rendering()  # now the layout is known, and with it the pixels
-    inside = ax.get_window_extent()
+    inside = [ax.get_window_extent()]
     pixels = ax.transData.transform(list(points.values()))
     taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in pixels]
-    taken += [Bbox(np.sort(ax.transData.transform(ends), 0)) for ends in lines]
+    thin = [Bbox(np.sort(ax.transData.transform(ends), 0)) for ends in lines]
 
     def cost(text, spot):
         box = put(text, spot)
-        return covered(box, taken) - covered(box, [inside])
+        outside = box.width * box.height - covered(box, inside)
+        return round(5 * (covered(box, taken) + outside) + covered(box, thin) + AWAY * max(map(abs, spot)))
 
     for (name, point), colour in zip(points.items(), colours):
         dark = tuple(0.75 * part for part in colour[:3])
@@ -299,4 +301,6 @@ def plane(table: pd.DataFrame, title: str, ax: "Axes") -> None:
         lines += [((x.low, y.value), (x.high, y.value)), ((x.value, y.low), (x.value, y.high))]
     ax.set(title=title, xlabel="timbre distance (lower is better)", ylabel="pitch distance (lower is better)")
     ax.margins(0.15)
+    left, right = ax.get_xlim()
+    ax.set_xlim(left, right + 0.3 * (right - left))  # room for names
     name_points(ax, points, colours, lines)

@@ -31,7 +31,15 @@ def theme() -> None:
     sns.set_theme(
         style="whitegrid",
         palette="colorblind",
-        rc={"figure.dpi": 100, "savefig.dpi": 300, "axes.titlesize": 10, "axes.labelsize": 9},
+        rc={
+            "figure.dpi": 100,
+            "savefig.dpi": 300,
+            "axes.titlesize": 10,
+            "axes.labelsize": 9,
+            "xtick.labelsize": 8,
+            "ytick.labelsize": 8,
+            "legend.fontsize": 8,
+        },
     )
 
 # %% ../../nbs/sound/show.ipynb #show-listen
