@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup lock reproduce crate publish test lint exported check readme house site lab playground clean
+.PHONY: setup lock reproduce crate publish test lint exported check store readme house site lab playground clean
 
 setup: .venv/installed docs/web/node_modules/.installed
 
@@ -70,10 +70,20 @@ cd nbs && ../$(BIN)/jupyter nbconvert --log-level ERROR --execute --to markdown 
 sed -e 's#(\.\./#(#g' -e 's#(\([0-9a-z_/]*\.ipynb\))#(nbs/\1)#g' $(README).part | cat -s > $(README)
 rm $(README).part
 endef
-define write_pages
-$(BIN)/jupyter nbconvert --log-level ERROR --execute --inplace nbs/pages/*.ipynb
-$(BIN)/nbdev_clean --fname nbs/pages
+# What a notebook stores: what a reader should see of a run, without what a program says to whoever waits.
+define write_outputs
+$(BIN)/jupyter nbconvert --log-level ERROR --execute --inplace $(1)
+for notebook in $(1); do $(BIN)/nbdev_clean --fname $$notebook || exit 1; done
+$(BIN)/python docs/stored.py $(1)
 endef
+define write_pages
+$(call write_outputs,nbs/pages/*.ipynb)
+endef
+
+# A notebook, executed and stored as a reader sees it: make store NB=nbs/05_adain.ipynb
+store: setup
+	@test -f "$(NB)" || (echo "name a notebook: make store NB=nbs/05_adain.ipynb" >&2 && exit 2)
+	$(call write_outputs,$(NB))
 
 readme: setup
 	$(write_readme)

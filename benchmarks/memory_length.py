@@ -1,8 +1,8 @@
 """Peak memory of a transfer against the length of the recording: streamed through the exported files, and
 held whole by PyTorch. Untrained weights, clip axis.
 
-    python benchmarks/memory_length.py [--out benchmarks/memory_length.csv] [--figure
-    figures/memory-length.png]
+    python benchmarks/memory_length.py [--out benchmarks/memory_length.csv] [--figure figures/memory-length.png]
+    python benchmarks/memory_length.py --draw     the figure again, from the table as it is
 
 Each row is a fresh process of one thread (Linux); its peak includes interpreter, libraries, model and style
 (the row of 0 minutes).
@@ -15,15 +15,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import soundfile as sf
 
 from mambamuse.judge.profiling import machine
 from mambamuse.model.generator import MambaMuse
+from mambamuse.reproduce.drawing import save_figure
 from mambamuse.sound.audio import SAMPLE_RATE
 from mambamuse.sound.paths import written_beside
+from mambamuse.sound.show import theme
 from mambamuse.use.export import export_folder
 
 HALF = (16, 32, 64, 128)
@@ -96,19 +98,33 @@ def measure(how, widths, channels, rate, minutes) -> dict:
 
 
 def draw(rows):
-    sns.set_theme(style="whitegrid")
+    "Peak memory against length, a line for each way, named at its end."
+    theme()
+    figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
     rows = rows[rows.minutes > 0]
-    names = rows.how + rows.channels.map({1: ", mono, 16 kHz", 2: ", stereo, 44.1 kHz"})
-    ax = sns.lineplot(rows, x="minutes", y="peak_mb", hue=names, style=names, markers=True, dashes=False)
+    rates = {1: "mono, 16 kHz", 2: "stereo, 44.1 kHz"}
+    for (how, channels), of in rows.groupby(["how", "channels"]):
+        (line,) = ax.plot(of.minutes, of.peak_mb, "o-")
+        end = of.iloc[-1]
+        name = f"{how}, {rates[channels]}"
+        ax.annotate(
+            name,
+            (end.minutes, end.peak_mb),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=line.get_color(),
+        )
     ax.set(
         xlabel="length of the recording, minutes",
         ylabel="peak memory, MB",
+        xlim=(0, 7.3),
         ylim=(0, None),
-        title="Memory of a transfer, widths 16 to 128",
+        xticks=range(6),
+        title=f"Memory of a transfer, widths {rows.widths.iloc[0]}",
     )
-    ax.legend(title=None)
-    ax.figure.set_size_inches(7, 3.2), ax.figure.tight_layout()
-    return ax.figure
+    return figure
 
 
 if __name__ == "__main__":
@@ -119,7 +135,11 @@ if __name__ == "__main__":
     parser.add_argument(
         "--figure", type=Path, default=Path(__file__).parents[1] / "figures" / "memory-length.png"
     )
+    parser.add_argument("--draw", action="store_true", help="only the figure, from the table as it is")
     arguments = parser.parse_args()
+    if arguments.draw:
+        save_figure(draw(pd.read_csv(arguments.out)), arguments.figure)
+        sys.exit()
     where = machine()
     about = f"{where['cpu']}, 1 thread, torch {where['torch']}"
     made = []
@@ -129,5 +149,4 @@ if __name__ == "__main__":
     rows = pd.DataFrame(made)
     with written_beside(arguments.out) as part:
         rows.to_csv(part, index=False)
-    with written_beside(arguments.figure) as part:
-        draw(rows).savefig(part, dpi=100)
+    save_figure(draw(rows), arguments.figure)

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import nbformat
 import web
 from bs4 import BeautifulSoup
-from pages import ROOT, api_pages, documents, home, notebooks, page_of, part_page, parts
+from pages import ROOT, SITE, api_pages, documents, home, notebooks, page_of, part_page, parts
 from results import result_files, results
 from sphinx.cmd.build import main as sphinx
 
@@ -66,6 +66,16 @@ def unpacked(page: str, folder: Path, up: str) -> str:
     return re.sub(r'"data:((?:audio|image)/[\w+-]+);base64,([\w+/=\s]+)"', file, page)
 
 
+PICTURE = re.compile(r'(<a [^>]*image-reference[^>]*>)?(<img [^>]*src="([^"]*_images/[^"]+)"[^>]*>)')
+
+
+def linked(page: str) -> str:
+    "An HTML page whose pictures lead to themselves, as large as they are, for those who look at a phone."
+    return PICTURE.sub(
+        lambda found: found[0] if found[1] else f'<a class="picture" href="{found[3]}">{found[2]}</a>', page
+    )
+
+
 def first_sounds(gallery: str) -> str:
     "Content, style and what the model makes of them: the first pair of the gallery, for the first page."
     pair = BeautifulSoup(gallery, "html.parser").select_one(".pair")
@@ -94,7 +104,9 @@ def build(out: Path, found: dict[str, str]) -> int:
         page = path.read_text(encoding="utf-8").replace("<!-- gallery -->", gallery)
         page = page.replace("<!-- hear -->", hear)
         up = "../" * (len(path.relative_to(out).parts) - 1)
-        path.write_text(unpacked(page, out / "_media", up), encoding="utf-8")
+        if f"{web.PAGE}.md" in found:  # this site's own, not that of the published one
+            page = page.replace(f'href="{SITE}try/"', f'href="{up}{web.PAGE}.html"')
+        path.write_text(unpacked(linked(page), out / "_media", up), encoding="utf-8")
     if f"{web.PAGE}.md" in found:
         web.lay(out)
         web.offline(out)

@@ -14,7 +14,7 @@ from latex2mathml.converter import convert
 from sphinx.util.typing import stringify_annotation
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pages import CODE, ROOT, SETTINGS, house  # noqa: E402
+from pages import CODE, ROOT, SETTINGS, SITE, house  # noqa: E402
 
 project = SETTINGS["title"]
 author = SETTINGS["author"]
@@ -36,12 +36,13 @@ default_role = "code"  # docstrings are written for Markdown
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 ARRAY_LIKE = stringify_annotation(npt.ArrayLike, "smart")
+IN_A_UNION = ARRAY_LIKE.replace(" | str | ~", " | ~")  # with str, which then stands before it
 python_maximum_signature_line_length = 80
 add_module_names = False
 python_use_unqualified_type_names = True
 
 # Sharing
-ogp_site_url = f"{SETTINGS['doc_host']}{SETTINGS['doc_baseurl']}/"
+ogp_site_url = SITE
 MARK = str(Path(__file__).parent / "static" / "mark.png")
 ogp_social_cards = {"image": MARK, "image_mini": MARK, "line_color": "#149a92"}
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # the cards' font has one weight
@@ -90,7 +91,9 @@ def plain(app, what, name, thing, options, lines: list[str]) -> None:
 
 def short(app, what, name, thing, options, signature: str | None, returns: str | None):
     "`ArrayLike` by its name; Sphinx writes out what it stands for."
-    return tuple(text and text.replace(ARRAY_LIKE, "ArrayLike") for text in (signature, returns))
+    for long in (ARRAY_LIKE, IN_A_UNION):
+        signature, returns = (text and text.replace(long, "ArrayLike") for text in (signature, returns))
+    return signature, returns
 
 
 def mathml(translator, node, display: str) -> None:

@@ -19,11 +19,13 @@ import house  # noqa: E402
 from mambamuse import FACE  # noqa: E402
 
 HOME = "README.md"  # the first page
-HEAR = '<div class="hear"><!-- hear -->\n\n[All pairs, and a blind test](gallery.md)\n\n</div>'
+HEAR = '<div class="hear"><!-- hear -->\n\n[All pairs, and a blind test](gallery.md){}\n\n</div>'
+TRY = " · [try it with a sound of yours]({}.md)"
 TEXTS = ("CHANGELOG.md", "CONTRIBUTING.md")
 SETTINGS = configparser.ConfigParser(delimiters=["="])
 SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
 SETTINGS = SETTINGS["DEFAULT"]
+SITE = f"{SETTINGS['doc_host']}{SETTINGS['doc_baseurl']}/"  # where it is published
 CODE = f"{SETTINGS['git_url']}/blob/{SETTINGS['branch']}/"  # where a file of the repository can be read
 
 
@@ -139,6 +141,10 @@ def page_of(name: str) -> NotebookNode:
             if not cell.source.strip():
                 continue
             tags = ["exported"] * bool(exported) + ["hide-input"] * only_imports(cell.source)
+            if name.startswith(
+                "nbs/pages/"
+            ):  # for people who came for what it says, not for how it is written
+                tags.append("remove-input")
             cell.metadata.tags = [*cell.metadata.get("tags", ()), *tags]
             for output in cell.outputs:
                 if any(kind.startswith("image/") for kind in output.get("data", ())):
@@ -161,9 +167,10 @@ def home(first_of_all: Sequence[str] = ()) -> str:
     used = {*(f"nbs/{name}" for name in house.trunk()), *chain.from_iterable(parts().values())}
     others = [name for name in notebooks() if name not in used]
     head, first, rest = relinked((ROOT / HOME).read_text(encoding="utf-8"), HOME).split("\n\n", 2)
+    hear = HEAR.format("".join(map(TRY.format, first_of_all)))
     return "\n".join(
         (
-            f"{head}\n\n{first}\n\n{HEAR}\n\n{rest}",
+            f"{head}\n\n{first}\n\n{hear}\n\n{rest}",
             toctree("Try it", first_of_all) if first_of_all else "",
             toctree("Read along", [f"nbs/{name}" for name in house.trunk()]),
             toctree("Branches", [f"parts/{part}" for part in parts()]),

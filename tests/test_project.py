@@ -1,13 +1,21 @@
 """The project itself: what is committed is small, clean, and says what the result files say."""
 
+import base64
+import io
 import json
 import re
 import subprocess
+import sys
 
 import nbformat
+import numpy as np
 import pytest
 from conftest import ROOT
 from nbclient import NotebookClient
+from PIL import Image
+
+sys.path.insert(0, str(ROOT / "docs"))
+import stored  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 NOTEBOOKS = [p for p in NOTEBOOKS if ".ipynb_checkpoints" not in p.parts]
@@ -61,6 +69,51 @@ def test_notebook_is_small_and_clean(path):
     assert len(text) <= 300_000
     assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[a-z0-9-]{1,64}", i) for i in ids)
     assert not re.search(r"/(home|root|Users|site-packages)/|\"output_type\": \"error\"", text)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_stores_no_warnings_and_no_progress(path):
+    "python docs/stored.py takes them out."
+    for cell in nbformat.read(path, 4).cells:
+        for output in cell.get("outputs", ()):
+            text = output.get("text", "") or output.get("data", {}).get("text/plain", "")
+            assert output.get("name") != "stderr", cell.id
+            assert not re.search(r"\r|\d%\||it/s\]|s/it\]| compiled for ", text), cell.id
+            assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), cell.id
+
+
+def test_what_a_reader_should_not_see_is_taken_out(tmp_path):
+    "All kinds of it at once; the rest is as it was, and a second time changes nothing."
+    colours = 85 * np.random.default_rng(0).integers(0, 4, (60, 80, 3)).astype(np.uint8)  # 64 of them
+    file = io.BytesIO()
+    Image.fromarray(colours).convert("RGBA").save(file, "PNG")
+    picture = base64.b64encode(file.getvalue()).decode()
+    output = nbformat.v4.new_output
+    outputs = [
+        output("stream", name="stderr", text="a warning\n"),
+        output(
+            "stream",
+            name="stdout",
+            text="before\n\rnotes:  0%|   | 0/5\rnotes: 100%|###| 5/5 [00:02<00:00, 2it/s]\n",
+        ),
+        output("stream", name="stdout", text="scan compiled for this processor in 2 s\n50 % of 5\n"),
+        output("stream", name="stdout", text="\r 3/5 [00:02<00:03,  1.50s/it]"),
+        output("display_data", data={stored.WIDGET: {}, "text/plain": "HBox()"}),
+        output("display_data", data={"image/png": picture, "text/plain": "<Figure>"}),
+    ]
+    cell = nbformat.v4.new_code_cell("1", id="one", outputs=outputs)
+    path = tmp_path / "mine.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    subprocess.run([sys.executable, ROOT / "docs" / "stored.py", tmp_path], check=True)
+    once = path.read_bytes()
+    kept = nbformat.read(path, 4).cells[0].outputs
+    assert [one.get("text") for one in kept] == ["before\n", "50 % of 5\n", None]
+    made = kept[2].data["image/png"]
+    after = np.asarray(Image.open(io.BytesIO(base64.b64decode(made))).convert("RGB")).astype(int)
+    assert len(made) < 0.8 * len(picture) and after.shape == colours.shape
+    assert abs(after - colours).max() <= 2
+    subprocess.run([sys.executable, ROOT / "docs" / "stored.py", tmp_path], check=True)
+    assert path.read_bytes() == once
 
 
 @pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent.name == "runs"], ids=lambda p: p.stem)

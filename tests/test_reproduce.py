@@ -229,8 +229,9 @@ def test_publishing_copies_a_run_into_the_figures_and_the_readme(tmp_path):
     published = checkout / "runs" / "mine" / "figures"
     published.mkdir(parents=True)
     (checkout / "tests").mkdir()
+    (checkout / "docs").mkdir()
     (checkout / ".venv").symlink_to(ROOT / ".venv")
-    for file in ("Makefile", "README.md", "settings.ini", "tests/quotations.csv"):
+    for file in ("Makefile", "README.md", "settings.ini", "tests/quotations.csv", "docs/stored.py"):
         shutil.copy(ROOT / file, checkout / file)
     for folder in ("nbs", "figures", "benchmarks"):
         shutil.copytree(ROOT / folder, checkout / folder)

@@ -106,13 +106,13 @@ def heat_maps(study: pd.DataFrame, which: str, ends: dict | None = None) -> "Fig
     figure, axes = plt.subplots(
         len(SHOWN),
         len(panels),
-        figsize=(14, 2.3 * len(SHOWN)),
+        figsize=(9, 1.75 * len(SHOWN) + 0.5),
         layout="constrained",
         sharex=True,
         sharey=True,
     )
     for ax, (axis, bypass) in zip(axes[0], panels):
-        ax.set_title(f"{axis} axis, 32-channel skip {'kept' if bypass else 'dropped'}", fontsize=10)
+        ax.set_title(f"{axis} axis, 32-channel\nskip {'kept' if bypass else 'dropped'}", fontsize=9)
     for line, (metric, title) in zip(axes, SHOWN.items()):
         of = study[(study.set == which) & (study.metric == metric)]
         for ax, (axis, bypass) in zip(line, panels):
@@ -133,10 +133,10 @@ def heat_maps(study: pd.DataFrame, which: str, ends: dict | None = None) -> "Fig
                 annot_kws=dict(size=7),
             )
             ax.set(xlabel="", ylabel="")
-        line[0].set_ylabel(
-            title + ("\n(content {:.2f}, style {:.2f})".format(*ends[metric]) if ends else ""), fontsize=9
-        )
-    figure.supxlabel("alpha", fontsize=10)
+            ax.tick_params(labelsize=8)
+        known = "\n(content {:.2f}, style {:.2f})".format(*ends[metric]) if ends else ""
+        line[0].set_ylabel(title + known, fontsize=8)
+    figure.supxlabel("alpha, the share of the style; the brighter, the lower", fontsize=9)
     return figure
 
 

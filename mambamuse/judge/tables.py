@@ -7,14 +7,16 @@ __all__ = ['JUDGES', 'COLUMNS', 'MAIN', 'score_columns', 'references', 'style_gi
            'wide', 'paired_differences', 'markdown', 'plane']
 
 # %% ../../nbs/judge/tables.ipynb #tables-imports
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.transforms import Bbox
 
 from .metrics import METRICS, Metric, fad_infinity, frechet_distance
 from .pitch import PITCH_METRICS
@@ -242,14 +244,63 @@ def markdown(frame: pd.DataFrame) -> str:
         + "\n"
     )
 
+# %% ../../nbs/judge/tables.ipynb #tables-names
+ROUND = ((1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1))
+AWAY = 4  # square pixels of a line that a name may cover to be a point nearer
+SPOTS = [(far * x, far * y) for far in (6, 14, 24) for x, y in ROUND]  # points (1/72 inch) from what is named
+
+
+def covered(box: Bbox, others: Sequence[Bbox]) -> float:
+    "How much of `box` the `others` take, in square pixels; a line is a pixel wide."
+    shared = (Bbox.intersection(box, other) for other in others)
+    return sum(max(both.width, 1) * max(both.height, 1) for both in shared if both is not None)
+
+
+def put(text, spot: tuple[int, int]) -> Bbox:
+    "Move an annotation to one of `SPOTS`; where it then stands, in pixels."
+    x, y = spot
+    text.set(position=spot, ha=("center", "left", "right")[np.sign(x)], va="bottom" if y > 0 else "top")
+    return text.get_window_extent()
+
+# %% ../../nbs/judge/tables.ipynb #tables-names-1
+def name_points(
+    ax: "Axes", points: Mapping[str, tuple[float, float]], colours: Sequence, lines: Sequence = ()
+) -> None:
+    """Write each name of `points`, `(x, y)` by name, beside its point on `ax`, in a darker shade of its
+    colour, and where it covers least of names, points and `lines`, each `((x, y), (x, y))` along one axis.
+    """
+    ax.figure.draw_without_rendering()  # now the layout is known, and with it the pixels
+    inside = [ax.get_window_extent()]
+    pixels = ax.transData.transform(list(points.values()))
+    taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in pixels]
+    thin = [Bbox(np.sort(ax.transData.transform(ends), 0)) for ends in lines]
+
+    def cost(text, spot):
+        box = put(text, spot)
+        outside = box.width * box.height - covered(box, inside)
+        return round(5 * (covered(box, taken) + outside) + covered(box, thin) + AWAY * max(map(abs, spot)))
+
+    for (name, point), colour in zip(points.items(), colours):
+        dark = tuple(0.75 * part for part in colour[:3])
+        text = ax.annotate(name, point, (0, 0), textcoords="offset points", color=dark, fontsize=8)
+        best = min(SPOTS, key=partial(cost, text))
+        taken.append(put(text, best))
+
 # %% ../../nbs/judge/tables.ipynb #evaluate-plane
 def plane(table: pd.DataFrame, title: str, ax: "Axes") -> None:
     "Draw the systems of a `summary` on `ax`: timbre distance against pitch distance, with intervals."
     at = table.set_index(["system", "metric"])
     systems = table.system.unique()
-    for name, colour, mark in zip(systems, sns.color_palette("colorblind", len(systems)), cycle("os^vDPX*")):
+    colours = sns.color_palette("colorblind", len(systems))
+    points, lines = {}, []
+    for name, colour, mark in zip(systems, colours, cycle("os^vDPX*")):
         x, y = (at.loc[(name, metric)] for metric in ("timbre_distance", "pitch_distance"))
         across, up = ([[v.value - v.low], [v.high - v.value]] for v in (x, y))
-        ax.errorbar(x.value, y.value, up, across, fmt=mark, color=colour, label=name, capsize=2)
+        ax.errorbar(x.value, y.value, up, across, fmt=mark, color=colour, capsize=2)
+        points[name] = x.value, y.value
+        lines += [((x.low, y.value), (x.high, y.value)), ((x.value, y.low), (x.value, y.high))]
     ax.set(title=title, xlabel="timbre distance (lower is better)", ylabel="pitch distance (lower is better)")
-    ax.legend(fontsize=8)
+    ax.margins(0.15)
+    left, right = ax.get_xlim()
+    ax.set_xlim(left, right + 0.3 * (right - left))  # room for names
+    name_points(ax, points, colours, lines)

@@ -6,10 +6,12 @@
 __all__ = ['label', 'save_figure']
 
 # %% ../../nbs/reproduce/drawing.ipynb #drawing-imports
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+from PIL import Image
 
 from ..sound.paths import written_beside
 
@@ -38,7 +40,12 @@ def label(figure: "Figure", name: str, size: str) -> None:
 
 
 def save_figure(figure: "Figure", path: str | Path) -> Path:
-    "Write `figure` to `path` (PNG), without date or version, so that the same figure gives the same bytes."
-    with written_beside(path) as part:
-        figure.savefig(part, dpi=300, bbox_inches="tight", metadata={"Software": None})
+    """Write `figure` to `path` (PNG, 300 dots an inch, 256 colours), without date or version, so that the
+    same figure gives the same bytes.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=300, bbox_inches="tight")
+    few = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    with written_beside(path) as part, open(part, "wb") as file:
+        few.save(file, "PNG", dpi=(300, 300), optimize=True)
     return Path(path)

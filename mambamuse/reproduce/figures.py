@@ -17,13 +17,14 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from matplotlib.ticker import LogFormatter
 from torch import nn
 
 from ..judge.profiling import hooks
 from ..learn.losses import mel_spectrogram
 from ..model.blocks import EncoderBlock, MambaBlock, ResidualBlock
 from ..model.generator import MambaMuse
-from ..model.places import ENCODED
+from ..model.places import ENCODED, PLACES
 from .drawing import label, save_figure
 from ..sound.audio import CLIP, SAMPLE_RATE, load
 
@@ -39,16 +40,7 @@ def trace(model, time=CLIP) -> list[Call]:
     the batch.
     """
     calls = []
-    kinds = (
-        EncoderBlock,
-        MambaBlock,
-        ResidualBlock,
-        nn.Conv1d,
-        nn.ConvTranspose1d,
-        nn.LayerNorm,
-        nn.LeakyReLU,
-        nn.Tanh,
-    )
+    kinds = (EncoderBlock, MambaBlock, ResidualBlock, nn.Conv1d, nn.ConvTranspose1d)
 
     def hook(name, module, x, y):
         calls.append(Call(name, module, tuple(x.shape[1:]), tuple(y.shape[1:])))
@@ -59,211 +51,265 @@ def trace(model, time=CLIP) -> list[Call]:
 
 
 def kernel(module) -> str:
-    return f"k {module.kernel_size[0]}" + (
-        f", dilation {module.dilation[0]}" if module.dilation[0] > 1 else ""
-    )
+    "The kernel of a convolution, and its dilation if it has one."
+    spread = module.dilation[0]
+    return f"k {module.kernel_size[0]}" + (f", dilation {spread}" if spread > 1 else "")
 
 
-def size(module) -> str:
-    return f"{sum(p.numel() for p in module.parameters()):,}"
+def channels(module) -> str:
+    "What a convolution does to the channels."
+    return f"{module.in_channels} → {module.out_channels} channels"
+
+
+def size(*modules) -> str:
+    "How many parameters `modules` have together."
+    return f"{sum(p.numel() for module in modules for p in module.parameters()):,}"
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-draw
-COLOURS = sns.color_palette("pastel")
-KINDS = {
-    "EncoderBlock": 0,
-    "MambaBlock": 1,
-    "Mamba": 1,
-    "ResidualBlock": 2,
-    "Conv1d": 3,
-    "ConvTranspose1d": 4,
-    "LayerNorm": 5,
-}
+COLOURS = sns.color_palette("colorblind")
+CONTENT, STYLE, OUTPUT, PLACE = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[4]
+PLAIN = "dimgrey"
+KINDS = {"Conv1d": 9, "ConvTranspose1d": 9, "LayerNorm": 8, "MambaBlock": 4, "ResidualBlock": 2}  # in COLOURS
 
 
-def box(ax, x, y, text, kind, width=2.6, height=0.7):
-    "A labelled box centred at `(x, y)`, coloured by `kind`."
-    colour = COLOURS[KINDS[kind]] if kind in KINDS else "white"
-    ax.text(x, y, text, ha="center", va="center", fontsize=7.5, zorder=3)
+def tint(colour, share: float = 0.3) -> tuple[float, ...]:
+    "`colour` in white, so that black can be read on it."
+    return tuple(1 - share * (1 - part) for part in colour)
+
+
+def box(ax, x, y, text, colour=None, width=1.5, height=0.34, edge="-", size=7.5):
+    "A labelled box centred at `(x, y)`, in a tint of `colour`; its border is drawn as `edge`."
+    ax.text(x, y, text, ha="center", va="center", fontsize=size, zorder=3, linespacing=1.15)
     ax.add_patch(
         plt.matplotlib.patches.FancyBboxPatch(
             (x - width / 2, y - height / 2),
             width,
             height,
-            boxstyle="round,pad=0.02",
-            fc=colour,
-            ec="dimgrey",
-            lw=0.8,
+            boxstyle="round,pad=0,rounding_size=0.05",
+            fc=tint(colour) if colour else "white",
+            ec=colour or PLAIN,
+            lw=1.1,
+            ls=edge,
             zorder=2,
         )
     )
 
 
-def arrow(ax, start, end, **kw):
+def arrow(ax, *points, colour=PLAIN, line="-"):
+    "An arrow along `points`, to the last of them."
+    xs, ys = zip(*points)
+    ax.plot(xs[:-1], ys[:-1], color=colour, lw=1.4, ls=line, zorder=1, solid_joinstyle="miter")
     ax.annotate(
         "",
-        end,
-        start,
-        arrowprops=dict(arrowstyle="-|>", color="dimgrey", lw=1, shrinkA=0, shrinkB=0, **kw),
+        points[-1],
+        points[-2],
+        arrowprops=dict(
+            arrowstyle="-|>", color=colour, lw=1.4, ls=line, shrinkA=0, shrinkB=0, mutation_scale=9
+        ),
         zorder=1,
     )
 
 
-def chain(ax, x, steps, title):
-    """A column of `(text, kind)` boxes from the top down; a step `+` closes a residual path that began before
-    step `text`.
-    """
-    ys = [-(i + 1) * 1.0 for i in range(len(steps))]
-    for (text, kind), y in zip(steps, ys):
-        if kind == "+":
-            box(ax, x, y, "+", "", width=0.5, height=0.5)
-            top = -int(text) - 0.5
-            ax.plot([x, x + 1.7, x + 1.7], [top, top, y], color="dimgrey", lw=1)
-            arrow(ax, (x + 1.7, y), (x + 0.27, y))
-        else:
-            box(ax, x, y, text, kind)
-    for above, below, (_, k0), (_, k1) in zip(ys, ys[1:], steps, steps[1:]):
-        arrow(ax, (x, above - (0.27 if k0 == "+" else 0.37)), (x, below + (0.27 if k1 == "+" else 0.37)))
-    arrow(ax, (x, -0.2), (x, -0.63))
-    ax.text(x, 0, title, ha="center", fontsize=10, weight="bold")
+def sound(ax, x, y, name, colour, sustained):
+    "A small waveform above `(x, y)` under its `name`: one that stays, or one that dies away."
+    time = np.linspace(0, 1, 15)
+    loudness = np.sin(np.pi * (0.1 + 0.8 * time)) if sustained else np.exp(-2.5 * time)
+    height = 0.14 * loudness * (0.6 + 0.4 * np.cos(9 * time) ** 2)
+    ax.vlines(x + 0.58 * (time - 0.5), y + 0.16 - height, y + 0.16 + height, color=colour, lw=1.8)
+    ax.text(x, y + 0.36, name, ha="center", fontsize=9.5, weight="bold", color=colour)
 
 
-def canvas(width, height, xlim, ylim):
-    "A figure without axes in data units."
-    figure, ax = plt.subplots(figsize=(width, height))
-    ax.set(xlim=xlim, ylim=ylim)
+def canvas(width, height):
+    "A figure without axes, in inches from its lower left corner."
+    figure = plt.figure(figsize=(width, height))
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     ax.axis("off")
     return figure, ax
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-architecture
-def stem_steps(calls, level: int) -> list[tuple[str, str]]:
-    "What encoder level `level` calls inside, as steps of a `chain`."
-    block = next(c for c in calls if c.name == f"encoder.convs.{level}")
-    first, second = block.module.conv1[0], block.module.conv2[0]
-    stem = [
-        (f"pad {block.module.right[1]} right", ""),
-        (f"conv {kernel(first)}\n{first.in_channels} -> {first.out_channels}", "Conv1d"),
-        ("LayerNorm, LeakyReLU", "LayerNorm"),
-        (f"pad {block.module.right[1]} right, conv {kernel(second)}", "Conv1d"),
-        ("LayerNorm, LeakyReLU", "LayerNorm"),
-        ("3", "+"),
-    ]
-    pool = [("average pool 2", "")] if block.module.pool else []
-    return [*stem, *pool, (f"MambaBlock x {len(block.module.mamba.mambas)}", "MambaBlock")]
+LEFT, BRIDGE, RIGHT, BEHIND = 0.9, 2.65, 4.4, 6.0  # columns: encoder, places 1 to 5, decoder, places 6 to 9
+LANE = 6.75  # where the style goes up beside the decoder
+APART = 0.38  # content and style from the middle of the encoder
+WIDTH, HEIGHT = 1.5, 0.52  # of an encoder's or decoder's box
+PLACE_WIDTH, PLACE_HEIGHT = 0.92, 0.36
+ROWS = tuple(4.16 - 0.84 * row for row in range(5))  # the four levels and the bottleneck
+
+
+def level_box(ax, x, row, shape_in, shape_out, parameters, colour):
+    "What a level does: its channels, the samples that it gives, and its parameters."
+    text = f"{shape_in[0]} → {shape_out[0]} channels\n{shape_out[1]:,} samples\n{parameters:,} parameters"
+    box(ax, x, ROWS[row], text, colour, WIDTH, HEIGHT, size=8)
+
+
+def draw_encoder(ax, encoders):
+    "The left column: five boxes, and both sounds on their way down."
+    for row, call in enumerate(encoders):
+        parameters = sum(p.numel() for p in call.module.parameters())
+        level_box(ax, LEFT, row, call.shape_in, call.shape_out, parameters, COLOURS[7])
+        above = ROWS[row - 1] - HEIGHT / 2 if row else ROWS[0] + 0.56
+        for side, colour in ((-APART, CONTENT), (APART, STYLE)):
+            arrow(ax, (LEFT + side, above), (LEFT + side, ROWS[row] + HEIGHT / 2), colour=colour)
+
+
+def draw_bridges(ax):
+    "Places 1 to 5: both sounds come from the encoder, and one leaves to the decoder."
+    for number, (place, y) in enumerate(zip(ENCODED, reversed(ROWS)), 1):
+        box(ax, BRIDGE, y, f"AdaIN {number}\n{place}", PLACE, PLACE_WIDTH, PLACE_HEIGHT, size=8)
+        for up, colour in ((0.09, CONTENT), (-0.09, STYLE)):
+            arrow(ax, (LEFT + WIDTH / 2, y + up), (BRIDGE - PLACE_WIDTH / 2, y + up), colour=colour)
+        if number > 1:
+            arrow(ax, (BRIDGE + PLACE_WIDTH / 2, y), (RIGHT - WIDTH / 2, y), colour=OUTPUT)
+    bend = (RIGHT, ROWS[-1])
+    arrow(ax, (BRIDGE + PLACE_WIDTH / 2, bend[1]), bend, (RIGHT, ROWS[3] - HEIGHT / 2), colour=OUTPUT)
+
+
+def draw_decoder(ax, levels):
+    "The right column: four boxes, from the deepest up, and behind each one of the places 6 to 9."
+    for level, ((shape_in, shape_out, parameters), place) in enumerate(zip(levels, PLACES[len(ENCODED) :])):
+        row = 3 - level
+        y = ROWS[row]
+        level_box(ax, RIGHT, row, shape_in, shape_out, parameters, COLOURS[7])
+        box(ax, BEHIND, y, f"AdaIN {6 + level}\n{place}", PLACE, PLACE_WIDTH, PLACE_HEIGHT, "--", size=8)
+        arrow(ax, (RIGHT + WIDTH / 2, y), (BEHIND - PLACE_WIDTH / 2, y), colour=OUTPUT)
+        turn = y + 0.42
+        goal = ROWS[row - 1] - HEIGHT / 2 if row else ROWS[0] + 0.56
+        arrow(ax, (BEHIND, y + PLACE_HEIGHT / 2), (BEHIND, turn), (RIGHT, turn), (RIGHT, goal), colour=OUTPUT)
+
+
+def draw_style_lane(ax):
+    "The style's own way through the decoder, for places 6 to 9."
+    low = ROWS[-1] - 0.23
+    corner = [(LEFT + WIDTH / 2, low), (LANE, low)]
+    for y in ROWS[3::-1]:
+        arrow(ax, *corner, (LANE, y), (BEHIND + PLACE_WIDTH / 2, y), colour=STYLE, line=(0, (3, 2)))
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-architecture-1
 def architecture(model: nn.Module, time: int = CLIP) -> "Figure":
-    """Fig. 1 from the built `model`: an encoder block, the U with its shapes and AdaIN places, a decoder
-    level.
+    """Fig. 1 from the built `model`: content and style down one encoder, AdaIN at its nine places, the output
+    up the decoder; with channels, samples of a clip of `time` samples, and parameters.
     """
-    calls = {c.name: c for c in trace(model, time)}
-    encoders = [calls[f"encoder.convs.{i}"] for i in range(5)]
-    figure, ax = canvas(12, 7, (-7.2, 9.4), (-10.6, 0.7))
-    chain(ax, -5.2, stem_steps(calls.values(), 1), "EncoderBlock (level 2)")
-    up, res = calls["ups.1"], calls["resblocks.1"]
-    chain(
-        ax,
-        7.6,
-        [
-            ("skip, through AdaIN", ""),
-            ("LeakyReLU, + skip", ""),
-            (
-                f"transposed conv {kernel(up.module)}\n{up.module.in_channels} -> {up.module.out_channels}",
-                "ConvTranspose1d",
-            ),
-            (f"MambaBlock x {len(calls['mambas.1'].module.mambas)}", "MambaBlock"),
-            (f"ResidualBlock\n{res.shape_out[0]} channels", "ResidualBlock"),
-        ],
-        "DecoderBlock (level 2)",
-    )
-    ax.text(1.2, 0, f"MambaMuse: {size(model)} parameters", ha="center", fontsize=10, weight="bold")
-    for i, c in enumerate(encoders[:-1]):
-        y, d = -1.9 * (i + 1), calls[f"resblocks.{3 - i}"]
-        level = sum(
-            p.numel()
-            for kind in ("ups", "mambas", "resblocks")
-            for p in calls[f"{kind}.{3 - i}"].module.parameters()
-        )
-        box(
-            ax,
-            -1.0,
-            y,
-            f"EncoderBlock {i + 1}: {c.shape_in[0]} -> {c.shape_out[0]}\n{c.shape_out[1]:,}"
-            f" samples\n{size(c.module)}",
-            "EncoderBlock",
-            2.9,
-            1.05,
-        )
-        box(
-            ax,
-            3.4,
-            y,
-            f"DecoderBlock {4 - i}: {calls[f'ups.{3 - i}'].shape_in[0]} ->"
-            f" {d.shape_out[0]}\n{d.shape_out[1]:,} samples\n{level:,}",
-            "ResidualBlock",
-            2.9,
-            1.05,
-        )
-        arrow(ax, (0.47, y), (1.93, y))
-        box(ax, 1.2, y, f"AdaIN\n{ENCODED[4 - i]}", "Mamba", 0.95, 0.6)
-        for x, ends in ((-1.0, (y + 0.87, y + 0.55)), (3.4, (y + 0.55, y + 0.87))):
-            arrow(ax, (x, ends[0]), (x, ends[1]))
-    b = encoders[-1]
-    box(
-        ax,
-        1.2,
-        -9.6,
-        f"Bottleneck: {b.shape_in[0]} -> {b.shape_out[0]}, conv {kernel(b.module.conv1[0])},"
-        f" {len(b.module.mamba.mambas)} Mambas, AdaIN\n{b.shape_out[1]:,} samples, {size(b.module)}",
-        "EncoderBlock",
-        5.4,
-        0.9,
-    )
-    arrow(ax, (-1.0, -8.13), (-0.4, -9.13))
-    arrow(ax, (2.8, -9.13), (3.4, -8.13))
-    ax.text(-1.0, -0.85, f"waveform, {time:,} samples", ha="center", fontsize=8)
+    calls = {call.name: call for call in trace(model, time)}
+    levels = []
+    for level in range(4):
+        parts = [calls[f"{kind}.{level}"] for kind in ("ups", "mambas", "resblocks")]
+        parameters = sum(p.numel() for part in parts for p in part.module.parameters())
+        levels.append((parts[0].shape_in, parts[-1].shape_out, parameters))
+    figure, ax = canvas(6.9, 5.3)
+    draw_encoder(ax, [calls[f"encoder.convs.{level}"] for level in range(5)])
+    draw_bridges(ax)
+    draw_decoder(ax, levels)
+    draw_style_lane(ax)
+    top = ROWS[0] + 0.56
+    sound(ax, LEFT - APART, top, "content", CONTENT, sustained=False)
+    sound(ax, LEFT + APART, top, "style", STYLE, sustained=True)
+    sound(ax, RIGHT, top, "output", OUTPUT, sustained=False)
+    last = calls["final_upsample.1"]
+    words = dict(fontsize=8, va="center", color=PLAIN)
     ax.text(
-        3.4,
-        -0.85,
-        f"conv {kernel(calls['final_upsample.1'].module)}, tanh: waveform",
-        ha="center",
-        fontsize=8,
+        BRIDGE, top + 0.43, f"MambaMuse\n{size(model)} parameters", ha="center", va="center", fontsize=8.5
     )
+    ax.text(RIGHT + 0.08, top - 0.06, f"conv {kernel(last.module)}, tanh", **words)
+    ax.text(RIGHT + 0.45, top + 0.16, f"{last.shape_out[1]:,} samples", **words)
+    ax.text(LEFT, 0.3, "encoder,\nthe same for both", ha="center", **words)
+    ax.text(BRIDGE, 0.3, "the style's mean and deviation\nin place of the content's", ha="center", **words)
+    ax.text(RIGHT, 0.3, "decoder", ha="center", **words)
+    ours = "Dashed: four more places than\nin the paper. To them, the style\ngoes through the same decoder."
+    ax.text(RIGHT + 0.12, ROWS[4] + 0.12, ours, **words)
     return figure
+
+# %% ../../nbs/reproduce/figures.ipynb #figures-chain
+def chain(ax, x, steps, title):
+    """A column of `(text, kind)` boxes from the top down. A step of the kind `+` adds what its text names,
+    or, where the text is a number, what the path was before so many steps.
+    """
+    top, apart, width = 4.9, 0.49, 1.5
+    ax.text(x, top + 0.42, title, ha="center", va="center", fontsize=8.5, weight="bold", linespacing=1.3)
+    below = top + 0.245  # where the last arrow ends
+    for number, (text, kind) in enumerate(steps):
+        y = top - apart * number
+        if kind != "+":
+            box(ax, x, y, text, COLOURS[KINDS[kind]] if kind in KINDS else None, width)
+            half = 0.17
+        else:
+            box(ax, x, y, "+", None, 0.26, 0.26, size=9)
+            half, side = 0.13, x + width / 2 + 0.12
+            if text.isdecimal():
+                began = y + apart * int(text) + 0.245
+                arrow(ax, (x, began), (side, began), (side, y), (x + half, y))
+            else:
+                arrow(ax, (side, y), (x + half, y))
+                ax.text(side, y + 0.06, text, ha="right", fontsize=7.5)
+        arrow(ax, (x, below), (x, y + half))
+        below = y - half
+    arrow(ax, (x, below), (x, below - 0.2))
+
+
+def encoder_steps(block) -> list[tuple[str, str]]:
+    "What a level of the encoder calls inside, as steps of a `chain`."
+    first, second = block.conv1[0], block.conv2[0]
+    return [
+        (f"pad {block.right[1]} right, conv {kernel(first)}\n{channels(first)}", "Conv1d"),
+        ("LayerNorm, LeakyReLU", "LayerNorm"),
+        (f"pad {block.right[1]} right, conv {kernel(second)}\n{channels(second)}", "Conv1d"),
+        ("LayerNorm, LeakyReLU", "LayerNorm"),
+        ("2", "+"),
+        ("average pool 2", ""),
+        (f"MambaBlock\n({len(block.mamba.mambas)} Mambas)", "MambaBlock"),
+    ]
+
+
+def decoder_steps(up, mambas) -> list[tuple[str, str]]:
+    "What a level of the decoder calls inside, as steps of a `chain`."
+    return [
+        ("LeakyReLU", ""),
+        ("skip", "+"),
+        (f"transposed conv {kernel(up)}\n{channels(up)}", "ConvTranspose1d"),
+        (f"MambaBlock\n({len(mambas.mambas)} Mambas)", "MambaBlock"),
+        ("ResidualBlock", "ResidualBlock"),
+    ]
+
+
+def mamba_steps(mamba) -> list[tuple[str, str]]:
+    "What a MambaBlock calls inside, as steps of a `chain`."
+    d_model, d_inner = mamba.in_proj.in_features, mamba.A_log.shape[0]
+    return [
+        ("LayerNorm", "LayerNorm"),
+        (f"in_proj {d_model} → 2 × {d_inner}\n(signal and gate)", "MambaBlock"),
+        (f"causal conv k {mamba.conv1d.kernel_size[0]}\n(depthwise), SiLU", "Conv1d"),
+        (f"x_proj → Δ (rank {mamba.dt_rank}),\nB, C ({mamba.d_state} each)", "MambaBlock"),
+        (f"selective scan, {mamba.d_state}\nstates; × SiLU(gate)", "MambaBlock"),
+        (f"out_proj {d_inner} → {d_model}", "MambaBlock"),
+        ("6", "+"),
+    ]
+
+
+def residual_steps(block) -> list[tuple[str, str]]:
+    "What a ResidualBlock calls inside, as steps of a `chain`."
+    steps = []
+    for _, dilated, _, plain in (block.dilation1, block.dilation2):
+        for module in (dilated, plain):
+            steps += [("LeakyReLU", ""), (f"conv {kernel(module)}", "Conv1d")]
+        steps.append(("4", "+"))
+    return steps
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-blocks
 def blocks(model: MambaMuse) -> "Figure":
-    """Fig. 2 from the built `model`: what is inside a MambaBlock and a ResidualBlock (those of decoder level
-    2).
-    """
-    block: Any = model.mambas[1]
-    res: Any = model.resblocks[1]
-    mamba = block.mambas[0]
-    dilations = [branch[1] for branch in (res.dilation1, res.dilation2)]
-    d_model = mamba.in_proj.in_features
-    d_inner = mamba.A_log.shape[0]
-    inside = [
-        ("LayerNorm", "LayerNorm"),
-        (f"in_proj {d_model} -> 2 x {d_inner}\n(signal and gate)", "Mamba"),
-        (f"causal conv k {mamba.conv1d.kernel_size[0]}\n(depthwise), SiLU", "Conv1d"),
-        (f"x_proj -> Δ (rank {mamba.dt_rank}),\nB, C ({mamba.d_state} each)", "Mamba"),
-        (f"selective scan, {mamba.d_state} states\nx SiLU(gate)", "Mamba"),
-        (f"out_proj {d_inner} -> {d_model}", "Mamba"),
-        ("0", "+"),
-    ]
-    residual = [
-        step
-        for i, c in enumerate(dilations)
-        for step in (
-            ("LeakyReLU", ""),
-            (f"conv {kernel(c)}", "Conv1d"),
-            ("LeakyReLU", ""),
-            ("conv k 3", "Conv1d"),
-            (str(5 * i), "+"),
-        )
-    ]
-    figure, ax = canvas(8, 6.5, (-2.2, 8.2), (-10.8, 0.5))
-    chain(ax, 0.0, inside, f"MambaBlock (x {len(block.mambas)}): {size(block)}")
-    chain(ax, 5.2, residual, f"ResidualBlock: {size(res)}")
+    "Fig. 2 from the built `model`: what a level of the encoder and of the decoder holds, and their blocks."
+    encoder: Any = model.encoder.convs[1]
+    up: Any = model.ups[1]
+    mambas: Any = model.mambas[1]
+    residual: Any = model.resblocks[1]
+    columns = {
+        f"Encoder level 2\n{size(encoder)} parameters": encoder_steps(encoder),
+        f"Decoder level 2\n{size(up, mambas, residual)} parameters": decoder_steps(up, mambas),
+        f"MambaBlock, {len(mambas.mambas)} times this\n{size(mambas)} parameters": mamba_steps(
+            mambas.mambas[0]
+        ),
+        f"ResidualBlock\n{size(residual)} parameters": residual_steps(residual),
+    }
+    figure, ax = canvas(7.4, 5.5)
+    for number, (title, steps) in enumerate(columns.items()):
+        chain(ax, 0.9 + 1.85 * number, steps, title)
     return figure
 
 # %% ../../nbs/reproduce/figures.ipynb #figures-ema
@@ -298,22 +344,23 @@ def loss_curves(metrics: pd.DataFrame, name: str, size: str) -> "Figure":
     points.
     """
     metrics = metrics.dropna(subset=["total", "mel", "stft"])  # a step that was skipped may have no loss
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3))
+    figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
     for ax, term, title in zip(
         axes, ("total", "mel", "stft"), ("generator, total", "mel L1, unweighted", "MR-STFT, unweighted")
     ):
-        ax.plot(metrics.step, metrics[term], color="C0", alpha=0.3, lw=0.8)
+        ax.plot(metrics.step, metrics[term], color="C0", alpha=0.3, lw=0.8, label="each step")
         ax.plot(
             metrics.step,
             time_weighted_ema(metrics.step.to_numpy(), metrics[term]),
             color="C0",
-            label="ours, smoothed",
+            label="smoothed",
         )
         if size == "paper":
             ax.plot(PAPER_CURVES.step, PAPER_CURVES[term], "kx", label="paper, read from pixels")
-        ax.set(title=title, xlabel="step", ylim=(0, np.quantile(metrics[term], 0.98) * 1.1))
-        ax.legend(fontsize=8)
-    figure.tight_layout()
+        ax.set(title=title, xlabel="step", yscale="log")
+        ax.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    axes[0].legend(fontsize=8)
     label(figure, name, size)
     return figure
 
@@ -391,6 +438,13 @@ def through_training(run: str | Path, name: str, size: str) -> "Figure":
     )
 
 
-def transfers(triples: list[tuple], name: str, size: str) -> "Figure":
-    "Fig. 5: a row `(content, style, output)` of sounds `(time,)` for each transfer."
-    return mel_grid(triples, [["content", "style", "output"]] * len(triples), name, size)
+def transfers(
+    triples: list[tuple], name: str, size: str, notes: Sequence[tuple[str, str]] | None = None
+) -> "Figure":
+    """Fig. 5: a row `(content, style, output)` of sounds `(time,)` for each transfer; `notes` names those of
+    content and style.
+    """
+    titles = [["content", "style", "output"]] * len(triples)
+    if notes:
+        titles = [[f"content: {content}", f"style: {style}", "output"] for content, style in notes]
+    return mel_grid(triples, titles, name, size)
