@@ -8,7 +8,7 @@ const FRAME = 16; // samples with one weight for each stage of an envelope
 const EPS = 1e-5; // added to a variance
 const PART = 0.01; // added to the weight of a stage
 const COST = [0.43, 0.11, 0.11, 0.12, 0.19, 0.04]; // of a stage, of all
-const OPTIONS = { graphOptimizationLevel: "disabled", executionProviders: ["wasm"] };
+export const OPTIONS = { graphOptimizationLevel: "disabled", executionProviders: ["wasm"] };
 
 /** Features `(steps, width)` of float32, in a row. */
 class Shelf {
@@ -249,7 +249,8 @@ export class Engine {
       return new Restyled(shelf, STRIDES[place], encoded.weights, measured, style[place], alphas[place]);
     };
     const made = await this.decoded(encoded, change, true, tick);
-    const heard = sound.withoutConstant(made).subarray(sound.START, sound.START + prepared.length);
-    return sound.heldStart(sound.fadedEnds(sound.gated(heard, prepared)), prepared);
+    const filtered = new sound.HighPass().filtered(made);
+    const heard = filtered.subarray(sound.START, sound.START + prepared.length);
+    return sound.heldStart(sound.fadedEnds(new sound.Gate().gated(heard, prepared)), prepared);
   }
 }
