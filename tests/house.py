@@ -187,6 +187,8 @@ def draw(file):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from mambamuse.reproduce.drawing import save_figure
+
     figure, ax = plt.subplots(figsize=(7, 6.5))
     places = {
         name: (2 * n - len(rooms) + 1 + (0.9 if len(rooms) == 1 and level % 2 else 0), level)
@@ -218,8 +220,7 @@ def draw(file):
         )
     ax.set(xlim=(-2.5, 3), ylim=(-0.6, len(FLOORS) - 0.4))
     ax.axis("off")
-    figure.tight_layout()
-    figure.savefig(file, dpi=110)
+    save_figure(figure, file)
 
 
 # Notebooks
