@@ -49,7 +49,7 @@ from mambamuse.use.streaming import (
     signature,
     streamed,
 )
-from mambamuse.use.style import Style, digest, mix, style_of
+from mambamuse.use.style import Style, digest, mix, style_file, style_of
 from mambamuse.use.transfer import transfer
 
 NARROW = (4, 8, 16, 32)
@@ -579,6 +579,15 @@ def test_trained_weights_transfer_as_whole_tensors():
     statistics = plain_style(model, style[0])
     got = stages.restyled(model.network(), content, statistics, 1.0)
     assert abs(got - plain_transfer(model, content, statistics)).max() <= 1e-5
+
+
+def test_one_recording_needs_no_list(tmp_path):
+    save(tmp_path / "a.wav", noise(np.random.default_rng(0), 9_000), 16_000)
+    one, listed = (
+        Style.load(style_file(sounds, tmp_path / f"{name}.style"))
+        for name, sounds in (("one", str(tmp_path / "a.wav")), ("listed", [tmp_path / "a.wav"]))
+    )
+    assert np.array_equal(one.statistics, listed.statistics)
 
 
 def test_a_style_file_is_the_sound(tmp_path):

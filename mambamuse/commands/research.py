@@ -153,7 +153,7 @@ def info(
 
     typer.echo(describe(folder))
     with written_beside(figure or folder.resolve().with_name(f"{folder.resolve().name}-info.png")) as part:
-        plot_set(folder).savefig(part, dpi=100)
+        plot_set(folder).savefig(part, dpi=300)
 
 
 @data.command()
@@ -284,7 +284,7 @@ def runs(
     typer.echo(compare(found).to_string(index=False, float_format="{:.4g}".format))
     if figure:
         with written_beside(figure) as part:
-            plot_runs(found).savefig(part, dpi=100)
+            plot_runs(found).savefig(part, dpi=300)
 
 # %% ../../nbs/face/research.ipynb #cli-profile
 @app.command()

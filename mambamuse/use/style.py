@@ -263,19 +263,20 @@ def network_of(weights: str | Path | None = None, device: str | None = None) -> 
 
 
 def style_file(
-    sounds: Sequence,
+    sounds: str | Path | Sequence[str | Path],
     out: str | Path,
     weights: str | Path | None = None,
     force: bool = False,
     device: str | None = None,
 ) -> Path:
-    """Write the mean style of `sounds`, files or folders of recordings, measured with `weights` (default: the
+    """Write the mean style of `sounds`, one or several files or folders of recordings, measured with `weights` (default: the
     package's) on `device` (as for `network_of`), to `out`.
 
     Of several recordings one that cannot be used is named on standard error, and the style is that of the
     others. Raises `InputError` on bad input, and after the style is written if there was such a recording.
     """
-    files = [file for sound in sounds for file in (recordings(sound) if Path(sound).is_dir() else [sound])]
+    several = [sounds] if isinstance(sounds, (str, Path)) else sounds
+    files = [file for sound in several for file in (recordings(sound) if Path(sound).is_dir() else [sound])]
     style_place(out, *files, force=force)  # before anything is computed
     network = on_clip_axis(network_of(weights, device))
     styles = []
