@@ -269,8 +269,8 @@ def style_file(
     force: bool = False,
     device: str | None = None,
 ) -> Path:
-    """Write the mean style of `sounds`, one or several files or folders of recordings, measured with `weights` (default: the
-    package's) on `device` (as for `network_of`), to `out`.
+    """Write the mean style of `sounds`, one or several files or folders of recordings, measured with
+    `weights` (default: the package's) on `device` (as for `network_of`), to `out`.
 
     Of several recordings one that cannot be used is named on standard error, and the style is that of the
     others. Raises `InputError` on bad input, and after the style is written if there was such a recording.
