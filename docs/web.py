@@ -1,5 +1,10 @@
 """The page on which everybody can try the network: its files, laid into a folder of the site.
 
+The graphs are drawn anew for a browser, from the package's weights: other blocks, and nothing that is dear to
+compile. They run as WebAssembly, with threads where the browser allows it. There is no second way through
+WebGPU: a block is some thousand small operations, several in float64, which WebGPU does not have, and no
+machine here has one to test it with.
+
 ONNX Runtime for browsers comes from npm, as docs/web/package-lock.json says; `make setup` installs it. Where
 that was not possible there is no such page, and `missing` says so.
 """
@@ -11,12 +16,17 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pandas as pd
 from bs4 import BeautifulSoup
+from onnx import helper, numpy_helper
 from pages import CODE, ROOT
 
-from mambamuse.use.step import CARRIED, STAGE_FORMAT, Carried, session_of, stage_file
+from mambamuse.model.weights import load_model
+from mambamuse.use.export import described as step_described
+from mambamuse.use.export import stage_models, step_model
+from mambamuse.use.step import CARRIED, STAGE_FORMAT, Carried, session_of, stage_file, step_file
 from mambamuse.use.style import Style
 
 HERE = ROOT / "docs" / "web"
@@ -24,8 +34,9 @@ FRONT = ROOT / "mambamuse" / "front"
 TEST_SETS = ROOT / "mambamuse" / "test_sets"
 RUNTIME = HERE / "node_modules" / "onnxruntime-web"
 RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-STAGES = 6
+STAGE_BLOCK = 1_024  # samples: a tenth less work than with the package's 512, and not much more memory
 STYLES = "styles.f32"  # of the sounds to choose from, (sounds, 2, channels): a visitor need not wait for them
+BLOCKS = (256, 512, 1_024)  # samples: for live, the first that a visitor's machine computes in time
 PAGE = "try/index"
 
 
@@ -39,6 +50,30 @@ def missing() -> str:
 def page() -> str:
     "The page as Sphinx reads it."
     return (HERE / "page.md").read_text(encoding="utf-8").replace("CODE/", CODE)
+
+
+def light(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with what casts truth to float32 as a choice between 1 and 0: the same numbers.
+
+    ONNX Runtime's Cast is one function of half a megabyte. A browser that compiles it once more, as it does
+    with what runs often, takes 200 MB and two seconds of a processor for it.
+    """
+    made = {name: node.op_type for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Cast" and made.get(node.input[0]) == "And":
+            chosen = [node.input[0], "true_as_float", "false_as_float"]
+            node.CopyFrom(helper.make_node("Where", chosen, node.output, node.name))
+    numbers = dict(true_as_float=np.float32(1), false_as_float=np.float32(0))
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(x), name) for name, x in numbers.items())
+    return model
+
+
+def graphs() -> dict[str, bytes]:
+    "The network's files for a browser by their names: its stages, then its steps for live."
+    model = load_model()
+    found = {stage_file(n): stage for n, stage in enumerate(stage_models(model, STAGE_BLOCK))}
+    found |= {step_file(block): step_model(model, block) for block in BLOCKS}
+    return {name: light(graph).SerializeToString() for name, graph in found.items()}
 
 
 def described(session: onnxruntime.InferenceSession) -> dict:
@@ -57,23 +92,32 @@ def described(session: onnxruntime.InferenceSession) -> dict:
     )
 
 
-def about() -> dict:
-    "The package's network for a browser: its stages, and its places with what they begin with."
+def live(name: str, step: bytes) -> dict:
+    "What a browser must know of a step beside its graph: block, delay, and its memories' kinds and shapes."
+    known = step_described(onnx.load_from_string(step))
+    memories = {name: known["inputs"][name] for name in known["inputs"] if f"new_{name}" in known["outputs"]}
+    kinds = {name: {key: tensor[key] for key in ("kind", "shape")} for name, tensor in memories.items()}
+    return dict(file=name, block=known["block"], delay=known["delay"], memories=kinds)
+
+
+def about(drawn: dict[str, bytes]) -> dict:
+    "The network of the files `drawn` for a browser, and its places with what they begin with."
     known = json.loads((CARRIED / "about.json").read_text())
     fixed = [] if known["bypass"] else ["skip32"]
     places = [
         dict(name=name, alpha=alpha, fixed=name in fixed)
         for name, alpha in zip(known["places"], known["alphas"])
     ]
-    stages = [described(session_of(CARRIED / stage_file(n), STAGE_FORMAT)) for n in range(STAGES)]
-    loaded = [CARRIED / stage_file(n) for n in range(STAGES)]
-    loaded += [RUNTIME / "dist" / name for name in RUNTIME_FILES]
+    steps = {step_file(block): drawn[step_file(block)] for block in BLOCKS}
+    stages = [graph for name, graph in drawn.items() if name not in steps]
+    at_once = sum(map(len, stages)) + sum((RUNTIME / "dist" / name).stat().st_size for name in RUNTIME_FILES)
     return dict(
         places=places,
-        stages=stages,
+        stages=[described(session_of(stage, STAGE_FORMAT)) for stage in stages],
         widths=list(known["places"].values()),
         styles=list(sounds()),
-        megabytes=round(sum(file.stat().st_size for file in loaded) / 1e6),
+        live=[live(name, step) for name, step in steps.items()],
+        megabytes=round(at_once / 1e6),
     )
 
 
@@ -92,14 +136,16 @@ def lay(out: Path) -> None:
     folder = (out / PAGE).parent
     modules = [*FRONT.glob("*.js"), *FRONT.glob("*.css"), *HERE.glob("*.js")]
     runtime = [RUNTIME / "dist" / name for name in RUNTIME_FILES]
-    stages = [CARRIED / stage_file(n) for n in range(STAGES)]
-    for file in [*modules, *runtime, *stages, *sounds().values()]:
+    for file in [*modules, *runtime, *sounds().values()]:
         shutil.copy2(file, folder / file.name)
+    drawn = graphs()
+    for name, graph in drawn.items():
+        (folder / name).write_bytes(graph)
     listed = [dict(name=name, file=file.name) for name, file in sounds().items()]
     network = Carried()
     styles = [Style.of(network, file).statistics for file in sounds().values()]
     (folder / STYLES).write_bytes(np.stack(styles).astype("<f4").tobytes())
-    (folder / "about.json").write_text(json.dumps(about()), encoding="utf-8")
+    (folder / "about.json").write_text(json.dumps(about(drawn)), encoding="utf-8")
     (folder / "sounds.json").write_text(json.dumps(listed), encoding="utf-8")
 
 
@@ -115,6 +161,8 @@ def offline(out: Path) -> None:
     files += [folder / name.partition("?")[0] for name in loads]
     unique = sorted({file.resolve() for file in files})
     version = hashlib.sha256(b"".join(file.read_bytes() for file in unique)).hexdigest()[:16]
-    names = ["./", *(Path(os.path.relpath(file, folder.resolve())).as_posix() for file in unique)]
+    later = {(folder / step_file(block)).resolve() for block in BLOCKS}  # who plays live loads one of them
+    at_once = [file for file in unique if file not in later]
+    names = ["./", *(Path(os.path.relpath(file, folder.resolve())).as_posix() for file in at_once)]
     head = f"const FILES = {json.dumps(names)};\nconst VERSION = {json.dumps(version)};\n"
     service.write_text(head + service.read_text(encoding="utf-8"), encoding="utf-8")

@@ -66,8 +66,8 @@ def running(command, log, folder=None, **environment):
             process.wait(20)
 
 
-def browser_command(port, folder):
-    "The Chromium on the path, or the one inside Qt, which pip installs; and its environment."
+def browser_command(port, folder, flags=()):
+    "The Chromium on the path, or the one inside Qt, which pip installs, with `flags`; and its environment."
     if chromium := next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     ):
@@ -79,6 +79,7 @@ def browser_command(port, folder):
             f"--user-data-dir={folder}",
             f"--remote-debugging-port={port}",
             *FAKES,
+            *flags,
             "about:blank",
         ], {}
     if subprocess.run([sys.executable, "-c", QT.split("app,")[0]], capture_output=True).returncode:
@@ -88,7 +89,7 @@ def browser_command(port, folder):
         QT_QPA_PLATFORM="offscreen",
         QTWEBENGINE_DISABLE_SANDBOX="1",
         QTWEBENGINE_REMOTE_DEBUGGING=PORT(port),
-        QTWEBENGINE_CHROMIUM_FLAGS=" ".join(FAKES),
+        QTWEBENGINE_CHROMIUM_FLAGS=" ".join((*FAKES, *flags)),
     )
 
 
@@ -204,10 +205,10 @@ class Page:
 
 
 @contextmanager
-def browsing(folder):
-    "A page of a new browser, whose profile and log go into `folder`."
+def browsing(folder, *flags):
+    "A page of a new browser, started with `flags`, whose profile and log go into `folder`."
     debugger = free_port()
-    browser, environment = browser_command(debugger, folder / "profile")
+    browser, environment = browser_command(debugger, folder / "profile", flags)
     with running(browser, folder / "browser.log", **environment):
         page = Page(debugger)
         page.size(1_260, 880)

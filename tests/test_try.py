@@ -16,7 +16,8 @@ import web
 from browser import browsing
 
 from mambamuse.sound.loudness import Loudness
-from mambamuse.use.step import Carried
+from mambamuse.use.live import WARM_UP, Live
+from mambamuse.use.step import Carried, Running, Step
 from mambamuse.use.style import Style, mix
 from mambamuse.use.transfer import transfer
 
@@ -70,6 +71,13 @@ def answered(page, before: str = ""):
     )
 
 
+def reloaded(page):
+    "The page once more, when its sounds are there."
+    page.js("window.before = true")
+    page.call("Page.reload")
+    page.until("!window.before && document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
+
+
 def downloaded(page) -> tuple[str, np.ndarray]:
     "Name and samples of the file that the page offers."
     name, data = page.js(
@@ -99,6 +107,29 @@ def test_two_styles_and_other_alphas(page):
     assert np.abs(made - transfer(content, style, 0.8, network=network)).max() < 1e-4 * 0.02
     same, _ = trying.transfer(page, "short", content, [first, second], network.alphas, 0.3, 0)
     assert np.array_equal(same, content)
+
+
+def heard_live(block: int) -> np.ndarray:
+    "`(blocks, block)`: a phrase with a rest in it, then softer, as a microphone gives it."
+    content = trying.pairs("phrases")[0][1][:24_000].copy()
+    content[10_000:15_000] = 0
+    content[15_000:] *= 0.05
+    return content[: len(content) // block * block].reshape(-1, block)
+
+
+@pytest.mark.parametrize("block", web.BLOCKS)
+def test_live_plays_what_python_plays(page, site, block):
+    "The worker gets the blocks of a microphone; Python's live has the same step, level, gate and loudness."
+    _, _, style = trying.pairs("phrases")[1]
+    network, heard = Carried(), heard_live(block)
+    played = trying.live(page, heard, style, network.alphas)
+    step = site / "try" / web.step_file(block)
+    statistics = Style.of(network, style).statistics
+    live = Live(Step(step, statistics, network.alphas, Running(warm_up=WARM_UP)))
+    want = np.concatenate([live(samples) for samples in heard])
+    assert np.abs(want).max() > 0.05 and np.abs(played - want).max() < 1e-4
+    content = trying.live(page, heard, style, network.alphas, alpha=0)
+    assert np.array_equal(content[live.delay :], heard.reshape(-1)[: -live.delay])
 
 
 def test_the_download_is_what_the_command_would_write(page):
@@ -138,8 +169,7 @@ def test_a_link_restores_the_settings_and_the_keyboard_changes_them(page):
     assert "alpha=0&" in address and "content=Pan+Flute%2C+phrase" in address
     changed = re.sub("places=[^&]*", "places=1+0.5+0+1+0+1+1+0+1", address).replace("Pan+Flute", "Cello")
     page.open(changed.replace("alpha=0&", "alpha=0.25&"))
-    page.call("Page.reload")
-    page.until("document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
+    reloaded(page)
     settings = page.js("[...document.querySelectorAll('.front-slider input')].map(i => Number(i.value))")
     assert settings == [0.25, 0, 1, 0.5, 0, 1, 0, 1, 1, 0, 1]
     assert page.js("document.querySelector('.front select').value") == "Cello, phrase"
@@ -217,6 +247,69 @@ def test_a_phone_is_wide_enough(page):
         page.size(1_260, 880)
 
 
+LIVE = "document.querySelector('.front-live')"
+
+
+def test_live_from_the_microphone_to_the_loudspeaker(site, tmp_path):
+    "A file is the microphone. Whoever is told that the machine is too slow may hear it all the same."
+    sf.write(tmp_path / "microphone.wav", np.tile(trying.pairs("phrases")[0][1], 4), 16_000)
+    button, said = f"{LIVE}.querySelector('button')", f"{LIVE}.textContent"
+    flag = f"--use-file-for-fake-audio-capture={tmp_path / 'microphone.wav'}"
+    with trying.served(site) as address, browsing(tmp_path, flag) as page:
+        page.open(f"{address}{web.PAGE}.html")
+        page.until("document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
+        page.js(TAP)
+        page.click(button)
+        page.until(f"{said}.includes('Live.') || {said}.includes('too slow for live')")
+        if page.js(f"{said}.includes('too slow for live')"):
+            page.click(button)
+        page.until("loudest() > 0.01")
+        page.until(f"/Heard [0-9]+ ms late.*[0-9]+ drop-outs in [0-9]+ blocks/.test({said})")
+        assert page.js(f"[...{LIVE}.querySelectorAll('meter')].every(m => m.value > m.min)")
+        page.press("document.querySelector('.front-knobs input')", "Home", 36)  # alpha: goes on
+        assert "alpha=0&" in page.js("location.href") and page.js(f"{button}.ariaPressed") == "true"
+        assert grave(page) == []
+        page.click(button)
+        page.until(f"{button}.ariaPressed === 'false'")
+        page.until("loudest() === 0")
+        assert not page.wrong()
+
+
+TAP = """(() => {
+    const connect = AudioNode.prototype.connect;
+    AudioNode.prototype.connect = function (target, ...rest) {
+        if (this instanceof AudioWorkletNode) {
+            const tap = new AnalyserNode(this.context, { fftSize: 2048 });
+            connect.call(this, tap);
+            window.loudest = () => {
+                if (tap.context.state === 'closed') return 0;
+                const samples = new Float32Array(2048);
+                tap.getFloatTimeDomainData(samples);
+                return Math.max(...samples.map(Math.abs));
+            };
+        }
+        return connect.call(this, target, ...rest);
+    };
+    window.loudest = () => 0;
+})()"""  # hears what goes to the loudspeaker
+
+
+def test_from_the_second_visit_on_it_computes_with_threads(site, tmp_path):
+    with trying.served(site) as address, browsing(tmp_path) as page:
+        page.open(f"{address}{web.PAGE}.html")
+        page.until("document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
+        assert page.js("crossOriginIsolated") is False
+        page.click("document.querySelector('.front-start')")
+        page.until("navigator.serviceWorker.ready.then(() => Boolean(navigator.serviceWorker.controller))")
+        page.call("Page.reload")
+        assert page.js("crossOriginIsolated") is True
+        trying.begin(page)
+        network = Carried()
+        name, content, style = trying.pairs("phrases")[0]
+        made, _ = trying.transfer(page, name, content, [style, style], network.alphas)
+        assert np.abs(made - transfer(content, style, network=network)).max() < 1e-4
+
+
 def test_it_asks_no_other_host(page):
     here = urlsplit(page.address).netloc
     hosts = {urlsplit(name).netloc for name in asked(page.events) if not name.startswith(("data:", "blob:"))}
@@ -234,8 +327,7 @@ def test_it_opens_and_computes_without_a_network(site, tmp_path):
             page.until(
                 "navigator.serviceWorker.ready.then(() => Boolean(navigator.serviceWorker.controller))"
             )
-        page.call("Page.reload")
-        page.until("document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
+        reloaded(page)
         page.click("document.querySelector('.front-start')")
         answered(page)
         styled = "getComputedStyle(document.querySelector('.front-panels')).display"

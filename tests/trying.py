@@ -92,3 +92,33 @@ def transfer(page, name: str, content, styles, alphas, mix=0.0, alpha=1.0) -> tu
         }})()"""
     )
     return np.frombuffer(base64.b64decode(answer[0]), "<f4"), answer[1]
+
+
+def live(page, blocks: np.ndarray, style: np.ndarray, alphas, alpha=1.0) -> np.ndarray:
+    """What the page's worker plays for the `blocks (count, block)` of a microphone, one after the other; the
+    sound card is this function.
+    """
+    sound = dict(name=str(hash(style.tobytes())), samples=encoded(style))
+    asked = json.dumps(dict(mix=0, alpha=alpha, alphas=list(alphas)))
+    answer = page.js(
+        f"""(async () => {{
+            const block = {blocks.shape[1]};
+            const style = {json.dumps(sound)};
+            style.samples = samples(style.samples);
+            const heard = samples({json.dumps(encoded(blocks))});
+            const played = new Float32Array(heard.length);
+            const {{ port1, port2 }} = new MessageChannel();
+            const request = {{ styles: [style, style], ...{asked} }};
+            await trial.ask("play", {{ request, block, port: port2 }}, [port2]);
+            for (let at = 0; at < heard.length; at += block) {{
+                port1.postMessage({{ at, samples: heard.slice(at, at + block), missed: 0 }});
+            }}
+            for (let left = heard.length / block; left > 0; left--) {{
+                const {{ data }} = await new Promise(came => (port1.onmessage = came));
+                played.set(data.samples, data.at);
+            }}
+            await trial.ask("end");
+            return words(played);
+        }})()"""
+    )
+    return np.frombuffer(base64.b64decode(answer), "<f4")

@@ -1,14 +1,19 @@
-// The worker, as a function that is called.
+// The worker, as functions that are called.
 
 export class Client {
   constructor() {
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     this.waiting = new Map();
+    this.reported = null; // told how live goes
     this.worker.onmessage = ({ data }) => this.told(data);
     this.worker.onerror = (event) => this.failed(event.message || "the page's worker does not start");
   }
 
-  told({ id, share, made, error }) {
+  told({ id, share, made, error, report }) {
+    if (report) {
+      this.reported?.(report);
+      return;
+    }
     const { tick, done, fail } = this.waiting.get(id);
     if (share !== undefined) {
       tick(share);
@@ -22,14 +27,20 @@ export class Client {
   failed(words) {
     this.waiting.forEach(({ fail }) => fail(new Error(words)));
     this.waiting.clear();
+    this.reported?.({ error: words });
   }
 
-  /** The output's samples for `request` (see front.js); `tick(share)` is told of progress. */
-  transfer(request, tick = () => {}) {
+  /** What the worker answers to `what` (see its last lines); `tick(share)` is told of progress. */
+  ask(what, given = {}, moved = [], tick = () => {}) {
     const id = crypto.randomUUID?.() ?? String(Math.random());
     return new Promise((done, fail) => {
       this.waiting.set(id, { tick, done, fail });
-      this.worker.postMessage({ id, request });
+      this.worker.postMessage({ id, what, given }, moved);
     });
+  }
+
+  /** The output's samples for `request` (see front.js). */
+  transfer(request, tick) {
+    return this.ask("transfer", { request }, [], tick);
   }
 }

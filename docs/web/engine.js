@@ -6,7 +6,7 @@ const STRIDES = [16, 16, 8, 4, 2, 8, 4, 2, 1]; // samples in a time step, at the
 const ENCODED = 5; // places between the encoder and the decoder
 const EPS = 1e-5; // added to a variance
 const COST = [0.43, 0.11, 0.11, 0.12, 0.19, 0.04]; // of a stage, of all
-const OPTIONS = { graphOptimizationLevel: "disabled", executionProviders: ["wasm"] };
+export const OPTIONS = { graphOptimizationLevel: "disabled", executionProviders: ["wasm"] };
 
 /** Features `(steps, width)` of float32, in a row. */
 class Shelf {
@@ -203,7 +203,8 @@ export class Engine {
   async transferred(prepared, encoded, style, alphas, tick = () => {}) {
     const change = (place, shelf, measured) => restyled(shelf, measured, style[place], alphas[place]);
     const made = await this.decoded(encoded, change, true, tick);
-    const heard = sound.withoutConstant(made).subarray(sound.START, sound.START + prepared.length);
-    return sound.heldStart(sound.fadedEnds(sound.gated(heard, prepared)), prepared);
+    const filtered = new sound.HighPass().filtered(made);
+    const heard = filtered.subarray(sound.START, sound.START + prepared.length);
+    return sound.heldStart(sound.fadedEnds(new sound.Gate().gated(heard, prepared)), prepared);
   }
 }

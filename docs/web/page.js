@@ -3,6 +3,7 @@
 import { Client } from "./client.js";
 import { front } from "./front.js";
 import { decoded } from "./intake.js";
+import { Play } from "./play.js";
 
 const LONGEST = 10; // seconds
 
@@ -33,8 +34,9 @@ async function begin() {
     if (!answer.ok) throw new Error(`cannot be loaded (${answer.status})`);
     return (await decoded(await answer.blob(), LONGEST)).samples;
   };
+  const kept = () => navigator.serviceWorker?.register(new URL("./service.js", import.meta.url));
   const transfer = (request, tick) => {
-    navigator.serviceWorker?.register(new URL("./service.js", import.meta.url)); // keeps what is loaded now
+    kept(); // what is loaded now, for the next time
     return client.transfer(request, tick);
   };
   front(document.getElementById("front"), {
@@ -43,6 +45,7 @@ async function begin() {
     longest: LONGEST,
     mixes: true,
     transfer,
+    live: new Play(client),
     settings: read(location.hash.slice(1)),
     asks: `make the sound (loads ${about.megabytes} MB, once)`,
     changed: (settings) => history.replaceState(null, "", `#${written(settings)}`),

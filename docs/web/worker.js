@@ -1,11 +1,12 @@
 // Computes beside the page, so that the page answers meanwhile: a request in, progress and sound out.
 
 import * as ort from "./ort.wasm.bundle.min.mjs";
-import { Engine, mixed, unpacked } from "./engine.js";
-import { asLoud, level, levelled, PEAK } from "./sound.js";
+import { Engine, OPTIONS, mixed, unpacked } from "./engine.js";
+import { Live } from "./step.js";
+import { asLoud, level, levelled, PEAK, peakOf, RATE } from "./sound.js";
 
 const LIMIT = 0.99; // of full scale
-ort.env.wasm.numThreads = 1; // more need a page with headers that a plain file host does not send
+ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1; // service.js
 ort.env.wasm.wasmPaths = { wasm: new URL("./ort-wasm-simd-threaded.wasm", import.meta.url).href };
 
 async function fetched(name) {
@@ -45,36 +46,150 @@ async function encodedOf(sound, prepared, tick) {
   return last.encoded;
 }
 
-/** The output for what was asked, as mambamuse's transfer gives it: as loud as the content. */
-async function transfer({ content, styles: [first, second], mix, alpha, alphas }, tick) {
-  if (!alpha) return content.samples;
-  await opened();
-  const needed = [mix < 1 ? first : null, mix > 0 ? second : null].filter(Boolean);
-  const passes = 1 + needed.filter((sound) => !styles.has(sound.name)).length;
-  let done = 0;
+/** The sounds whose styles are mixed. */
+function needed({ styles: [first, second], mix }) {
+  return [mix < 1 ? first : null, mix > 0 ? second : null].filter(Boolean);
+}
+
+/** The style that is asked for; `tick` is told how many passes of the network are done. */
+async function styleAsked(request, tick = () => {}) {
   const found = [];
-  for (const sound of needed) {
+  let done = 0;
+  for (const sound of needed(request)) {
     const known = styles.has(sound.name);
-    found.push(await styleOf(sound, (share) => tick((done + share) / passes)));
+    found.push(await styleOf(sound, (share) => tick(done + share)));
     done += known ? 0 : 1;
   }
-  const style = found.length === 2 ? mixed(found[0], found[1], mix) : found[0];
+  return found.length === 2 ? mixed(found[0], found[1], request.mix) : found[0];
+}
+
+/** The shares at the nine places. */
+function shares({ alpha, alphas }) {
+  return alphas.map((share) => alpha * share);
+}
+
+/** The output for what was asked, as mambamuse's transfer gives it: as loud as the content. */
+async function transfer({ request }, tick) {
+  const { content } = request;
+  if (!request.alpha) return content.samples;
+  await opened();
+  const passes = 1 + needed(request).filter((sound) => !styles.has(sound.name)).length;
+  const style = await styleAsked(request, (done) => tick(done / passes));
   const loudest = level(content.samples);
   const prepared = levelled(content.samples, loudest);
-  const going = (share) => tick((done + share) / passes);
+  const going = (share) => tick((passes - 1 + share) / passes);
   const encoded = await encodedOf(content, prepared, going);
-  const shares = alphas.map((share) => alpha * share);
-  const made = await engine.transferred(prepared, encoded, style, shares, going);
+  const made = await engine.transferred(prepared, encoded, style, shares(request), going);
   const scale = Math.fround(loudest / PEAK);
   return asLoud(made, prepared, LIMIT / scale).map((x) => x * scale);
 }
 
+// Live
+
+const TRIED = 40; // blocks that are computed to see how long that takes
+const WARM = 8; // blocks before these
+const KEEPS = 0.8; // of a block's length: what computing it may take, nine times in ten
+const REPORTS = 0.25; // seconds between two reports
+const RECENT = 400; // blocks that a report is about
+
+let live = null; // the step that was opened last
+let playing = null; // what is played now
+
+async function liveOf(block) {
+  await opened();
+  if (live?.block !== block) {
+    await live?.step.session.release();
+    const about = engine.about.live.find((one) => one.block === block);
+    live = new Live(ort, await ort.InferenceSession.create(await fetched(about.file), OPTIONS), about);
+  }
+  return live;
+}
+
+function quantile(times, share) {
+  const sorted = Float64Array.from(times).sort();
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+}
+
+/** Seconds for each of some blocks of noise. */
+async function timed(live) {
+  await live.start(styles.values().next().value, Array(9).fill(1));
+  const times = [];
+  for (let n = 0; n < WARM + TRIED; n++) {
+    const block = Float32Array.from({ length: live.block }, () => Math.random() - 0.5);
+    const began = performance.now();
+    await live.next(block);
+    times.push((performance.now() - began) / 1_000);
+  }
+  return times.slice(WARM);
+}
+
+/** How long this machine takes for a block: the smallest that it computes in time, or else the largest. */
+async function measure() {
+  await opened();
+  let found;
+  for (const { block, delay } of engine.about.live) {
+    const times = await timed(await liveOf(block));
+    const keeps = quantile(times, 0.9) < (KEEPS * block) / RATE;
+    found = { block, delay, keeps, length: block / RATE, p50: quantile(times, 0.5), p99: quantile(times, 0.99) };
+    if (keeps) break;
+  }
+  return found;
+}
+
+/** A block that came through the port, played; from time to time a report. */
+async function played({ at, samples, missed }) {
+  const { port, times } = playing;
+  const began = performance.now();
+  const made = await live.next(samples);
+  times.push((performance.now() - began) / 1_000);
+  playing.peaks = [samples, made].map((sound, n) => Math.max(playing.peaks[n], peakOf(sound)));
+  playing.blocks += 1;
+  port.postMessage({ at, samples: made }, [made.buffer]);
+  if (began < playing.reported + 1_000 * REPORTS) return;
+  playing.times = times.slice(-RECENT);
+  const [p50, p99] = [0.5, 0.99].map((share) => quantile(playing.times, share));
+  const { peaks, blocks } = playing;
+  self.postMessage({ report: { p50, p99, blocks, missed, peaks, length: live.block / RATE } });
+  Object.assign(playing, { reported: began, peaks: [0, 0] });
+}
+
+/** From now on blocks come through `port`, and go back with the style. */
+async function play({ request, block, port }) {
+  await liveOf(block);
+  await live.start(await styleAsked(request), shares(request));
+  const now = { port, times: [], peaks: [0, 0], blocks: 0, reported: 0 };
+  playing = now;
+  let queued = Promise.resolve(); // one after the other
+  port.onmessage = ({ data }) => {
+    queued = queued.then(async () => {
+      if (playing !== now) return;
+      try {
+        await played(data);
+      } catch (error) {
+        playing = null;
+        self.postMessage({ report: { error: error.message } });
+      }
+    });
+  };
+}
+
+async function turn({ request }) {
+  const style = await styleAsked(request);
+  if (playing) live.turn(style, shares(request));
+}
+
+async function end() {
+  playing?.port.close();
+  playing = null;
+}
+
+const ANSWERS = { transfer, measure, play, turn, end };
 let queue = Promise.resolve(); // one at a time
 
-self.onmessage = ({ data: { id, request } }) => {
+self.onmessage = ({ data: { id, what, given } }) => {
   queue = queue.then(async () => {
     try {
-      const made = await transfer(request, (share) => self.postMessage({ id, share }));
+      const made = await ANSWERS[what](given, (share) => self.postMessage({ id, share }));
       self.postMessage({ id, made });
     } catch (error) {
       self.postMessage({ id, error: error.message });

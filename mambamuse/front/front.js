@@ -9,6 +9,10 @@
 //   mixes      whether two styles can be mixed; if not, `hint` says why
 //   transfer   async (request, tick): the output's samples for { content, styles, mix, alpha, alphas },
 //              where a sound is { name, samples }; `tick(share)` is told of progress
+//   live       what plays the microphone; none: there is no such thing. `measure()` says how long a block
+//              takes, as { keeps, length, p50, p99 } in seconds; `begin(request, measured, told)` tells how it
+//              goes, or that it has { ended }; `turn(request)` and `end()` do what they say; all but `end`
+//              are async, and a request there needs no content
 //   settings   what to begin with, each of { content, style, other, alpha, mix, places } if wanted
 //   asks       words on a button that starts the first transfer; none: it starts by itself
 //   link       (settings): an address that restores them; none: there is no such button
@@ -16,18 +20,10 @@
 
 import { Picture, span } from "./draw.js";
 import { decoded, recording } from "./intake.js";
+import { Live } from "./live.js";
+import { make } from "./make.js";
 import { Player } from "./player.js";
 import { RATE, equalGains, level, wav } from "./sound.js";
-
-function make(tag, fields = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(fields)) {
-    if (name in element) element[name] = value;
-    else element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
-}
 
 /** A slider from 0 to 1 with its name and its number; `moved()` when it is let go. */
 function slider(name, value, moved, fields = {}) {
@@ -256,6 +252,7 @@ class Front {
     const row = make("div", { className: "front-panels" }, ...this.panels.map((panel) => panel.element));
     element.classList.add("front");
     element.replaceChildren(row, this.knobs, this.advanced);
+    if (host.live) this.drawLive();
     this.watch();
     this.restore(host.settings ?? {});
   }
@@ -316,6 +313,14 @@ class Front {
     this.output.above.append(buttons, this.progress);
   }
 
+  drawLive() {
+    const ended = () => this.waiting && !this.live.playing && this.answer();
+    this.live = new Live(this.host.live, () => this.request(), ended);
+    this.advanced.after(this.live.element);
+    const turned = () => this.live.playing && this.live.turn();
+    [this.knobs, this.advanced].forEach((knobs) => knobs.addEventListener("input", turned));
+  }
+
   /** Pictures follow the window and the page's colours; cursors follow what is played. */
   watch() {
     const redraw = () => this.panels.forEach((panel) => panel.picture.redraw());
@@ -340,6 +345,7 @@ class Front {
     this.colours.disconnect();
     this.dark.removeEventListener("change", this.redraw);
     this.player.close();
+    this.host.live?.end();
   }
 
   heard(name) {
@@ -377,11 +383,24 @@ class Front {
     };
   }
 
-  /** Compute and show the output of what is set now; if that changes meanwhile, once more. */
+  /** What is set, as a host takes it. */
+  request() {
+    const { mix, alpha, places } = this.settings();
+    const sound = (panel) => ({ name: panel.name, samples: panel.samples });
+    const styles = [this.style, this.other].map(sound);
+    return { content: sound(this.content), styles, mix, alpha, alphas: places };
+  }
+
+  /** Compute and show the output of what is set now; if that changes meanwhile, once more. Live comes first. */
   async answer() {
     if (this.restoring || !this.choices.every((panel) => panel.samples)) return;
     this.host.changed?.(this.settings());
     this.balance();
+    this.waiting = this.live?.playing; // for its end
+    if (this.waiting) {
+      this.live.turn();
+      return;
+    }
     if (!this.started) return;
     this.again = true;
     if (this.busy) return;
@@ -395,14 +414,7 @@ class Front {
 
   async computed() {
     const settings = this.settings();
-    const sound = (panel) => ({ name: panel.name, samples: panel.samples });
-    const request = {
-      content: sound(this.content),
-      styles: [sound(this.style), sound(this.other)],
-      mix: settings.mix,
-      alpha: settings.alpha,
-      alphas: settings.places,
-    };
+    const request = this.request();
     const began = performance.now();
     this.progress.hidden = false;
     this.output.say("...");

@@ -7,9 +7,9 @@ const LIMIT = 0.99; // no sample of an output is larger, unless the content's ar
 
 // Level
 
-const FRAME = RATE / 100; // samples: 10 ms
+export const FRAME = RATE / 100; // samples: 10 ms
 const FAINTEST = 1e-7; // what lies below, -140 dB, is silence
-const CEILING = 2 * PEAK;
+export const CEILING = 2 * PEAK; // no prepared sample is larger
 
 export function peakOf(sound, start = 0, stop = sound.length) {
   let peak = 0;
@@ -58,27 +58,38 @@ export function extend(sound) {
 
 // Behind the model
 
-/** Without its constant part: a high-pass of first order at 10 Hz. */
-export function withoutConstant(sound) {
-  const keeps = Math.exp((-2 * Math.PI * 10) / RATE);
-  let mean = 0;
-  return sound.map((x) => {
-    mean = keeps * mean + (1 - keeps) * x;
-    return x - mean;
-  });
+/** A high-pass of first order at 10 Hz, over a sound that comes in blocks: no constant part is left. */
+export class HighPass {
+  constructor() {
+    this.mean = 0;
+  }
+
+  filtered(block) {
+    const keeps = Math.exp((-2 * Math.PI * 10) / RATE);
+    return block.map((x) => {
+      this.mean = keeps * this.mean + (1 - keeps) * x;
+      return x - this.mean;
+    });
+  }
 }
 
 const OPEN = 2e-4; // of the model's full scale: -74 dB
 const HOLD = RATE / 10; // samples
 const RELEASE = RATE / 20; // samples
 
-/** `sound`, silent where `content` is silent for longer than a tenth of a second. */
-export function gated(sound, content) {
-  let since = HOLD + RELEASE;
-  return sound.map((x, i) => {
-    since = Math.abs(content[i]) > OPEN ? 0 : Math.min(since + 1, HOLD + RELEASE);
-    return x * Math.fround(Math.min(1, 1 - (since - HOLD) / RELEASE));
-  });
+/** Keeps silence silent, block by block: where the content is, for longer than a tenth of a second. */
+export class Gate {
+  constructor() {
+    this.since = HOLD + RELEASE; // samples since the last one that was heard
+  }
+
+  /** `block` of an output, silent where that of the `content` is. */
+  gated(block, content) {
+    return block.map((x, i) => {
+      this.since = Math.abs(content[i]) > OPEN ? 0 : Math.min(this.since + 1, HOLD + RELEASE);
+      return x * Math.fround(Math.min(1, 1 - (this.since - HOLD) / RELEASE));
+    });
+  }
 }
 
 const START_FADE = (RATE * 3) / 1_000; // samples
@@ -144,19 +155,38 @@ function feedback(k, q) {
   return [(2 * (k ** 2 - 1)) / a0, (1 - k / q + k ** 2) / a0];
 }
 
-function filtered(sound, [b0, b1, b2, a1, a2]) {
-  let x1 = 0;
-  let x2 = 0;
-  let y1 = 0;
-  let y2 = 0;
-  return sound.map((x) => {
-    const y = b0 * x + b1 * x1 + b2 * x2 - a1 * y1 - a2 * y2;
-    x2 = x1;
-    x1 = x;
-    y2 = y1;
-    y1 = y;
-    return y;
-  });
+/** One filter, over a sound that comes in blocks. */
+class Biquad {
+  constructor(coefficients) {
+    this.coefficients = coefficients;
+    this.memory = [0, 0, 0, 0];
+  }
+
+  filtered(block) {
+    const [b0, b1, b2, a1, a2] = this.coefficients;
+    let [x1, x2, y1, y2] = this.memory;
+    const made = block.map((x) => {
+      const y = b0 * x + b1 * x1 + b2 * x2 - a1 * y1 - a2 * y2;
+      x2 = x1;
+      x1 = x;
+      y2 = y1;
+      y1 = y;
+      return y;
+    });
+    this.memory = [x1, x2, y1, y2];
+    return made;
+  }
+}
+
+/** What an ear makes of a sound that comes in blocks: `filtered(block)`, both filters. */
+export class Weighting {
+  constructor() {
+    this.sections = biquads().map((coefficients) => new Biquad(coefficients));
+  }
+
+  filtered(block) {
+    return this.sections.reduce((sound, section) => section.filtered(sound), Float64Array.from(block));
+  }
 }
 
 const average = (values) => values.reduce((sum, x) => sum + x, 0) / values.length;
@@ -164,9 +194,7 @@ const lufs = (power) => -0.691 + 10 * Math.log10(Math.max(power, 1e-30));
 
 /** The power of each block of 400 ms, a new one every 100; of a shorter sound its own mean. */
 function blockPowers(sound) {
-  let weighted = Float64Array.from(sound);
-  for (const section of biquads()) weighted = filtered(weighted, section);
-  const power = weighted.map((x) => x * x);
+  const power = new Weighting().filtered(sound).map((x) => x * x);
   const hop = RATE / 10;
   const hops = [];
   for (let end = hop; end <= power.length; end += hop) hops.push(average(power.subarray(end - hop, end)));

@@ -1,0 +1,134 @@
+"""Is it the same transfer through every door?
+
+    python benchmarks/same.py [--out benchmarks/same.csv] [--pairs 12]
+
+The first pairs of both test sets go through the command, Python, the page try/ in a headless Chromium, the
+stream, and hosts of the exported step: in Python, in Node, and the page's live, whose blocks are larger.
+
+Two families differ by design. A file is known to its end, so its statistics are those of the whole: the
+command is what the others are compared with there. A stream knows what came so far: there it is the stream,
+and for the page's live, which has a level that follows, `mambamuse live` with the same step.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import soundfile as sf
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests")]
+import trying  # noqa: E402
+import web  # noqa: E402
+from browser import browsing  # noqa: E402
+
+from mambamuse.model.weights import load_model  # noqa: E402
+from mambamuse.sound.audio import SAMPLE_RATE  # noqa: E402
+from mambamuse.sound.paths import written_beside  # noqa: E402
+from mambamuse.use.levels import level, levelled  # noqa: E402
+from mambamuse.use.live import WARM_UP, Live  # noqa: E402
+from mambamuse.use.step import CARRIED, Carried, Running, Step  # noqa: E402
+from mambamuse.use.streaming import Stream  # noqa: E402
+from mambamuse.use.style import Style  # noqa: E402
+from mambamuse.use.transfer import transfer  # noqa: E402
+
+EXAMPLES = ROOT / "examples"
+HOSTS = {
+    "exported step, Python": [sys.executable, EXAMPLES / "host.py"],
+    "exported step, Node": ["node", EXAMPLES / "node" / "host.mjs"],
+}
+NODE_PACKAGES = EXAMPLES / "node" / "node_modules" / "onnxruntime-node"
+LIVE_BLOCK = max(web.BLOCKS)
+
+
+def commanded(content: np.ndarray, style: np.ndarray, folder: Path) -> np.ndarray:
+    "What `mambamuse transfer` writes, for files that keep each sample."
+    names = [str(folder / name) for name in ("content.wav", "style.wav", "out.wav")]
+    for name, sound in zip(names, (content, style)):
+        sf.write(name, sound, SAMPLE_RATE, "FLOAT")
+    words = ["transfer", *names[:2], "-o", names[2], "--force"]
+    subprocess.run([Path(sys.executable).with_name("mambamuse"), *words], check=True, capture_output=True)
+    return sf.read(names[2], dtype="float32")[0]
+
+
+def streamed(model, content: np.ndarray, style: Style) -> np.ndarray:
+    "The stream of `content`, at the model's level."
+    stream = Stream(model, style.on(model))
+    return np.concatenate([stream.push(content[None])[0], stream.flush()[0]])
+
+
+def hosted(command: list, content: np.ndarray, style: np.ndarray, folder: Path) -> np.ndarray:
+    "What an example of a host makes of `content` and `style`, at the model's level."
+    for name, sound in (("content", content), ("style", style)):
+        sound.astype("<f4").tofile(folder / f"{name}.f32")
+    files = [folder / name for name in ("content.f32", "style.f32", "out.f32")]
+    subprocess.run(list(map(str, [*command, CARRIED, *files])), check=True)
+    return np.fromfile(files[2], "<f4")
+
+
+def in_blocks(sound: np.ndarray) -> np.ndarray:
+    "`sound (time,)` as `(blocks, LIVE_BLOCK)`, its last part left out."
+    return sound[: len(sound) // LIVE_BLOCK * LIVE_BLOCK].reshape(-1, LIVE_BLOCK)
+
+
+def played(step: Path, network: Carried, content: np.ndarray, style: Style) -> np.ndarray:
+    "What `mambamuse live` makes of `content`, as a microphone gives it."
+    live = Live(Step(step, style.statistics, network.alphas, Running(warm_up=WARM_UP)))
+    return np.concatenate([live(block) for block in in_blocks(content)])
+
+
+def doors(page, step: Path, model, network, pair, folder: Path):
+    "Door, what it is compared with, and the largest difference, for one pair."
+    name, content, style = pair
+    command = commanded(content, style, folder)
+    python = transfer(content, style, network=network)
+    browser, _ = trying.transfer(page, name, content, [style, style], network.alphas)
+    for door, made in (("Python", python), ("browser", browser)):
+        yield door, "command", np.abs(made - command).max()
+    prepared, example = (levelled(sound[None], level(sound[None]))[0] for sound in (content, style))
+    measured = Style.of(network, style)
+    stream = streamed(model, prepared, measured)
+    for door, words in HOSTS.items():
+        yield door, "stream", np.abs(hosted(words, prepared, example, folder) - stream).max()
+    live = played(step, network, content, measured)
+    heard = trying.live(page, in_blocks(content), style, network.alphas)
+    yield f"browser, live, block {LIVE_BLOCK}", "live in Python", np.abs(heard - live).max()
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--pairs", type=int, default=12)
+    arguments = parser.parse_args()
+    if words := web.missing():
+        sys.exit(words)
+    if not NODE_PACKAGES.is_dir():
+        sys.exit(f"{NODE_PACKAGES}: not there; npm ci --ignore-scripts, in examples/node")
+    network, model, rows = Carried(), load_model(), []
+    with TemporaryDirectory() as folder:
+        site = trying.built(Path(folder, "site"))
+        step = site / "try" / web.step_file(LIVE_BLOCK)
+        with trying.served(site) as address, browsing(Path(folder)) as page:
+            page.open(f"{address}{web.PAGE}.html")
+            page.until("document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
+            trying.begin(page)
+            for kind in ("phrases", "notes"):
+                for pair in trying.pairs(kind)[: arguments.pairs]:
+                    for door, other, difference in doors(page, step, model, network, pair, Path(folder)):
+                        row = dict(set=kind, pair=pair[0], door=door, compared_with=other)
+                        rows.append(row | dict(largest_difference=f"{difference:.2g}"))
+                        print(*rows[-1].values(), sep=", ", flush=True)
+    with written_beside(arguments.out) as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
