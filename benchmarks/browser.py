@@ -1,21 +1,26 @@
 """Is the page try/ what Python computes, how long does it take, and how much memory?
 
-    python benchmarks/browser.py [--out benchmarks/browser.csv] [--pairs 12] [--rounds 5]
+    python benchmarks/browser.py [--out benchmarks/browser.csv] [--pairs 12] [--rounds 5] [--seconds 20]
 
 In a headless Chromium, with ONNX Runtime as WebAssembly on one thread. Wall time is that of the page, from
 the request to the sound; processor time that of the tab's process, which does not count what others do.
 Memory is the tab's own (unique set size); that of the site's other page, without a network, is beside it.
+Live has a file for a microphone and no loudspeaker; a block may take nine tenths of its length before its
+output is due. `late` is from the microphone's samples to the loudspeaker's, without the sound card.
 """
 
 import argparse
 import csv
+import json
 import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import sleep
 
 import numpy as np
 import psutil
+import soundfile as sf
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import trying  # noqa: E402
@@ -29,6 +34,7 @@ from mambamuse.use.transfer import transfer  # noqa: E402
 
 ROWS = []
 SECONDS = 2
+STEP_DELAY = json.loads(Carried().text("about.json"))["files"]["step-256.onnx"]["delay"]  # samples
 
 
 def processor() -> str:
@@ -43,8 +49,9 @@ def row(case: str, measure: str, value: float, n: int):
 
 
 def tab() -> psutil.Process:
-    "The process of the page: of those below this one, the one that has worked most; a network has to."
-    return max(psutil.Process().children(recursive=True), key=lambda one: one.cpu_times().user)
+    "The process of the page: of those that the browser has started, the one that has worked most."
+    started = [one for browser in psutil.Process().children() for one in browser.children(recursive=True)]
+    return max(started, key=lambda one: one.cpu_times().user)
 
 
 def own(page) -> float:
@@ -93,27 +100,59 @@ def memory(page, network):
     row("10 s of sound, two styles", "memory of the tab, MB", own(page), 1)
 
 
+def live(page, seconds: float):
+    "The microphone through each of the blocks."
+    for block in web.BLOCKS:
+        page.js(
+            f"""(async () => {{
+                const {{ Play }} = await import(new URL('play.js', location.href));
+                const sound = {{ name: {json.dumps(next(iter(web.sounds())))} }};
+                const request = {{ styles: [sound, sound], mix: 0, alpha: 1, alphas: Array(9).fill(1) }};
+                const found = {{ block: {block}, delay: {STEP_DELAY}, p99: {0.9 * block / SAMPLE_RATE} }};
+                window.play = new Play(trial);
+                await play.begin(request, found, report => (window.heard = report));
+            }})()"""
+        )
+        sleep(seconds)
+        heard = page.js("heard")
+        page.js("play.end()")
+        case = f"live, blocks of {block} samples"
+        row(case, "budget, ms", 1e3 * heard["length"], heard["blocks"])
+        row(case, "p50, ms", 1e3 * heard["p50"], heard["blocks"])
+        row(case, "p99, ms", 1e3 * heard["p99"], heard["blocks"])
+        row(case, "drop-outs", heard["missed"], heard["blocks"])
+        row(case, "late, ms", 1e3 * heard["late"], heard["blocks"])
+    row("live", "memory of the tab, MB", own(page), 1)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/browser.csv"))
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=20)
     args = parser.parse_args()
     if words := web.missing():
         sys.exit(words)
     network = Carried()
     with TemporaryDirectory() as folder:
         site = trying.built(Path(folder, "site"))
-        with trying.served(site) as address, browsing(Path(folder)) as page:
+        microphone = Path(folder, "microphone.wav")
+        sf.write(
+            microphone, np.concatenate([content for _, content, _ in trying.pairs("phrases")]), SAMPLE_RATE
+        )
+        flag = f"--use-file-for-fake-audio-capture={microphone}"
+        with trying.served(site) as address, browsing(Path(folder), flag) as page:
             page.open(f"{address}index.html")
             page.until("document.readyState === 'complete'")
             row("a page of the site without a network", "memory of the tab, MB", own(page), 1)
             page.open(f"{address}{web.PAGE}.html")
             page.until("document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
             trying.begin(page)
+            equality(page, network, args.pairs)
             speed(page, network, args.rounds)
             memory(page, network)
-            equality(page, network, args.pairs)
+            live(page, args.seconds)
     with written_beside(args.out) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, ROWS[0], lineterminator="\n")
         writer.writeheader()

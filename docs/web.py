@@ -1,9 +1,10 @@
 """The page on which everybody can try the network: its files, laid into a folder of the site.
 
 The graphs are drawn anew for a browser, from the package's weights: other blocks, and nothing that is dear to
-compile. They run as WebAssembly, with threads where the browser allows it. There is no second way through
-WebGPU: a block is some thousand small operations, several in float64, which WebGPU does not have, and no
-machine here has one to test it with.
+compile. They run as WebAssembly on one thread. A block is some thousand small operations: on two cores a
+second thread made no transfer shorter (1.5 s for 2 s of sound with one and with two), and beside another
+program it made live slower, since threads wait for each other by spinning. WebGPU would start each operation
+by itself, has no float64, which the running statistics need, and could not be tested without a GPU.
 
 ONNX Runtime for browsers comes from npm, as docs/web/package-lock.json says; `make setup` installs it. Where
 that was not possible there is no such page, and `missing` says so.

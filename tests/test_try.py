@@ -294,22 +294,6 @@ TAP = """(() => {
 })()"""  # hears what goes to the loudspeaker
 
 
-def test_from_the_second_visit_on_it_computes_with_threads(site, tmp_path):
-    with trying.served(site) as address, browsing(tmp_path) as page:
-        page.open(f"{address}{web.PAGE}.html")
-        page.until("document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
-        assert page.js("crossOriginIsolated") is False
-        page.click("document.querySelector('.front-start')")
-        page.until("navigator.serviceWorker.ready.then(() => Boolean(navigator.serviceWorker.controller))")
-        page.call("Page.reload")
-        assert page.js("crossOriginIsolated") is True
-        trying.begin(page)
-        network = Carried()
-        name, content, style = trying.pairs("phrases")[0]
-        made, _ = trying.transfer(page, name, content, [style, style], network.alphas)
-        assert np.abs(made - transfer(content, style, network=network)).max() < 1e-4
-
-
 def test_it_asks_no_other_host(page):
     here = urlsplit(page.address).netloc
     hosts = {urlsplit(name).netloc for name in asked(page.events) if not name.startswith(("data:", "blob:"))}

@@ -1,9 +1,6 @@
 // Keeps the page's files, so that it opens without a network. The build writes above this line FILES, the
 // addresses of those that are loaded at once, and VERSION, a hash of what is in them and in the others, which are
 // kept when they are asked for.
-//
-// Every answer gets two headers that a plain file host does not send: with them, a page may share memory between
-// threads. So the page computes with several from its second visit on.
 
 self.addEventListener("install", (event) => {
   const kept = caches.open(VERSION).then((cache) => cache.addAll(FILES));
@@ -16,24 +13,14 @@ self.addEventListener("activate", (event) => {
   event.waitUntil(gone.then(() => self.clients.claim()));
 });
 
-const ALONE = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
-
-/** `answer` with the two headers. */
-function alone(answer) {
-  const { status, statusText } = answer;
-  const headers = new Headers(answer.headers);
-  for (const [name, value] of Object.entries(ALONE)) headers.set(name, value);
-  return new Response(answer.body, { status, statusText, headers });
-}
-
 /** The answer that is kept, or else one of the network, which is kept from now on. */
 async function answered(request) {
   const cache = await caches.open(VERSION);
   const known = await cache.match(request, { ignoreSearch: true });
-  if (known) return alone(known);
+  if (known) return known;
   const answer = await fetch(request);
   if (answer.ok && request.method === "GET") await cache.put(request, answer.clone());
-  return alone(answer);
+  return answer;
 }
 
 self.addEventListener("fetch", (event) => event.respondWith(answered(event.request)));

@@ -6,7 +6,7 @@ import { Live } from "./step.js";
 import { asLoud, level, levelled, PEAK, peakOf, RATE } from "./sound.js";
 
 const LIMIT = 0.99; // of full scale
-ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1; // service.js
+ort.env.wasm.numThreads = 1; // docs/web.py says why
 ort.env.wasm.wasmPaths = { wasm: new URL("./ort-wasm-simd-threaded.wasm", import.meta.url).href };
 
 async function fetched(name) {
@@ -143,13 +143,13 @@ async function played({ at, samples, missed }) {
   const made = await live.next(samples);
   times.push((performance.now() - began) / 1_000);
   playing.peaks = [samples, made].map((sound, n) => Math.max(playing.peaks[n], peakOf(sound)));
-  playing.blocks += 1;
   port.postMessage({ at, samples: made }, [made.buffer]);
   if (began < playing.reported + 1_000 * REPORTS) return;
   playing.times = times.slice(-RECENT);
   const [p50, p99] = [0.5, 0.99].map((share) => quantile(playing.times, share));
-  const { peaks, blocks } = playing;
-  self.postMessage({ report: { p50, p99, blocks, missed, peaks, length: live.block / RATE } });
+  const { peaks } = playing;
+  const [blocks, length] = [at / live.block + 1, live.block / RATE];
+  self.postMessage({ report: { p50, p99, blocks, missed, peaks, length } });
   Object.assign(playing, { reported: began, peaks: [0, 0] });
 }
 
@@ -157,7 +157,7 @@ async function played({ at, samples, missed }) {
 async function play({ request, block, port }) {
   await liveOf(block);
   await live.start(await styleAsked(request), shares(request));
-  const now = { port, times: [], peaks: [0, 0], blocks: 0, reported: 0 };
+  const now = { port, times: [], peaks: [0, 0], reported: 0 };
   playing = now;
   let queued = Promise.resolve(); // one after the other
   port.onmessage = ({ data }) => {

@@ -119,9 +119,9 @@ class Choice extends Panel {
     this.list = make("select", { "aria-label": `sound for the ${title}` });
     this.file = make("input", { type: "file", accept: "audio/*", hidden: true });
     this.open = make("button", { type: "button", textContent: "own file" });
-    this.record = make("button", { type: "button", textContent: `record (${host.longest} s)` });
+    this.record = make("button", { type: "button" });
     this.open.setAttribute("aria-label", `own file for the ${title}`);
-    this.record.setAttribute("aria-label", `record the ${title}, ${host.longest} s at most`);
+    this.nameRecord(`record ${host.longest} s`);
     const buttons = make("div", { className: "front-buttons" }, this.open, this.record, this.file);
     this.above.append(this.list, buttons);
     this.list.addEventListener("change", () => this.choose(this.list.value));
@@ -171,6 +171,11 @@ class Choice extends Panel {
     }
   }
 
+  nameRecord(words) {
+    this.record.textContent = words;
+    this.record.setAttribute("aria-label", `${words}, for the ${this.title}`);
+  }
+
   async recorded() {
     if (this.stop) {
       this.stop();
@@ -179,10 +184,10 @@ class Choice extends Panel {
     try {
       this.stop = await recording(this.host.longest, (file) => {
         this.stop = null;
-        this.record.textContent = `record (${this.host.longest} s)`;
+        this.nameRecord(`record ${this.host.longest} s`);
         this.bring(file, "recording");
       });
-      this.record.textContent = "stop";
+      this.nameRecord("stop");
     } catch (error) {
       this.say(`recording: ${error.message}`, true);
     }

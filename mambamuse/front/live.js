@@ -5,13 +5,15 @@ import { make } from "./make.js";
 const ABOUT =
   "What the microphone hears is played at once, with the style, the mix and the alphas that are set above." +
   " Put headphones on: what a loudspeaker plays comes back through the microphone.";
+const BUSY = ": this machine does not keep up; other programs or pages may be what it is busy with";
 const [FLOOR, LIMIT] = [-60, 0]; // dB of full scale: the ends of a meter
+const OFTEN = 0.02; // of the blocks: more drop-outs than these are a nuisance
 
 const ms = (seconds) => `${Math.round(1_000 * seconds)} ms`;
 
 /** A meter with its name; `show(peak)` with a peak from 0 to 1. */
 function meter(name) {
-  const bar = make("meter", { min: FLOOR, max: LIMIT, high: -1, value: FLOOR, "aria-label": `${name} level` });
+  const bar = make("meter", { min: FLOOR, max: LIMIT, high: -0.1, value: FLOOR, "aria-label": `${name} level` });
   const show = (peak) => (bar.value = Math.max(FLOOR, 20 * Math.log10(peak + 1e-9)));
   return { show, element: make("label", { className: "front-meter" }, make("span", {}, name), bar) };
 }
@@ -21,17 +23,18 @@ function found({ length, p50, p99 }) {
   return `This machine computes a block of ${ms(length)} in ${ms(p50)}, sometimes ${ms(p99)}`;
 }
 
+/** Computing times in words. */
+function computed(p50, p99) {
+  return `${(1_000 * p50).toFixed(1)} ms (99 of 100 in at most ${(1_000 * p99).toFixed(1)})`;
+}
+
 /** How it goes, in words. */
 function going({ length, p50, p99, blocks, missed, late, card }) {
   const added = card ? `, and about ${ms(card)} more in the sound card, as the browser says` : "";
   return (
-    `Heard ${ms(late)} late${added}. A block of ${ms(length)} is computed in ${p50Words(p50, p99)}.` +
-    ` ${missed} drop-outs in ${blocks} blocks.`
+    `Heard ${ms(late)} late${added}. A block of ${ms(length)} is computed in ${computed(p50, p99)}.` +
+    ` ${missed} drop-outs in ${blocks} blocks${missed > OFTEN * blocks ? BUSY : ""}.`
   );
-}
-
-function p50Words(p50, p99) {
-  return `${(1_000 * p50).toFixed(1)} ms (99 of 100 in at most ${(1_000 * p99).toFixed(1)})`;
 }
 
 export class Live {
