@@ -24,7 +24,7 @@ from ..data.notes import MINI
 from ..errors import InputError
 from ..model.adain import blend
 from ..model.generator import MambaMuse
-from ..model.places import ENCODED, PLACES, STRIDES, check_alphas
+from ..model.places import ENCODED, PLACES, STRIDE, STRIDES, check_alphas
 from ..model.weights import fit
 from ..sound.audio import SAMPLE_RATE, normalise, resample
 from ..sound.loudness import LIMIT, channel_gains
@@ -164,10 +164,11 @@ class Playground(AnyWidget):
                 return x
             shelf = Shelf(x.shape[2], x.shape[1])
             shelf[:] = x[0].T.cpu().numpy()
-            scale, shift = affine(
-                shelf_statistics([shelf], STRIDES[place], time), style[place], alphas[place]
-            )
-            return x * self.tensor(scale)[:, None] + self.tensor(shift)[:, None]
+            everywhere = Shelf(length // STRIDE, 1)
+            everywhere[:] = np.ones((length // STRIDE, 1), np.float32)  # one set of statistics
+            found = shelf_statistics([shelf], [everywhere], STRIDES[place], time)
+            scale, shift = affine(found, np.concatenate(style[place]), alphas[place], everywhere[:1])
+            return x * self.tensor(scale[0])[:, None] + self.tensor(shift[0])[:, None]
 
         return restyled
 
