@@ -43,9 +43,9 @@ PAGE = "try/index"
 
 def missing() -> str:
     "Why there can be no page, in a line; nothing if there can."
-    if (RUNTIME / "dist" / RUNTIME_FILES[0]).is_file():
-        return ""
-    return f"{PAGE}: left out, docs/web has no node_modules (npm ci there, with Node.js, brings them)"
+    if not (RUNTIME / "dist" / RUNTIME_FILES[0]).is_file():
+        return f"{PAGE}: left out, docs/web has no node_modules (npm ci there, with Node.js, brings them)"
+    return ""
 
 
 def page() -> str:

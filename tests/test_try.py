@@ -9,6 +9,7 @@ import re
 from urllib.parse import urlsplit
 
 import numpy as np
+import onnx
 import pytest
 import soundfile as sf
 import trying
@@ -208,6 +209,13 @@ def test_own_files_and_what_is_none(page, tmp_path):
     assert page.js(f"{line}.textContent") == "11 s long: its first 10 s are used"
     name, made = downloaded(page)
     assert name.startswith("my-take-as-") and len(made) == 160_000
+
+
+def test_no_stage_has_what_is_dear_to_compile(site):
+    "ONNX Runtime's Cast costs a browser 150 MB; the package's own stages have it."
+    for folder, casts in ((site / "try", False), (web.CARRIED, True)):
+        stages = [onnx.load(folder / web.stage_file(n)) for n in range(6)]
+        assert [any(node.op_type == "Cast" for node in stage.graph.node) for stage in stages] == [casts] * 6
 
 
 def grave(page) -> list:

@@ -19,7 +19,7 @@ async function answered(request) {
   const known = await cache.match(request, { ignoreSearch: true });
   if (known) return known;
   const answer = await fetch(request);
-  if (answer.ok && request.method === "GET") await cache.put(request, answer.clone());
+  if (answer.status === 200 && request.method === "GET") await cache.put(request, answer.clone());
   return answer;
 }
 
