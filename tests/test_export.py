@@ -46,7 +46,7 @@ from mambamuse.use.export import (
 )
 from mambamuse.use.files import transfer_file
 from mambamuse.use.levels import fade_ends, hold_start
-from mambamuse.use.live import WARM_UP, Live, live_file
+from mambamuse.use.live import WARM_UP, Live, live_file, live_step
 from mambamuse.use.step import CARRIED, Carried
 from mambamuse.use.streaming import Running, Stream, restyled_to, signature
 from mambamuse.use.style import Style, style_of
@@ -343,6 +343,56 @@ def test_the_files_in_the_package_are_those_of_its_weights(tmp_path):
         ).max()
         <= 1e-6
     )
+
+
+def older(folder, about, **changes):
+    "The exported `folder`, as it would be with the entries `changes` in `about.json` in place of its own."
+    known = {key: value for key, value in (about | changes).items() if value is not None}
+    (folder / "about.json").write_text(json.dumps(known))
+
+
+def test_a_folder_that_knows_nothing_of_sets_has_one(tmp_path):
+    "Those that were exported before there were several; what is no folder is said in one line."
+    model = MambaMuse(widths=NARROW, axis="clip").for_inference()
+    folder = export_folder(model, tmp_path / "old")
+    about, x = json.loads((folder / "about.json").read_text()), noise(np.random.default_rng(0), 3_000)
+    step = onnx.load(folder / "step-256.onnx")
+    del step.metadata_props[[entry.key for entry in step.metadata_props].index("sets")]
+    style, new = stages.measured_style(Carried(folder), x), Carried(folder)
+    older(folder, about, sets=None)
+    old = Carried(folder)
+    assert old.sets == 1 == Step(step.SerializeToString(), style).sets
+    assert np.array_equal(*(stages.restyled(network, x[None], style, 1.0) for network in (old, new)))
+    older(folder, about, places=None)
+    with pytest.raises(InputError, match="old: its about.json is not what mambamuse export writes"):
+        Carried(folder)
+    for text in ("{", "[]", ""):
+        (folder / "about.json").write_text(text)
+        with pytest.raises(InputError, match="old: its about.json is not what mambamuse export writes"):
+            Carried(folder)
+
+
+def test_live_plays_no_step_of_other_weights(tmp_path):
+    "One that lies in the folder from an export before; and says so where there is none."
+    for seed, block in ((0, 64), (1, 128)):
+        torch.manual_seed(seed)
+        folder = export_folder(MambaMuse(widths=NARROW, axis="clip", sets=2), tmp_path / "two", block)
+    style = noise(np.random.default_rng(0), 3_000)
+    assert live_step(style, 1.0, 128, False, folder).block == 128
+    with pytest.raises(InputError, match="two: its step for blocks of 64 samples was exported with weights"):
+        live_step(style, 1.0, 64, False, folder)
+    with pytest.raises(InputError, match="two: there is no step for blocks of 256 samples in it"):
+        live_step(style, 1.0, 256, False, folder)
+
+
+@pytest.mark.parametrize("wrong", [1, 3, "mixed"])
+def test_a_step_refuses_statistics_of_other_sets(wrong):
+    model = MambaMuse(widths=NARROW, axis="clip", sets=2)
+    own = Style.of(model, noise(np.random.default_rng(0), 3_000))
+    statistics = own.statistics[:2] if wrong == 1 else np.concatenate([own.statistics] * 2)[:6]
+    mixed = [(mean[:1], deviation[:1]) for mean, deviation in own.pairs()[:3]] + own.pairs()[3:]
+    with pytest.raises(InputError, match="statistics of . x .*have 2 x|pair .* as many sets"):
+        Step(made(model), mixed if wrong == "mixed" else statistics)
 
 
 @pytest.mark.parametrize("kind", ["phrases", "notes"])

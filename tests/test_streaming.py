@@ -41,6 +41,7 @@ from mambamuse.use.step import flat
 from mambamuse.use.streaming import (
     Follow,
     Running,
+    Stages,
     Stream,
     cuts,
     distance,
@@ -407,12 +408,13 @@ def test_never_more_than_283_samples_behind():
 
 def test_running_statistics_are_those_of_the_past():
     style, x = 3 * torch.randn(1, 4, 60) + 1, torch.randn(2, 4, 300) + 2
-    mean, deviation = Follow(statistics(style, "clip"), 60, 1.0)(x)
+    one = torch.ones(2, 1, 300)  # the weight of the one stage that there is
+    mean, deviation = Follow(statistics(style, "clip"), 60, 1.0)(x, one)
     for t in (0, 1, 50, 299):
         heard = torch.cat([style.expand(2, -1, -1), x[..., : t + 1]], -1)
         for got, want in zip((mean, deviation), statistics(heard, "clip")):
             assert torch.allclose(got[..., t : t + 1], want, atol=1e-5)
-    mean, _ = Follow(statistics(style, "clip"), 60, 0.5 ** (1 / 10))(x)
+    mean, _ = Follow(statistics(style, "clip"), 60, 0.5 ** (1 / 10))(x, one)
     weights = 0.5 ** (torch.arange(300).flip(0) / 10)  # what is 10 steps old counts half
     assert torch.allclose(mean[..., -1], (x * weights).sum(-1) / weights.sum(), atol=1e-5)
 
@@ -421,12 +423,13 @@ def test_running_statistics_are_those_of_the_past():
 def test_running_statistics_in_the_network(content):
     rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip").for_inference()
     x, style = noise(rng, 2, 12_000), noise(rng, 5_000)
-    change = places("clip", signature(model, style), check_alphas(EVERYWHERE), content)
+    heard, sound = Stages(1), torch.from_numpy(x)[:, None]
+    heard.push(sound)
+    change = places("clip", signature(model, style), check_alphas(EVERYWHERE), content, heard)
     with torch.inference_mode():
-        want = model.decode(
-            model.encode(torch.from_numpy(x)[:, None]),
-            lambda place, features: change[place](features, last=True),
-        )[:, 0].numpy()
+        want = model.decode(model.encode(sound), lambda place, features: change[place](features, last=True))[
+            :, 0
+        ].numpy()
     for largest in (12_000, 12_000, 900):
         assert abs(in_blocks(Stream(model, style, EVERYWHERE, content), x, largest, rng) - want).max() <= 1e-5
 
@@ -502,6 +505,24 @@ def test_several_sets_of_statistics_in_blocks(sets, content):
     got = in_blocks(Stream(model, style, EVERYWHERE, known), x, 700, rng)
     for mine, channel in zip(got, x):
         assert abs(mine - whole(model, channel, style, EVERYWHERE)[: len(channel)]).max() <= 1e-5
+
+
+@pytest.mark.parametrize("model_sets, sets", [(1, 2), (2, 1), (2, 3)])
+def test_statistics_of_another_number_of_sets_are_refused(model_sets, sets):
+    "Whether they are the style's or the content's, of a sound or of half the places."
+    rng, x = np.random.default_rng(0), noise(np.random.default_rng(1), 3_000)
+    model, other = (MambaMuse(widths=NARROW, axis="clip", sets=n) for n in (model_sets, sets))
+    own, foreign = (
+        [tuple(s.detach() for s in pair) for pair in signature(m, gusts(rng, 2_000))] for m in (model, other)
+    )
+    says = f"bottleneck has {sets} x 32 channels, and the model {model_sets} x 32"
+    with pytest.raises(InputError, match=f"^style: {says}$"):
+        Stream(model, foreign)
+    with pytest.raises(InputError, match=f"^content: {says}$"):
+        Stream(model, own, content=foreign)
+    for wrong in (own[:5], x, "a.style", Style.of(model, x)):
+        with pytest.raises(InputError, match=r"^content: expected a pair .* for each of the 9 places$"):
+            Stream(model, own, content=wrong)
 
 
 def test_a_long_stream_forgets_what_no_layer_asks_for():
@@ -664,6 +685,27 @@ def test_a_style_file_with_other_channels_is_refused_where_it_is_used(tmp_path):
     for styles in ((one, other), (other, one)):
         with pytest.raises(InputError, match="channels, .*; they cannot be mixed"):
             mix([(style, 0.5) for style in styles])
+
+
+def test_a_style_of_another_number_of_sets_is_refused_where_it_is_used(tmp_path):
+    "Even if its file says that it was made with the same weights."
+    model = MambaMuse(widths=NARROW, axis="clip", sets=2)
+    x = noise(np.random.default_rng(0), 3_000)
+    own = Style.of(model, x)
+    for sets in (1, 3):
+        statistics = np.repeat(own.statistics[[0, 2]], sets, 0)
+        other = Style(statistics, own.places, own.weights, "other")
+        assert other.sets == sets
+        other.save(tmp_path / "other.style")
+        for style in (other, tmp_path / "other.style"):
+            with pytest.raises(InputError, match=f"this style has sets {sets}, and the network 2"):
+                model.transfer(x, style)
+        for styles in ((own, other), (other, own)):
+            with pytest.raises(InputError, match="has sets .*; they cannot be mixed"):
+                mix([(style, 0.5) for style in styles])
+    Style(own.statistics[:0], own.places, own.weights).save(tmp_path / "none.style")
+    with pytest.raises(InputError, match="none.style: this style file is damaged"):
+        Style.load(tmp_path / "none.style")
 
 
 def test_shares_make_one_whole_and_a_third_may_be_rounded():

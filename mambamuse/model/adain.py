@@ -35,8 +35,8 @@ def stage_statistics(x: torch.Tensor, weights: torch.Tensor, eps: float = EPS) -
     `weights (batch, sets, time)`.
     """
     with torch.autocast(x.device.type, enabled=False):  # squares need float32
-        x = x.float()
-        weights = weights.float() + PART
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        weights = weights.to(x.dtype) + PART
         mean = x.mean(-1, keepdim=True)
         away = x - mean
         first, second = (torch.einsum("bct,bst->bcs", power, weights) for power in (away, away**2))
@@ -51,7 +51,7 @@ def mixed(weights: torch.Tensor, of: Statistics) -> Statistics:
     """Statistics of stages, each `(batch, channels, sets)`, at each moment of `weights (batch, sets, time)`:
     `(batch, channels, time)` each.
     """
-    mean, deviation = of
+    mean, deviation = (s.to(weights.dtype) for s in of)
     return mean @ weights, deviation @ weights
 
 # %% ../../nbs/model/adain.ipynb #adain-adain

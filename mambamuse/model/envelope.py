@@ -81,7 +81,8 @@ class Envelope:
 
     @torch.no_grad()
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        x = x[:, 0]
+        kind = x.dtype
+        x = x[:, 0].to(torch.promote_types(kind, torch.float32))  # in float16 `LEAST` would be 0
         if not self.begun:
             self.begin(x)
         new = torch.cat([self.fresh, self.frames(x)], -1)
@@ -89,10 +90,10 @@ class Envelope:
         energies = torch.cat([self.energies, new], -1)
         self.energies = energies[:, -(SHORT + LONG - 1) :]
         if not new.shape[-1]:
-            return x.new_zeros(len(x), self.sets, 0)
+            return x.new_zeros(len(x), self.sets, 0, dtype=kind)
         short = F.avg_pool1d(energies[:, None, LONG:], SHORT, 1)[:, 0]
         long = F.avg_pool1d(energies[:, None, :-SHORT], LONG, 1)[:, 0]
-        return self.stages(short, long)
+        return self.stages(short, long).to(kind)
 
 # %% ../../nbs/model/envelope.ipynb #envelope-stages
 def envelope_stages(x: torch.Tensor, sets: int) -> torch.Tensor:

@@ -50,7 +50,7 @@ from mambamuse.use.step import (
     stage_file,
     step_file,
 )
-from .streaming import Stream
+from .streaming import Stream, channels
 
 # %% ../../nbs/use/export.ipynb #export-graph
 FLOAT = TensorProto.FLOAT
@@ -146,9 +146,9 @@ class Graph:
             self.input(memory, kind, sum(sizes))
             results.append(helper.make_tensor_value_info(f"new_{memory}", kind, [sum(sizes)]))
             draw(before, "Split", [memory, np.array(sizes)], [f"{part}_flat" for part in parts], axis=0)
-            for part, ((batch, channels), kept) in zip(parts, groups.items()):
+            for part, ((batch, width), kept) in zip(parts, groups.items()):
                 names, steps, news = zip(*kept)
-                draw(before, "Reshape", [f"{part}_flat", np.array([batch, -1, channels])], [part])
+                draw(before, "Reshape", [f"{part}_flat", np.array([batch, -1, width])], [part])
                 draw(before, "Split", [part, np.array(steps)], names, axis=1)
                 draw(after, "Concat", news, [f"new_{part}"], axis=1)
                 draw(after, "Reshape", [f"new_{part}", np.array([-1])], [f"new_{part}_flat"])
@@ -601,13 +601,6 @@ def restyled(g, x: Signal, place: int, axis: str, sizes, stages) -> Signal:
     return replace(x, name=g.Add(g.Mul(alpha, new), g.Mul(g.Sub(np.float32(1), alpha), content)), batch=1)
 
 # %% ../../nbs/use/export.ipynb #export-network
-def channels(model) -> list:
-    "Channels at `PLACES`."
-    return [len(norm.ln.weight) for norm in reversed(model.encoder.lns)] + [
-        up.weight.shape[1] for up in model.ups
-    ]
-
-
 class Drawing:
     "The reading of a graph `g`: features are signals."
 

@@ -198,6 +198,11 @@ def step_source(network, weights, block: int) -> Path | bytes:
     """
     if isinstance(network, Carried) and network.step(block).is_file():
         return network.step(block)
+    if isinstance(network, Carried) and weights is not None:
+        raise InputError(
+            f"{weights}: there is no step for blocks of {block} samples in it; mambamuse export with --block"
+            f" {block} makes one"
+        )
     if not installed("torch"):
         raise InputError(
             f"a block of {block} samples needs PyTorch, pip install 'mambamuse[torch]'; a block of"
@@ -217,6 +222,11 @@ def live_step(style, alpha: float, block: int, keep_level: bool, weights, channe
     statistics = style_of(style, network)
     heard = Running(warm_up=WARM_UP) if network.axis == "clip" else None
     step = Step(file, statistics, [alpha * a for a in network.alphas], heard)
+    if step.weights != network.weights:
+        raise InputError(
+            f"{weights}: its step for blocks of {block} samples was exported with weights {step.weights}, and"
+            f" the rest with {network.weights}; export it again with --block {block}"
+        )
     live = Live(step, alpha, keep_level, channels)
     for _ in range(20):
         live(np.zeros(block if channels == 1 else (channels, block), np.float32))

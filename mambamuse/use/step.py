@@ -107,7 +107,8 @@ class Step:
         self.names = {i.name: i for i in self.session.get_inputs()}
         self.block = int(about["block"])
         self.delay = int(about["delay"])
-        self.sets = int(about["sets"])
+        self.sets = int(about.get("sets", 1))  # a file that does not say so has one
+        self.weights = about["weights"]
         self.loop = None
         built = json.loads(about["alphas"])
         alphas = (
@@ -132,7 +133,15 @@ class Step:
         live = content is None or isinstance(content, Running)
 
         def row(s):
-            return s.astype(np.float32) if isinstance(s, np.ndarray) and s.ndim == 2 else flat(s, sizes)
+            if isinstance(s, np.ndarray) and s.ndim == 2:
+                return s.astype(np.float32)
+            try:
+                return flat(s, sizes)
+            except (TypeError, ValueError):
+                raise InputError(
+                    "statistics are a 2-d array or a pair (mean, deviation) for each place, all of them of as"
+                    " many sets"
+                ) from None
 
         nothing = np.repeat(flat([None] * len(PLACES), sizes), self.sets, 0)
 
@@ -143,7 +152,7 @@ class Step:
         for name, s in (("style", style), ("content", fixed)):
             if s.shape != nothing.shape:
                 raise InputError(
-                    f"{name}: statistics of {len(s) // 2} x {s.shape[1]} channels, but the file's weights"
+                    f"{name}: statistics of {len(s) / 2:g} x {s.shape[1]} channels, but the file's weights"
                     f" have {self.sets} x {total}"
                 )
         half_life = np.array(content.half_life or np.inf, float)
@@ -262,13 +271,19 @@ class Carried:
 
     def __init__(self, folder: str | Path = CARRIED):
         self.folder = Path(folder)
-        about = json.loads(self.text("about.json"))
-        self.places = about["places"]
-        self.alphas = tuple(about["alphas"])
-        self.sets = about["sets"]
-        self.weights = about["weights"]
         self.axis = "clip"
-        self.bypass = about["bypass"]
+        text = self.text("about.json")
+        try:
+            about = json.loads(text)
+            self.places = about["places"]
+            self.alphas = tuple(about["alphas"])
+            self.sets = about.get("sets", 1)  # a folder that does not say so has one
+            self.weights = about["weights"]
+            self.bypass = about["bypass"]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise InputError(
+                f"{folder}: its about.json is not what mambamuse export writes; export it again"
+            ) from None
         self.sessions = {}
 
     def text(self, name: str) -> str:

@@ -527,17 +527,32 @@ def places(axis: str, style=None, alphas=None, content=None, stages: Stages | No
     ]
 
 # %% ../../nbs/use/streaming.ipynb #streaming-stream
-def on_device(statistics, device) -> list:
-    """Pairs (mean, deviation) at `PLACES`, arrays `(channels,)` or `(sets, channels)` or tensors `(batch,
-    channels, sets)`, as the latter on `device`.
-    """
+def channels(model: MambaMuse) -> list[int]:
+    "Channels at `PLACES`."
+    ups: Any = model.ups
+    return [len(norm.ln.weight) for norm in reversed(model.encoder.lns)] + [up.weight.shape[1] for up in ups]
 
-    def tensor(s):
+
+def on_device(statistics, model: MambaMuse, name: str) -> list:
+    """Pairs (mean, deviation) at `PLACES`, arrays `(channels,)` or `(sets, channels)` or tensors `(batch,
+    channels, sets)`, as the latter, where `model` is. Raises `InputError` if they do not fit it.
+    """
+    device = next(model.parameters()).device
+
+    def tensor(s) -> torch.Tensor:
         if not isinstance(s, torch.Tensor):
             s = torch.from_numpy(np.atleast_2d(s)).T[None]
         return s.to(device)
 
-    return [tuple(map(tensor, pair)) if pair is not None else None for pair in statistics]
+    if not isinstance(statistics, Sequence) or len(statistics) != len(PLACES):
+        raise InputError(f"{name}: expected a pair (mean, deviation) for each of the {len(PLACES)} places")
+    found = [tuple(map(tensor, pair)) if pair is not None else None for pair in statistics]
+    for place, size, pair in zip(PLACES, channels(model), found):
+        for s in pair or ():
+            if s.shape[-2:] != (size, model.sets):
+                sets = f"{s.shape[-1]} x {s.shape[-2]} channels"
+                raise InputError(f"{name}: {place} has {sets}, and the model {model.sets} x {size}")
+    return found
 
 # %% ../../nbs/use/streaming.ipynb #streaming-stream-1
 class Stream:
@@ -577,9 +592,9 @@ class Stream:
             if audio and model.axis == "clip":
                 style = signature(model, style)
             elif style is not None and not audio:
-                style = on_device(style, self.device)
+                style = on_device(style, model, "style")
             if content is not None and not isinstance(content, Running):
-                content = on_device(content, self.device)
+                content = on_device(content, model, "content")
             stages = Stages(model.sets) if model.axis == "clip" and style is not None else None
             change = places(model.axis, style, alphas, content or Running(), stages)
             self.net = Network(model, change, stages)
@@ -678,15 +693,12 @@ class TorchNetwork:
     uses_all_cores = True
 
     def __init__(self, model: MambaMuse):
-        sizes = [len(norm.ln.weight) for norm in reversed(model.encoder.lns)]
-        ups: Any = model.ups
-        sizes += [up.weight.shape[1] for up in ups]
         self.model = model
         self.axis = model.axis
         self.sets = model.sets
         self.bypass = model.bypass
         self.alphas = check_alphas(model.alphas)
-        self.places = dict(zip(PLACES, sizes))
+        self.places = dict(zip(PLACES, channels(model)))
         self.weights = model.fingerprint()
 
     def stage(self, number: int, length: int) -> TorchStage:

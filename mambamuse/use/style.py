@@ -55,7 +55,7 @@ def as_network(network: Any) -> Any:
     anything else.
     """
     found = network.network() if hasattr(network, "network") else network
-    if not all(hasattr(found, name) for name in ("axis", "places", "weights")):
+    if not all(hasattr(found, name) for name in ("axis", "places", "sets", "weights")):
         raise InputError(f"network is {shown(network)}, expected a MambaMuse, its network(), or Carried()")
     return found
 
@@ -118,11 +118,16 @@ class Style:
             )
         return mix([(style, 1 / len(made)) for style in made])
 
+    @property
+    def sets(self) -> int:
+        "How many sets of statistics there are: one, or one for each stage of an envelope."
+        return len(self.statistics) // 2
+
     def on(self, network: Any) -> list[tuple[np.ndarray, np.ndarray]]:
         """Pairs (mean, deviation), `(sets, channels)` each, one for each of `PLACES`.
 
         Raises `InputError` if they were measured with other weights than the network's, or have other numbers
-        of channels.
+        of channels or sets.
         """
         network = as_network(network)
         if self.weights != network.weights:
@@ -133,6 +138,9 @@ class Style:
                 f"this style has {channels(self.places)} channels, and the network {channels(network.places)}"
             )
             raise InputError(f"{self.name}: {sizes}; make it again from the sound")
+        if self.sets != network.sets:
+            sets = f"this style has sets {self.sets}, and the network {network.sets}"
+            raise InputError(f"{self.name}: {sets}; make it again from the sound")
         return self.pairs()
 
     def pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -179,7 +187,7 @@ class Style:
         places = {place: mean.shape[-1] for place, (mean, _) in zip(PLACES, pairs)}
         sets = len(pairs[0][0])
         alike = all(mean.shape == deviation.shape == (sets, mean.shape[-1]) for mean, deviation in pairs)
-        if not alike or digest(flat(pairs, places.values())) != about.get("digest"):
+        if not sets or not alike or digest(flat(pairs, places.values())) != about.get("digest"):
             raise InputError(f"{path}: this style file is damaged; make it again from the sound")
         statistics = flat(pairs, places.values())
         if not np.isfinite(statistics).all() or (statistics[sets:] < 0).any():
@@ -195,7 +203,7 @@ def mix(shares: Any) -> Style:
     """The weighted mean of styles: `shares` are pairs `(style, share)`, shares at least 0, whose sum is 1
     (but for 0.01, so that a third may be 0.33).
 
-    Raises `InputError` on others, on none, and on styles of different weights or numbers of channels.
+    Raises `InputError` on others, on none, and on styles of different weights or numbers of channels or sets.
     """
     if not isinstance(shares, Iterable):
         raise InputError(f"a mix is made of a list of pairs (style, share), not of {shown(shares)}")
@@ -219,6 +227,9 @@ def mix(shares: Any) -> Style:
         if other.places != first.places:
             sizes = f"has {channels(other.places)} channels, but {first.name} {channels(first.places)}"
             raise InputError(f"{other.name}: {sizes}; they cannot be mixed")
+        if other.sets != first.sets:
+            sets = f"has sets {other.sets}, but {first.name} {first.sets}"
+            raise InputError(f"{other.name}: {sets}; they cannot be mixed")
     mean = np.average([style.statistics.astype(np.float64) for style in styles], axis=0, weights=parts)
     return Style(
         mean.astype(np.float32), first.places, first.weights, " + ".join(style.name for style in styles)
