@@ -6,6 +6,7 @@
 __all__ = ['working', 'check_jobs']
 
 # %% ../../nbs/judge/workers.ipynb #workers-imports
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,13 +30,13 @@ def working(scheduler: str = "") -> Iterator[None]:
         return
     needs("cluster")
     from distributed import Client
+    from distributed.comm import get_address_host_port
 
     try:
-        client = Client(scheduler, timeout="10s")
+        socket.create_connection(get_address_host_port(scheduler), timeout=10).close()
     except (OSError, ValueError) as error:
-        why = str(error).splitlines()[0]
-        raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers there ({why})") from None
-    with client, parallel_config(backend="dask"):
+        raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from None
+    with Client(scheduler), parallel_config(backend="dask"):
         yield
 
 # %% ../../nbs/judge/workers.ipynb #workers-check-jobs
