@@ -178,7 +178,7 @@ def test_every_player_of_the_gallery_plays_and_every_picture_is_seen(gallery):
 
 def test_the_gallery_is_what_its_notebook_makes():
     page = GALLERY.read_text()
-    assert listening.STYLE in page and listening.SCRIPT in page
+    assert listening.front("gallery.css") in page and listening.front("gallery.js") in page
 
 
 def test_the_gallery_names_instruments_and_systems(gallery):
