@@ -23,14 +23,14 @@ import psutil
 import soundfile as sf
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import trying  # noqa: E402
-import web  # noqa: E402
-from browser import browsing  # noqa: E402
+import trying
+import web
+from browser import browsing
 
-from mambamuse.sound.audio import SAMPLE_RATE  # noqa: E402
-from mambamuse.sound.paths import written_beside  # noqa: E402
-from mambamuse.use.step import Carried  # noqa: E402
-from mambamuse.use.transfer import transfer  # noqa: E402
+from mambamuse.sound.audio import SAMPLE_RATE
+from mambamuse.sound.paths import written_beside
+from mambamuse.use.step import Carried
+from mambamuse.use.transfer import transfer
 
 ROWS = []
 SECONDS = 2

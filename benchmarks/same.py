@@ -22,19 +22,19 @@ import soundfile as sf
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests")]
-import trying  # noqa: E402
-import web  # noqa: E402
-from browser import browsing  # noqa: E402
+import trying
+import web
+from browser import browsing
 
-from mambamuse.model.weights import load_model  # noqa: E402
-from mambamuse.sound.audio import SAMPLE_RATE  # noqa: E402
-from mambamuse.sound.paths import written_beside  # noqa: E402
-from mambamuse.use.levels import level, levelled  # noqa: E402
-from mambamuse.use.live import WARM_UP, Live  # noqa: E402
-from mambamuse.use.step import CARRIED, Carried, Running, Step  # noqa: E402
-from mambamuse.use.streaming import Stream  # noqa: E402
-from mambamuse.use.style import Style  # noqa: E402
-from mambamuse.use.transfer import transfer  # noqa: E402
+from mambamuse.model.weights import load_model
+from mambamuse.sound.audio import SAMPLE_RATE
+from mambamuse.sound.paths import written_beside
+from mambamuse.use.levels import level, levelled
+from mambamuse.use.live import WARM_UP, Live
+from mambamuse.use.step import CARRIED, Carried, Running, Step
+from mambamuse.use.streaming import Stream
+from mambamuse.use.style import Style
+from mambamuse.use.transfer import transfer
 
 EXAMPLES = ROOT / "examples"
 HOSTS = {

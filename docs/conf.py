@@ -14,7 +14,7 @@ from latex2mathml.converter import convert
 from sphinx.util.typing import stringify_annotation
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pages import CODE, ROOT, SETTINGS, SITE, house  # noqa: E402
+from pages import CODE, ROOT, SETTINGS, SITE, house
 
 project = SETTINGS["title"]
 author = SETTINGS["author"]

@@ -14,9 +14,9 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-import house  # noqa: E402
+import house
 
-from mambamuse import FACE  # noqa: E402
+from mambamuse import FACE
 
 HOME = "README.md"  # the first page
 HEAR = '<div class="hear"><!-- hear -->\n\n[All pairs, and a blind test](gallery.md){}\n\n</div>'

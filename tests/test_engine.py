@@ -14,13 +14,13 @@ from test_export import clip
 from test_streaming import EVERYWHERE, gusts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
-import web  # noqa: E402
+import web
 
-from mambamuse.sound.audio import SAMPLE_RATE  # noqa: E402
-from mambamuse.use.export import channels, stage_models, step_model  # noqa: E402
-from mambamuse.use.levels import PEAK  # noqa: E402
-from mambamuse.use.stages import measured_style, restyled  # noqa: E402
-from mambamuse.use.step import STAGE_FORMAT, Running, Step, session_of  # noqa: E402
+from mambamuse.sound.audio import SAMPLE_RATE
+from mambamuse.use.export import channels, stage_models, step_model
+from mambamuse.use.levels import PEAK
+from mambamuse.use.stages import measured_style, restyled
+from mambamuse.use.step import STAGE_FORMAT, Running, Step, session_of
 
 if words := web.missing() or ("" if shutil.which("node") else "there is no node"):
     pytest.skip(words, allow_module_level=True)

@@ -12,7 +12,7 @@ from mambamuse.reproduce.manifest import Record, Try, write_manifest
 from mambamuse.reproduce.origins import fingerprint
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-import origins  # noqa: E402
+import origins
 
 
 @pytest.fixture

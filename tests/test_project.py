@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 sys.path.insert(0, str(ROOT / "docs"))
-import stored  # noqa: E402
+import stored
 
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 NOTEBOOKS = [p for p in NOTEBOOKS if ".ipynb_checkpoints" not in p.parts]

@@ -16,7 +16,7 @@ from conftest import ROOT
 from test_project import NOTEBOOKS
 
 sys.path.insert(0, str(ROOT / "docs"))
-import pages  # noqa: E402
+import pages
 
 PHONE = 390  # CSS pixels
 LOADED = (("img", "src"), ("script", "src"), ("audio", "src"), ("source", "src"), ("link", "href"))  # at once

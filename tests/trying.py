@@ -17,8 +17,8 @@ import soundfile as sf
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import build  # noqa: E402
-import web  # noqa: E402
+import build
+import web
 
 SETS = ROOT / "mambamuse" / "test_sets"
 HOME = f"# Home\n\n```{{toctree}}\n/{web.PAGE}\n```\n"

@@ -48,10 +48,7 @@ class Instrument:
     rate: float  # of vibrato and tremolo, Hz
     tremolo: float  # dB
     breath: np.ndarray  # (3,): the band that sounds with the tone: level, frequency, half width in octaves
-    burst: (
-        np.ndarray
-        # (4,): the noise at its beginning: level, frequency, half width in octaves, s in which it falls by 60 dB  # noqa: E501
-    )
+    burst: np.ndarray  # (4,): the noise at its beginning: as `breath`, and the s in which it falls by 60 dB
     touch: float  # dB between the softest and the hardest touch
     bright: float  # octaves between the cutoffs of these
 

@@ -349,10 +349,8 @@ def live_file(
     with writer(out, rate, len(y), known.subtype, y.shape[1], replace=force) as file:
         file.write(y)
     if live.clipped:
-        tell(
-            f"{out}: {live.clipped:,} samples ({100 * live.clipped / x.size:.2g} %) lay above full scale and were"  # noqa: E501
-            " clipped"
-        )
+        share = 100 * live.clipped / x.size
+        tell(f"{out}: {live.clipped:,} samples ({share:.2g} %) lay above full scale and were clipped")
     return report(timed.times, live.block, live.delay, late, first)
 
 

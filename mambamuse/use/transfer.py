@@ -61,9 +61,8 @@ def matched(
     peak = float(np.abs(y).max(initial=0))
     allowed = max(limit, float(np.abs(content).max(initial=0)))
     if peak > allowed:
-        say(
-            f"{name}: {20 * np.log10(peak / allowed):.1f} dB quieter than the content, so that it does not clip"  # noqa: E501
-        )
+        quieter = 20 * np.log10(peak / allowed)
+        say(f"{name}: {quieter:.1f} dB quieter than the content, so that it does not clip")
         y = y * np.float32(allowed / peak)
     return y
 
