@@ -170,20 +170,18 @@ def plot_runs(paths: list) -> "Figure":
 # %% ../../nbs/learn/runs.ipynb #runs-pieces
 def pieces(folder: str | Path) -> list[tuple[Path, int]]:
     """The runs whose weights went into those of the run in `folder`, the first one first, each with the
-    number of its steps that count: a run that began with
-    the weights of an earlier run's epoch (`training.init`) goes on from there. Raises `InputError` if an
-    earlier run is no longer there.
+    number of its steps that count.
+
+    A run that began with the weights of an earlier run's epoch (`training.init`) goes on from there; one
+    that began with other weights, such as the package's, is the first. Raises `InputError` if an earlier run
+    is no longer there.
     """
     folder = run_folder(folder)
-    init = run_settings(folder).get("training.init")
-    lines = read_lines(folder, "metrics")
-    if not init:
-        return [(folder, len(lines))]
-    before = run_folder(Path(init).parent)
+    steps = len(read_lines(folder, "metrics"))
+    init = Path(run_settings(folder).get("training.init") or "")
+    if not init.name.startswith("epoch-"):
+        return [(folder, steps)]
+    before = run_folder(init.parent)
     epochs = read_lines(before, "validation").set_index("epoch").step
     *earlier, (before, _) = pieces(before)
-    return [
-        *earlier,
-        (before, int(epochs[int(Path(init).name.removeprefix("epoch-"))])),
-        (folder, len(lines)),
-    ]
+    return [*earlier, (before, int(epochs[int(init.name.removeprefix("epoch-"))])), (folder, steps)]
