@@ -225,14 +225,9 @@ def judge(transfer, clips: list[tuple]) -> pd.DataFrame:
 
 
 def judge_candidate(name: str, out, valid: dict) -> pd.DataFrame:
-    "`judge` the last checkpoint of a candidate."
+    "`judge` the last checkpoint of a candidate, as the musician hears it but for the loudness, its own."
     model, steps = candidate_model(candidate_folder(out, name))
-
-    def clips(*sounds):
-        return (torch.from_numpy(x)[None, None] for x in sounds)
-
-    with torch.inference_mode():
-        rows = judge(lambda content, style: model(*clips(content, style))[0, 0].numpy(), triplets(valid))
+    rows = judge(lambda content, style: model.transfer(content, style, keep_level=True), triplets(valid))
     return rows.assign(candidate=name, steps=steps, minutes=spent(candidate_folder(out, name)))
 
 # %% ../../nbs/judge/search.ipynb #search-search
