@@ -31,7 +31,7 @@ def sounds(tmp_path_factory):
     statistics = np.split(
         measured_style(Carried(), style), np.cumsum(list(Carried().places.values()))[:-1], axis=1
     )
-    stream = Stream(load_model(), [(mean, deviation) for mean, deviation in statistics])
+    stream = Stream(load_model(), [np.split(rows, 2) for rows in statistics])
     return folder, np.concatenate([stream.push(content), stream.flush()])
 
 
