@@ -20,9 +20,9 @@ AXES = {"frame": 1, "clip": 2}  # of (batch, channels, time)
 STAGES = {
     1: (),
     2: (0.06,),
-    3: (0.06,),
-    4: (0.03, 0.2),
-}  # number of sets -> s in which the stages that follow an onset fall to 1/e
+    3: (0.06, 0.3),
+    4: (0.04, 0.15, 0.6),
+}  # number of sets -> s after an onset in which the share of the first stages, taken together, falls to 1/e
 
 # %% ../../nbs/model/config.ipynb #generator-model-config
 Width = Annotated[int, Field(gt=0, le=4_096, multiple_of=2)]

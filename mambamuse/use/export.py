@@ -31,7 +31,7 @@ from mambamuse.model.blocks import (
     ResidualBlock,
 )
 from ..model.config import STAGES
-from ..model.envelope import FALL, FRAME, LEAST, LONG, RECENT, RISE, ROUGH, SHORT
+from ..model.envelope import FRAME, LEAST, LONG, RISE, ROUGH, SHORT
 from ..model.generator import MambaMuse
 from ..model.mamba import Mamba
 from ..model.places import ENCODED, EPS, PART, PLACES, STRIDE, STRIDES, check_alphas
@@ -480,10 +480,6 @@ def envelope(g, x: str, sets: int) -> tuple[str, int]:
     onset = ramp(g, g.Div(short, long), *RISE)
     marks = [held(g, onset, frames, seconds) for seconds in STAGES[sets]]
     stages = [marks[0], *(g.Sub(later, sooner) for sooner, later in zip(marks, marks[1:]))]
-    if sets > 2:
-        body = g.Sub(np.float32(1), marks[-1])
-        release = g.Mul(body, ramp(g, g.Div(held(g, short, frames, RECENT), short), *FALL))
-        stages.append(g.Sub(body, release))
     all_but_last = Signal(g.Concat(*stages, axis=2), 1, sets - 1, FRAME)
     both, kept = joined(g, all_but_last, REACH // FRAME)
     g.remember(kept, g.cut(both, frames, 2**40))
