@@ -143,10 +143,11 @@ def data_words(report: dict, clips: int) -> str:
     seconds = config["clip"] / SAMPLE_RATE
     soundfonts = " and ".join(trained)
     if report["source"]["kind"] == "instruments":
+        softer = f", half of them softer, by up to {-config['quietest']:.0f} dB" if config["quietest"] else ""
         players = (
             f"{config['generated']:.0%} of the players drawn, the others of {soundfonts}; held notes, scales,"
             f" leaps, repeated notes, chords and two voices, {config['coloured']:.0%} of the drawn triplets"
-            f" through an equaliser or a room, half of them softer, by up to {-config['quietest']:.0f} dB"
+            f" through an equaliser or a room{softer}"
         )
     else:
         players = (
