@@ -6,15 +6,19 @@
 __all__ = ['state_of', 'set_state', 'begin_with']
 
 # %% ../../nbs/learn/state.ipynb #state-imports
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
+from torch.nn.utils import parametrize
 
 from ..errors import InputError
 from .checkpoints import optimiser_tensors, random_state, set_optimiser, set_random_state
 from .trainer import Trainer
+from ..model.generator import MambaMuse
 
 # %% ../../nbs/learn/state.ipynb #state-state
 Tensors = dict[str, torch.Tensor]
@@ -43,9 +47,76 @@ def set_state(trainer: Trainer, files: dict[str, Tensors]) -> None:
     process = trainer.accelerator.process_index
     set_random_state({name: rows[process % len(rows)].cpu() for name, rows in files["random"].items()})
 
+# %% ../../nbs/learn/state.ipynb #state-widened
+STATE = 16  # of a Mamba: what it writes and reads does not grow with the width
+
+
+def copied(x: torch.Tensor, shape: Sequence[int], inputs: int | None, draw: torch.Generator) -> torch.Tensor:
+    """`x` with each entry of an axis as often as `shape` asks; on the axis `inputs` the copies share its
+    value, by shares that are drawn.
+    """
+    for axis, size in enumerate(shape):
+        times = size // x.shape[axis]
+        x = x.repeat_interleave(times, axis)
+        if axis == inputs:
+            shares = torch.rand(x.shape, generator=draw).unflatten(axis, (-1, times))
+            x = x * (shares / shares.sum(axis + 1, keepdim=True)).flatten(axis, axis + 1)
+    return x
+
+
+def input_axis(module: nn.Module, x: torch.Tensor) -> int | None:
+    "The axis of `module`'s parameter `x` along which it reads, if it has one."
+    if x.ndim < 2:
+        return None
+    return 0 if isinstance(module, nn.ConvTranspose1d) else 1
+
+
+def put(module: nn.Module, name: str, x: torch.Tensor) -> None:
+    "Set a parameter, or what one is made of."
+    setattr(module, name, x if parametrize.is_parametrized(module, name) else nn.Parameter(x))
+
+
+@torch.no_grad()
+def widened(narrow: MambaMuse, wide: MambaMuse, seed: int) -> MambaMuse:
+    "`wide`, some times as wide as `narrow`, computing the same. Source: Chen et al. 2016."
+    draw = torch.Generator().manual_seed(seed)
+    for name, small in narrow.named_modules():
+        if "parametrizations" in name:
+            continue
+        large = wide.get_submodule(name)
+        for kind in ("weight", "bias", "A_log", "D"):
+            x = getattr(small, kind, None)
+            if not isinstance(x, torch.Tensor):
+                continue
+            inputs = input_axis(small, x)
+            rows, *others = getattr(large, kind).shape
+            state = 2 * STATE if name.endswith("x_proj") else 0  # rows as many as before
+            parts = x.split([len(x) - state, state] if state else len(x))
+            made = [copied(part, (n, *others), inputs, draw) for part, n in zip(parts, (rows - state, state))]
+            put(large, kind, torch.cat(made))
+    return wide
+
+
+def like(model: MambaMuse, share: int) -> MambaMuse:
+    "A generator with the settings of `model`, its channels divided by `share`."
+    widths = [norm.ln.normalized_shape[0] // share for norm in model.encoder.lns]
+    return MambaMuse(tuple(widths[:-1]), model.axis, model.alphas, model.bypass, model.sets)
+
+
+def as_wide_as(model: MambaMuse, tensors: Tensors, seed: int) -> Tensors:
+    "`tensors` of a generator; if it is narrower than `model` by a whole factor, those of one `widened`."
+    here = model.get_parameter("ups.0.bias")
+    times, rest = divmod(len(here), len(tensors.get("ups.0.bias", here)))
+    if times < 2 or rest:
+        return tensors
+    narrow, wide = (like(model, share) for share in (times, 1))
+    narrow.load_state_dict(tensors)
+    return widened(narrow, wide, seed).state_dict()
+
 # %% ../../nbs/learn/state.ipynb #state-begin-with
 def begin_with(trainer: Trainer, weights: str | Path) -> None:
-    """Take the generator's weights from the folder `weights`, for a run of its own.
+    """Take the generator's weights from the folder `weights`, for a run of its own; those of a generator that
+    is narrower by a whole factor are `widened`.
 
     Raises `InputError` if they are not there, or of another shape.
     """
@@ -56,6 +127,7 @@ def begin_with(trainer: Trainer, weights: str | Path) -> None:
             f"training.init is {weights}: no folder of weights with model.safetensors in it ({error})"
         ) from None
     try:
+        tensors = as_wide_as(trainer.generator, tensors, trainer.config.seed)
         trainer.generator.load_state_dict(tensors)
     except RuntimeError as error:
         why = " ".join(str(error).split())[:200]
