@@ -58,54 +58,66 @@ def matrices(network) -> list[nn.Parameter]:
 
 
 def orthogonal(x, rounds=5):
-    """`x (rows, columns)` with every singular value that is not near 0 near 1: `U V^T` of `x = U S V^T`,
-    roughly. Source: Jordan et al. 2024.
+    """Matrices `x (n, rows, columns)` with every singular value that is not near 0 near 1: `U V^T` of
+    `x = U S V^T`, roughly. Source: Jordan et al. 2024.
     """
-    if len(x) > x.shape[1]:
-        return orthogonal(x.T, rounds).T
-    x = x / (x.norm() + 1e-7)
+    if x.shape[1] > x.shape[2]:
+        return orthogonal(x.mT, rounds).mT
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(rounds):
-        a = x @ x.T
-        x = 3.4445 * x + (2.0315 * a @ a - 4.7750 * a) @ x
+        a = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
     return x
 
 # %% ../../nbs/learn/optimisers.ipynb #training-muon-1
 class Muon(torch.optim.AdamW):
     """AdamW over all of `network`, but its `matrices` step along their momentum made `orthogonal`. Source:
-    Jordan et al. 2024; step size: Liu et al. 2025.
+    Jordan et al. 2024; step size: Liu et al. 2025. Those of one shape step together: on a card a hundred
+    small products would wait for each other.
     """
 
     momentum = 0.95
 
     def __init__(self, network: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float):
         super().__init__(network.parameters(), lr, betas, weight_decay=weight_decay, fused=True)
-        self.matrices, self.found_inf = matrices(network), None
+        self.found_inf = None
+        self.alike: dict[tuple[int, ...], list[torch.Tensor]] = {}
+        for p in matrices(network):
+            self.alike.setdefault(p.shape, []).append(p)
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> None:
         "One step of all parameters."
         (group,) = self.param_groups
-        for p in self.matrices:
-            if p.grad is not None:
-                self.step_matrix(p, group["lr"], group["weight_decay"])
-            p.grad = None  # AdamW leaves out what has none
+        for alike in self.alike.values():
+            grads = {p: p.grad for p in alike if p.grad is not None}
+            if grads:
+                self.step_matrices(grads, group["lr"], group["weight_decay"])
+            for p in alike:
+                p.grad = None  # AdamW leaves out what has none
         super().step(closure)
 
-    def step_matrix(self, p: nn.Parameter, lr: float, weight_decay: float) -> None:
-        """One step of `p`; none if `found_inf`, which is chosen where `p` is: to ask for its value here would
-        wait for the card.
-        """
-        fine = (
-            torch.ones((), device=p.device, dtype=torch.bool)
-            if self.found_inf is None
-            else self.found_inf.to(p.device) == 0
-        )
-        if not self.state[p]:
+    def momentum_of(self, p: torch.Tensor) -> torch.Tensor:
+        "0 before the first step."
+        if not self.state[p]:  # AdamW looks for a `step` in every state
             self.state[p] = dict(step=torch.zeros((), device=p.device), momentum=torch.zeros_like(p))
-        state = self.state[p]
-        state["step"] += fine  # AdamW looks for one in every state
-        momentum = state["momentum"].lerp(p.grad, 1 - self.momentum)
-        along = orthogonal(p.grad.lerp(momentum, self.momentum).flatten(1))  # Nesterov's
-        moved = (p * (1 - lr * weight_decay)).sub_(along.view_as(p), alpha=0.2 * lr * max(along.shape) ** 0.5)
-        state["momentum"].copy_(torch.where(fine, momentum, state["momentum"]))
-        p.copy_(torch.where(fine, moved, p))
+        return self.state[p]["momentum"]
+
+    def step_matrices(
+        self, grad_of: dict[torch.Tensor, torch.Tensor], lr: float, weight_decay: float
+    ) -> None:
+        """One step of weights of one shape, along the gradient of each; none if `found_inf`, which is chosen
+        where they are: to ask for its value here would wait for the card.
+        """
+        weights = list(grad_of)
+        p, grads = torch.stack(weights), torch.stack(list(grad_of.values()))
+        before = torch.stack([self.momentum_of(w) for w in weights])
+        momentum = before.lerp(grads, 1 - self.momentum)
+        along = orthogonal(grads.lerp(momentum, self.momentum).flatten(2))  # Nesterov's
+        size = 0.2 * lr * max(along.shape[1:]) ** 0.5
+        moved = (p * (1 - lr * weight_decay)).sub_(along.view_as(p), alpha=size)
+        if self.found_inf is not None:
+            fine = self.found_inf.to(p.device) == 0
+            momentum, moved = torch.where(fine, momentum, before), torch.where(fine, moved, p)
+        torch._foreach_copy_([self.momentum_of(w) for w in weights], list(momentum))
+        torch._foreach_copy_(weights, list(moved))
