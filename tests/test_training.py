@@ -581,10 +581,10 @@ def test_a_run_begins_with_the_weights_of_another_or_says_why_not(data, tmp_path
     assert validated("second") == validated("first") != validated("other")
     with pytest.raises(InputError, match="training.init is .*nowhere: no folder of weights"):
         train(data, tmp_path / "a", MODEL, training=replace(still, init=str(tmp_path / "nowhere")))
-    with pytest.raises(InputError, match="weights of another generator"):
-        train(
-            data,
-            tmp_path / "b",
-            replace(MODEL, widths=(4, 4, 4, 4)),
-            training=replace(still, init=str(first)),
-        )
+    twice = replace(MODEL, widths=tuple(2 * width for width in MODEL.widths))
+    train(data, tmp_path / "wide", twice, training=replace(still, init=str(first)))
+    assert validated("wide") == pytest.approx(validated("first"), rel=1e-4)
+    for i, widths in enumerate(((4, 2, 2, 2), (8, 4, 4, 4))):
+        with pytest.raises(InputError, match="weights of another generator"):
+            other = replace(MODEL, widths=widths)
+            train(data, tmp_path / f"b{i}", other, training=replace(still, init=str(first)))
