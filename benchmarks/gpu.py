@@ -41,14 +41,19 @@ SIGNALS = "u", "delta", "B", "C", "z"
 ROWS = []
 
 
+FIGURES = "ms", "n", "first_call_s", "peak_MB", "rtf", "error", "note"
+
+
+def empty(measurement, backend, precision, batch):
+    "A line of the table that has no figures yet."
+    about = dict(measurement=measurement, backend=backend, precision=precision, batch=batch)
+    return about | dict.fromkeys(FIGURES, "")
+
+
 def row(measurement, backend, precision, batch, figures):
     "One line of the table; `figures` from `measured`, or a string that says why there are none."
     figures = dict(note=f"not measured: {figures}") if isinstance(figures, str) else figures
-    ROWS.append(
-        dict(measurement=measurement, backend=backend, precision=precision, batch=batch)
-        | dict.fromkeys(("ms", "n", "first_call_s", "peak_MB", "rtf", "note"), "")
-        | figures
-    )
+    ROWS.append(empty(measurement, backend, precision, batch) | figures)
     print(
         "{measurement:26} {backend:10} {precision:9} batch {batch:<3} {ms!s:>10} ms  RTF {rtf!s:<9} first"
         " call {first_call_s!s:>7} s  peak {peak_MB!s:>8} MB  {note}".format(**ROWS[-1]),
@@ -158,6 +163,10 @@ def check(device, shapes=((1, 7, 65), (2, 40, 1_000), (3, 64, 16_800), (1, 512, 
                     *(f"{k} {e:.0e}" for k, e in error.items()),
                     flush=True,
                 )
+                ROWS.append(
+                    empty(f"scan {shape}, largest error", backend, str(dtype)[6:], shape[0])
+                    | dict(error=f"{max(error.values()):.0e}")
+                )
                 if wrong := [k for k, e in error.items() if not e <= limit]:
                     raise SystemExit(f"{backend} is wrong: {', '.join(wrong)}")
 
@@ -252,6 +261,13 @@ def versions():
     )
 
 
+def write(out, about):
+    with written_beside(out) as part, open(part, "w", newline="") as file:
+        writer = csv.DictWriter(file, [*ROWS[0], *about])
+        writer.writeheader()
+        writer.writerows(r | about for r in ROWS)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -275,10 +291,7 @@ def main():
             check("cuda")
         for bench in (bench_scan, bench_generator, bench_training):
             bench(args.repeats, "cuda")
-    with written_beside(args.out) as part, open(part, "w", newline="") as file:
-        writer = csv.DictWriter(file, [*ROWS[0], *about])
-        writer.writeheader()
-        writer.writerows(r | about for r in ROWS)
+            write(args.out, about)  # what is measured is kept, whatever comes
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 # What a GPU is wanted for, in two calls that fit ten minutes each. Everything they write is in OUT.
 #
 #     bash benchmarks/gpu_runs.sh measure OUT [MINUTES]          the scans checked and timed; as_run at the paper's batch
-#     bash benchmarks/gpu_runs.sh train OUT [MINUTES] [WEIGHTS]  the arm paired at full width, from nothing or from weights
+#     bash benchmarks/gpu_runs.sh train OUT [MINUTES] [WEIGHTS]  the arm paired at full width, from the package's weights,
+#                                                                widened, or from others
 #
 # SMALL=1 rehearses both on a processor, at a size that says nothing of the weights. PYTHON names another interpreter.
 # `train` goes on from OUT, if it has begun there.
@@ -11,11 +12,11 @@ cd "$(dirname "$0")/.."
 what=${1:?measure or train}
 out=${2:?the folder to write}
 minutes=${3:-7}
-weights=${4:-}
+weights=${4:-$([ -n "${SMALL:-}" ] || echo mambamuse/weights)}
 if [ -n "${SMALL:-}" ]; then
-  triplets=60 widths='[4,8,16,32]' batch=8
+  triplets=60 widths='[4,8,16,32]' batch=8 precision=float32
 else
-  triplets=40000 widths='[32,64,128,256]' batch=32
+  triplets=40000 widths='[32,64,128,256]' batch=32 precision=tf32
 fi
 mkdir -p "$out"
 
@@ -34,8 +35,9 @@ train)
   test -f "$out/data/report.json" ||
     mambamuse prepare --source instruments --arm paired --size half --out "$out/data" --train $triplets --valid 24 --seed 11
   mambamuse train --arm paired --size half --data "$out/data" --out "$out/paired" --minutes "$minutes" --resume \
-    model.widths="$widths" model.sets=2 loss.lambda_adversarial=0 loss.lambda_level=0.1 training.optimiser=muon \
-    training.learning_rate=4e-3 training.batch=$batch training.ema=0.998 ${weights:+training.init="$weights"} |
+    model.widths="$widths" model.sets=4 loss.lambda_adversarial=0 loss.lambda_level=0.1 training.optimiser=muon \
+    training.learning_rate=2e-3 training.batch=$batch training.ema=0.995 training.drop_skips=0.15 \
+    training.precision=$precision ${weights:+training.init="$weights"} |
     tee "$out/paired.txt"
   ;;
 *)
