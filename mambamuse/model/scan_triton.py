@@ -21,7 +21,7 @@ from .scan_reference import Scanned, check_shapes
 # layout and GPU); with
 # 64 it would spill 300 to 570 bytes per thread to memory. Two warps on 64 would not, but wait for each other
 # at 24 to 54 barriers;
-# two on 32 would execute 40 % more instructions per sample. From ptxas for sm_80 and sm_90; of these, only what
+# two on 32 would execute 40 % more instructions per sample. From ptxas for sm_80 and sm_90; only what
 # stands here was timed on a GPU.
 CHUNK = 32  # samples handled at once
 WARPS = 1  # of a program, for up to 16 states
