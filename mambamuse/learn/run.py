@@ -80,7 +80,8 @@ class Progress:
 
 def how_computed(trainer: Trainer) -> dict:
     "What steps of `trainer` are computed with: machine, processes and packages."
-    return dict(
+    card = dict(gpu=torch.cuda.get_device_name(trainer.device)) if trainer.device.type == "cuda" else {}
+    return card | dict(
         device=str(trainer.device.type),
         cpu=processor_name(),
         processes=trainer.accelerator.num_processes,
