@@ -253,7 +253,7 @@ def versions():
             return "not installed"
 
     return dict(
-        gpu=machine()["device"],
+        machine=machine()["device"],
         torch=torch.__version__,
         cuda=torch.version.cuda,
         triton=installed("triton"),
