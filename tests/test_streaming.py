@@ -406,17 +406,22 @@ def test_never_more_than_283_samples_behind():
     assert max(ahead) == 283
 
 
-def test_running_statistics_are_those_of_the_past():
+@pytest.mark.parametrize("steps", [1, 8])
+def test_running_statistics_are_those_of_the_past(steps):
     style, x = 3 * torch.randn(1, 4, 60) + 1, torch.randn(2, 4, 300) + 2
     one = torch.ones(2, 1, 300)  # the weight of the one stage that there is
-    mean, deviation = Follow(statistics(style, "clip"), 60, 1.0)(x, one)
+    mean, deviation = Follow(statistics(style, "clip"), 60, 1.0, steps)(x, one)
     for t in (0, 1, 50, 299):
-        heard = torch.cat([style.expand(2, -1, -1), x[..., : t + 1]], -1)
+        heard = torch.cat([style.expand(2, -1, -1), x[..., : t // steps * steps]], -1)  # before the frame
         for got, want in zip((mean, deviation), statistics(heard, "clip")):
             assert torch.allclose(got[..., t : t + 1], want, atol=1e-5)
-    mean, _ = Follow(statistics(style, "clip"), 60, 0.5 ** (1 / 10))(x, one)
-    weights = 0.5 ** (torch.arange(300).flip(0) / 10)  # what is 10 steps old counts half
-    assert torch.allclose(mean[..., -1], (x * weights).sum(-1) / weights.sum(), atol=1e-5)
+    mean, _ = Follow(statistics(style, "clip"), 60, 0.5 ** (1 / 10), steps)(x, one)
+    before = 299 // steps * steps
+    weights = 0.5 ** (torch.arange(before // steps).flip(0) / 10)  # what is 10 frames old counts half
+    weights = weights.repeat_interleave(steps)
+    left = 60 * 0.5 ** (before // steps / 10)  # of the prior's weight
+    wanted = (x[..., :before] * weights).sum(-1) + left * style.mean(-1)
+    assert torch.allclose(mean[..., -1], wanted / (weights.sum() + left), atol=1e-5)
 
 
 @pytest.mark.parametrize("content", [Running(), Running(half_life=0.2), Running(warm_up=0)])

@@ -487,76 +487,152 @@ def envelope(g, x: str, sets: int) -> tuple[str, int]:
     return g.Concat(both, last, axis=2), sets
 
 
-def weights_at(g, stages: tuple[str, int], x: Signal) -> str:
-    "The weights `(1, time, sets)` of `stages`, as `envelope` draws them, at the time steps of `x`."
-    frames, sets = stages
-    count = (REACH + g.block) // FRAME
-    steps = FRAME // x.rate
-
-    def draw():
-        spread = g.Expand(g.reshape(frames, 1, count, 1, sets), np.array([1, count, steps, sets]))
-        return g.reshape(spread, 1, count * steps, sets)
-
-    start = REACH // x.rate - x.delay
-    every = frames if steps == 1 else g.once(("stages", x.rate), draw)
-    return g.once(("stages", x.rate, x.delay), lambda: g.cut(every, start, start + length(g, x)))
+def weights_at(g, stages: tuple[str, int] | None, late: int, frames: int) -> str:
+    """The weights `(1, frames, sets)` of `stages`, as `envelope` draws them, of the block's first `frames` if it
+    is `late` frames late; of one stage, 1.
+    """
+    if stages is None:
+        return g.name(np.ones((1, frames, 1), np.float32))
+    start = REACH // FRAME - late
+    return g.once(("stages", late, frames), lambda: g.cut(stages[0], start, start + frames))
 
 # %% ../../nbs/use/export.ipynb #export-running
-def running(g, x: Signal, prior, weights, sets: int):
-    """Mean and deviation of the past of each time step, `(1, time, channels)` each, from `prior` (mean,
-    deviation) `(sets, channels)` on, mixed by the `weights (1, time, sets)`; as in `streaming.Follow`.
+@dataclass(frozen=True)
+class Grid:
+    """How a block's time steps lie on the frames of the envelope: a frame has `steps`; the block's first frame
+    is `late` frames late, and `begun` of its steps came with the block before. `count` frames begin before the
+    block ends, `whole` of them end, too.
     """
-    time, real = length(g, x), valid(g, x)
-    size = sets * x.channels
 
-    def draw():
-        decay = g.Pow(0.5, g.Div(x.rate / SAMPLE_RATE, g.input("half_life", DOUBLE)))
-        return (
-            decay,
-            g.Pow(decay, np.arange(1.0, time + 1).reshape(1, -1, 1)),
-            g.Max(g.Mul(g.input("warm_up", DOUBLE), SAMPLE_RATE / x.rate), 2.0),
-        )
+    steps: int
+    begun: int
+    late: int
+    whole: int
 
-    decay, powers, weight = g.once(("running", x.rate), draw)
+    @property
+    def count(self) -> int:
+        return self.whole + (self.begun > 0)
+
+
+def grid(g, x: Signal) -> Grid:
+    steps = FRAME // x.rate
+    begun = -x.delay % steps
+    return Grid(steps, begun, (x.delay + begun) // steps, g.block // FRAME)
+
+
+def at_steps(g, s, x: Signal, on: Grid):
+    "What `s (1, count, n)` is at each time step of `x`: that of its frame."
+    return g.Gather(s, (on.begun + np.arange(length(g, x))) // on.steps, axis=1)
+
+
+def in_frames(g, x: Signal, on: Grid):
+    "The block's whole frames of `x`, double, `(1, whole, steps, channels)`; 0 where there is no sound."
+    sound = g.Mul(x.name, valid(g, x))
+    if on.begun:
+        both, kept = joined(g, replace(x, name=sound), on.begun)
+        sound, rest = g.split(both, [length(g, x), on.begun], axis=1)
+        g.remember(kept, rest)
+    return g.Cast(g.reshape(sound, 1, on.whole, on.steps, x.channels), to=DOUBLE)
+
+
+def powers(g, on: Grid):
+    """What is left of the sums and of each frame after it when a frame begins, `(1, whole + 1, 1 + whole)`; and
+    of the prior, `(1, count, 1)`.
+    """
+    decay = g.once("decay", lambda: g.Pow(0.5, g.Div(FRAME / SAMPLE_RATE, g.input("half_life", DOUBLE))))
+
+    def left():
+        age = np.arange(on.whole + 1)[:, None] - np.arange(on.whole + 1)
+        return g.Mul(g.Pow(decay, np.maximum(age, 0.0)[None]), (age >= 0).astype(float)[None])
+
+    def since():
+        frame = g.Sub(g.Div("position", FRAME), on.late)
+        return g.Pow(decay, g.Add(g.Cast(frame, to=DOUBLE), np.arange(float(on.count)).reshape(1, -1, 1)))
+
+    return g.once("left", left), g.once(("since", on.late, on.count), since)
+
+
+def prior_sums(g, prior, weight, sets: int, size: int):
+    "The sums `(1, 1, 1 + sets + 2 * size)` of `weight` time steps with the statistics `prior`."
     mean, deviation = (g.Cast(s, to=DOUBLE) for s in prior)
-    share = g.Mul(weight, 1 / sets + (PART if sets > 1 else 0))
-    first = g.Mul(share, mean)
+    share = g.Mul(weight, 1 / sets + PART)
     square = g.Mul(g.Sub(g.Mul(deviation, deviation), EPS), g.Div(g.Sub(weight, 1.0), weight))
-    second = g.Mul(share, g.Add(square, g.Mul(mean, mean)))
-    shares = [g.Expand(share, np.array([1, 1, sets]))] if sets > 1 else []  # of one set: what was heard
-    moments = [g.reshape(s, 1, 1, size) for s in (first, second)]
-    prior = g.Concat(g.reshape(weight, 1, 1, 1), *shares, *moments, axis=2)
-    first = sounding = g.Cast(g.Mul(x.name, real), to=DOUBLE)
-    one = g.Cast(real, to=DOUBLE)
-    second = g.Mul(first, first)
-    now = []
-    if sets > 1:
-        now = [g.Mul(one, g.Add(g.Cast(weights, to=DOUBLE), PART))]
-        each = g.reshape(now[0], 1, time, sets, 1)
-        values = g.reshape(sounding, 1, time, 1, x.channels)
-        first = g.Mul(each, values)
-        second = g.reshape(g.Mul(first, values), 1, time, size)
-        first = g.reshape(first, 1, time, size)
-    widths = [1, *([sets] if sets > 1 else []), size, size]
+    moments = mean, g.Add(square, g.Mul(mean, mean))
+    return g.Concat(
+        g.reshape(weight, 1, 1, 1),
+        g.Expand(share, np.array([1, 1, sets])),
+        *(g.reshape(g.Mul(share, s), 1, 1, size) for s in moments),
+        axis=2,
+    )
+
+
+def running(g, x: Signal, prior, now, sets: int, on: Grid):
+    """Mean and deviation of what was heard before each frame, `(1, count, channels)` each, from `prior` (mean,
+    deviation) `(sets, channels)` on, mixed by the weights `now (1, count, sets)`; as in `streaming.Follow`.
+    """
+    size = sets * x.channels
+    widths = [1, sets, size, size]
+    left, since = powers(g, on)
+    frames = in_frames(g, x, on)
+    heard = g.Cast(valid(g, Signal("", 1, 1, FRAME, on.late)), to=DOUBLE)  # (1, whole, 1)
+    weights = g.Mul(heard, g.Add(g.Cast(g.cut(now, 0, on.whole), to=DOUBLE), PART))
+    each = g.reshape(weights, 1, on.whole, sets, 1)
+    moments = [g.ReduceSum(power, np.array([2])) for power in (frames, g.Mul(frames, frames))]
+    new = g.Concat(
+        *(g.Mul(count, float(on.steps)) for count in (heard, weights)),
+        *(g.reshape(g.Mul(each, s), 1, on.whole, size) for s in moments),
+        axis=2,
+    )
     kept = g.recall(1, 1, sum(widths), "sums")
-    sums = g.CumSum(g.Div(g.Concat(one, *now, first, second, axis=2), powers), np.array(1))
-    g.remember(kept, g.Mul(g.cut(powers, time - 1, time), g.Add(g.cut(sums, time - 1, time), kept[0])))
-    before = g.Pow(
-        decay, g.Cast(g.Sub(g.Div("position", x.rate), x.delay), to=DOUBLE)
-    )  # what is left of the prior when the block begins
-    sums = g.Mul(powers, g.Add(sums, g.Add(kept[0], g.Mul(before, prior))))
-    heard, *shares, first, second = g.split(sums, widths, axis=2)
-    if sets == 1:
-        mean = g.Div(first, heard)
-        variance = g.Div(g.Max(g.Sub(second, g.Mul(first, mean)), 0.0), g.Sub(heard, 1.0))
-        return g.Cast(mean, to=FLOAT), g.Cast(g.Sqrt(g.Add(variance, EPS)), to=FLOAT)
-    share = g.reshape(shares[0], 1, time, sets, 1)
-    mean, square = (g.Div(g.reshape(s, 1, time, sets, -1), share) for s in (first, second))
-    heard = g.reshape(heard, 1, time, 1, 1)
+    sums = g.MatMul(left, g.Concat(kept[0], new, axis=1))  # (1, whole + 1, widths)
+    g.remember(kept, g.cut(sums, on.whole, on.whole + 1))
+    weight = g.once(("warm_up", x.rate), lambda: g.Max(g.Mul(warm_up(g), SAMPLE_RATE / x.rate), 2.0))
+    sums = g.Add(g.cut(sums, 0, on.count), g.Mul(since, prior_sums(g, prior, weight, sets, size)))
+    heard, share, *moments = g.split(sums, widths, axis=2)
+    share = g.reshape(share, 1, on.count, sets, 1)
+    mean, square = (g.Div(g.reshape(s, 1, on.count, sets, -1), share) for s in moments)
+    heard = g.reshape(heard, 1, on.count, 1, 1)
     variance = g.Mul(g.Max(g.Sub(square, g.Mul(mean, mean)), 0.0), g.Div(heard, g.Sub(heard, 1.0)))
-    mix = g.reshape(weights, 1, time, 1, sets)
+    mix = g.reshape(now, 1, on.count, 1, sets)
     statistics = (g.Cast(s, to=FLOAT) for s in (mean, g.Sqrt(g.Add(variance, EPS))))
-    return tuple(g.reshape(g.MatMul(mix, s), 1, time, x.channels) for s in statistics)
+    return tuple(g.reshape(g.MatMul(mix, s), 1, on.count, x.channels) for s in statistics)
+
+
+def warm_up(g):
+    return g.once("warm_up", lambda: g.input("warm_up", DOUBLE))
+
+
+def at_place(g, name: str, place: int, sets: int, sizes):
+    "The means and the deviations `(sets, channels)` that the input `name` has for `place`."
+    parts = g.once(name, lambda: g.split(g.input(name, FLOAT, 2 * sets, sum(sizes)), sizes, axis=1))
+    return g.steps(parts[place], 2, axis=0)
+
+
+def restyled_frames(g, x: Signal, alpha) -> Signal:
+    "AdaIN on the frame axis, blended by `alpha`: the last of the batch is the style, and is left out."
+    (mean, style_mean), (deviation, style_deviation) = (g.steps(s, 2, axis=0) for s in frames(g, x))
+    content = g.cut(x.name, 0, 1, axis=0)
+    new = g.Add(g.Mul(style_deviation, g.Div(g.Sub(content, mean), deviation)), style_mean)
+    return replace(x, name=g.Add(g.Mul(alpha, new), g.Mul(rest(g, alpha), content)), batch=1)
+
+
+def restyled_clip(g, x: Signal, place: int, alpha, sizes, stages) -> Signal:
+    """AdaIN on the clip axis at `place`, blended by `alpha`: one scale and one shift a frame. `sizes`: channels
+    at `PLACES`; `stages` as `envelope` draws them.
+    """
+    sets = 1 if stages is None else stages[1]
+    on = grid(g, x)
+    now = weights_at(g, stages, on.late, on.count)
+    mean, deviation = running(g, x, at_place(g, "content", place, sets, sizes), now, sets, on)
+    style_mean, style_deviation = (g.MatMul(now, s) for s in at_place(g, "style", place, sets, sizes))
+    ratio = g.Div(style_deviation, deviation)
+    scale = g.Add(g.Mul(alpha, ratio), rest(g, alpha))
+    shift = g.Mul(alpha, g.Sub(style_mean, g.Mul(ratio, mean)))
+    return replace(x, name=g.Add(g.Mul(x.name, at_steps(g, scale, x, on)), at_steps(g, shift, x, on)))
+
+
+def rest(g, alpha):
+    return g.Sub(np.float32(1), alpha)
 
 
 def frames(g, x: Signal):
@@ -568,33 +644,11 @@ def frames(g, x: Signal):
 
 
 def restyled(g, x: Signal, place: int, axis: str, sizes, stages) -> Signal:
-    """AdaIN at `place`, blended by the input `alphas`; on the frame axis without the style. `sizes`: channels
-    at `PLACES`; `stages` as `envelope` draws them.
-    """
-    alpha = g.once("alphas", lambda: g.steps(g.input("alphas", FLOAT, len(PLACES)), len(PLACES), axis=0))[
-        place
-    ]
+    "AdaIN at `place`, blended by the input `alphas`; the rest as for `restyled_clip`."
+    alphas = g.once("alphas", lambda: g.steps(g.input("alphas", FLOAT, len(PLACES)), len(PLACES), axis=0))
     if axis == "frame":
-        (mean, style_mean), (deviation, style_deviation) = (g.steps(s, 2, axis=0) for s in frames(g, x))
-        content = g.cut(x.name, 0, 1, axis=0)
-    else:
-        sets = 1 if stages is None else stages[1]
-
-        def pair(name):
-            return g.steps(
-                g.once(name, lambda: g.split(g.input(name, FLOAT, 2 * sets, sum(sizes)), sizes, axis=1))[
-                    place
-                ],
-                2,
-                axis=0,
-            )  # (sets, channels) each
-
-        weights = None if stages is None else weights_at(g, stages, x)
-        style_mean, style_deviation = (s if sets == 1 else g.MatMul(weights, s) for s in pair("style"))
-        mean, deviation = running(g, x, pair("content"), weights, sets)
-        content = x.name
-    new = g.Add(g.Mul(style_deviation, g.Div(g.Sub(content, mean), deviation)), style_mean)
-    return replace(x, name=g.Add(g.Mul(alpha, new), g.Mul(g.Sub(np.float32(1), alpha), content)), batch=1)
+        return restyled_frames(g, x, alphas[place])
+    return restyled_clip(g, x, place, alphas[place], sizes, stages)
 
 # %% ../../nbs/use/export.ipynb #export-network
 class Drawing:
@@ -775,7 +829,9 @@ def style_model(model, block: int = 1_024) -> onnx.ModelProto:
         )
         counted = inner.Cast(inside, to=DOUBLE)
         if stages is not None:
-            weights = inner.Cast(weights_at(inner, stages, y), to=DOUBLE)
+            on = grid(inner, y)
+            now = at_steps(inner, weights_at(inner, stages, on.late, on.count), y, on)
+            weights = inner.Cast(now, to=DOUBLE)
             counted = inner.Mul(counted, inner.Add(weights, PART))
         counted = inner.Transpose(counted, perm=[0, 2, 1])  # (1, sets, time)
         values = inner.Cast(y.name, to=DOUBLE)

@@ -416,11 +416,11 @@ def restyled_to(
 # %% ../../nbs/use/streaming.ipynb #streaming-running
 class Follow:
     """`x (batch, channels, time)` and the weights of its stages `(batch, sets, time)` -> mean and deviation
-    of the past of each sample, itself included, `(batch, channels, time)` each; `prior` counts as
-    `weight >= 2` samples, shared by the stages.
+    of what was heard before each frame of `steps` time steps began, `(batch, channels, time)` each; `prior`
+    counts as `weight >= 2` time steps, shared by the stages, and a frame `decay` times as much as the next.
     """
 
-    def __init__(self, prior: Statistics, weight: float, decay: float):
+    def __init__(self, prior: Statistics, weight: float, decay: float, steps: int):
         mean, deviation = (s.double() for s in prior)  # (1, channels, sets)
         self.sets = mean.shape[-1]
         share = torch.full_like(mean[:, 0], weight * (1 / self.sets + PART))
@@ -430,24 +430,45 @@ class Follow:
         self.sums = torch.cat([heard, share, first.flatten(1), (share[:, None] * square).flatten(1)], 1)
         self.sums = self.sums[..., None]
         self.decay = decay
+        self.steps = steps
+        self.begun: torch.Tensor | None = None  # the steps of a frame that has not ended
 
-    def counted(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        "What the sums get: 1, each weight, and with each weight `x` and its square: `(batch, sums, time)`."
-        first = x[:, :, None] * weights[:, None]  # (batch, channels, sets, time)
-        second = first * x[:, :, None]
-        return torch.cat([torch.ones_like(x[:, :1]), weights, first.flatten(1, 2), second.flatten(1, 2)], 1)
+    def counted(self, frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """What `frames (batch, channels, frames, steps)` add to the sums: their steps, and with the `weights`
+        of each stage the steps, `x` and its square: `(batch, sums, frames)`.
+        """
+        first, second = (power.sum(-1)[:, :, None] * weights[:, None] for power in (frames, frames**2))
+        steps = torch.full_like(weights[:, :1], self.steps)
+        return torch.cat([steps, self.steps * weights, first.flatten(1, 2), second.flatten(1, 2)], 1)
 
     def __call__(self, x: torch.Tensor, weights: torch.Tensor) -> Statistics:
-        new = self.counted(x.double(), weights.double() + PART)
-        new[..., :1] += self.decay * self.sums
-        sums = recurrence(torch.full_like(new, self.decay).movedim(-1, 0), new.movedim(-1, 0)).movedim(0, -1)
-        self.sums = sums[..., -1:]
-        each = self.sets * x.shape[1]
+        begun = x[..., :0].double() if self.begun is None else self.begun
+        both = torch.cat([begun, x.double()], -1)
+        whole, rest = divmod(both.shape[-1], self.steps)
+        self.begun = both[..., whole * self.steps :]
+        frames = F.pad(both, (0, -rest % self.steps)).unflatten(-1, (-1, self.steps))
+        moments = torch.arange(frames.shape[2], device=x.device) * self.steps - begun.shape[-1]
+        now = weights[..., moments.clamp(min=0)].double()  # (batch, sets, frames)
+        new = self.counted(frames, now + PART)
+        new = torch.cat([self.sums.expand(len(new), -1, -1), new], -1).movedim(-1, 0)
+        sums = recurrence(torch.full_like(new, self.decay), new).movedim(0, -1)  # before each frame
+        self.sums = sums[..., whole : whole + 1]
+        held = torch.arange(x.shape[-1], device=x.device).add(begun.shape[-1]) // self.steps
+        mean, deviation = self.statistics(sums[..., : len(moments)], now)
+        return mean[..., held].float(), deviation[..., held].float()
+
+    def statistics(self, sums: torch.Tensor, now: torch.Tensor) -> Statistics:
+        "Mean and deviation `(batch, channels, frames)` of the `sums`, mixed by the weights `now`."
+        each = (sums.shape[1] - 1 - self.sets) // 2
         heard, share, *moments = sums[:, None].split([1, self.sets, each, each], 2)
         first, second = (s.unflatten(2, (-1, self.sets))[:, 0] / share for s in moments)
         variance = (second - first**2).clamp(min=0) * heard / (heard - 1)
-        now = weights[:, None]
-        return (now * first).sum(2).float(), (now * torch.sqrt(variance + EPS)).sum(2).float()
+        return mixed_each(now, first), mixed_each(now, torch.sqrt(variance + EPS))
+
+
+def mixed_each(now: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+    "`of (batch, channels, sets, frames)`, mixed at each frame by the weights `now (batch, sets, frames)`."
+    return (now[:, None] * of).sum(2)
 
 
 class Stages:
@@ -515,11 +536,9 @@ def places(axis: str, style=None, alphas=None, content=None, stages: Stages | No
         if not isinstance(content, Running):
             return lambda x, now: mixed(now, content[place])
         per_second = SAMPLE_RATE / STRIDES[place]
-        return Follow(
-            style[place],
-            max(2, content.warm_up * per_second),
-            0.5 ** (1 / (content.half_life * per_second)) if content.half_life else 1.0,
-        )
+        decay = 0.5 ** (FRAME / SAMPLE_RATE / content.half_life) if content.half_life else 1.0
+        weight = max(2, content.warm_up * per_second)
+        return Follow(style[place], weight, decay, FRAME // STRIDES[place])
 
     return [
         Restyle(statistics_of(place), style[place], alpha, stages, STRIDES[place]) if alpha else Each(same)
