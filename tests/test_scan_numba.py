@@ -136,6 +136,27 @@ def test_strides_do_not_matter():
         check(y, True)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_that_of_its_inputs(dtype):
+    x = {k: v.to(dtype) for k, v in make(2, 5, 4, 40).items()}
+    y, last = selective_scan_numba(**x, delta_softplus=True, return_last_state=True)
+    singles = {k: v.float() for k, v in x.items()}
+    want, want_last = selective_scan_numba(**singles, delta_softplus=True, return_last_state=True)
+    assert y.dtype == dtype and last.dtype == torch.float32
+    assert torch.equal(y, want.to(dtype)) and torch.equal(last, want_last)
+    ours, theirs = (results(scan, x, True, dtype) for scan in (selective_scan_numba, selective_scan_torch))
+    for name, ours in ours.items():
+        assert torch.allclose(ours.float(), theirs[name].float(), rtol=0.05, atol=0.05), name
+
+
+def test_double_precision_is_refused():
+    x = make(1, 2, 3, 10)
+    with pytest.raises(
+        ValueError, match="expected float32, bfloat16 or float16 on the CPU, got torch.float64"
+    ):
+        selective_scan_numba(**x | dict(u=x["u"].double()))
+
+
 def test_inputs_are_left_alone():
     for d, n in ((16, 1), (32, 16)):
         x = make(1, d, n, 70)

@@ -35,19 +35,19 @@ def backend_for(u: torch.Tensor, *others, initial_state: torch.Tensor | None = N
     """Name of the scan for these tensors: that in the environment variable `MAMBAMUSE_SCAN`, or the fastest
     that takes them.
 
-    "numba" for float32 on the CPU; on CUDA "mamba_ssm" if its kernel imports and there is no initial state,
-    else "triton" for
-    float32, bfloat16 and float16 if it imports; else "torch".
+    "numba" on the CPU; on CUDA "mamba_ssm" if its kernel imports and there is no initial state, else "triton"
+    if it imports; all for float32, bfloat16 and float16. Else "torch".
     """
     types = {x.dtype for x in (u, *others, initial_state) if x is not None}
     devices = {x.device.type for x in (u, *others, initial_state) if x is not None}
     if wish := os.environ.get("MAMBAMUSE_SCAN"):
         return wish
-    if devices == {"cpu"} and types == {torch.float32}:
+    at_most_single = types <= {torch.float32, torch.bfloat16, torch.float16}
+    if devices == {"cpu"} and at_most_single:
         return "numba"
     if u.is_cuda and initial_state is None and importable("selective_scan_cuda", "fwd"):
         return "mamba_ssm"
-    if u.is_cuda and types <= {torch.float32, torch.bfloat16, torch.float16} and importable("triton", "jit"):
+    if u.is_cuda and at_most_single and importable("triton", "jit"):
         return "triton"
     return "torch"
 

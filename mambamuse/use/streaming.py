@@ -187,7 +187,7 @@ class Recurrent:
         if not x.shape[-1]:
             return x
         if self.state is None:
-            numba = backend_for(x, self.mamba.D) == "numba"
+            numba = x.dtype == torch.float32 and backend_for(x, self.mamba.D) == "numba"
             self.how = (KeptScan(), ConvolvedNumba()) if numba else (selective_scan, convolved)
             self.state = self.mamba.start(len(x))
         y, self.state = self.mamba(x.transpose(1, 2), self.state, *self.how)
@@ -700,7 +700,7 @@ class TorchStage:
     @torch.inference_mode()
     def __call__(self, *pieces: np.ndarray) -> list[np.ndarray]:
         "The next features in, each `(time, channels)`; those out that are known by now."
-        xs = [torch.from_numpy(np.ascontiguousarray(piece)).to(self.device).T[None] for piece in pieces]
+        xs = [torch.tensor(piece, device=self.device).T[None] for piece in pieces]
         self.position += xs[0].shape[-1] * self.rate
         self.layers.begin(self.position >= self.length)
         return [y[0].T.cpu().numpy() for y in self.features(*xs)]
