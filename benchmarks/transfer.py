@@ -90,6 +90,21 @@ def engines(repeats):
             yield f"engine, {name}, {channels} channel(s), a second of sound", seconds / 20, repeats
 
 
+def lengths(repeats):
+    "Rows (what, seconds a second of sound) of PyTorch's engine, for a short recording and a long one."
+    from mambamuse.model.weights import load_model
+    from mambamuse.use.levels import level, levelled
+    from mambamuse.use.stages import measured_style, restyled
+
+    network = load_model().network()
+    for seconds in (2, 120):
+        sound = melody(seconds, 16_000, 1).T.astype("float32")
+        sound = levelled(sound, level(sound))
+        style = measured_style(network, sound[0, : 2 * 16_000])
+        spent = timed(lambda: restyled(network, sound, style, 1.0), repeats)
+        yield f"engine, PyTorch, a second of a sound of {seconds} s", spent / seconds, repeats
+
+
 def convolution(repeats):
     """Rows (what, ratio): the processor's time of PyTorch's engine on one thread with the short convolution
     and its SiLU in one pass, over that with PyTorch's own operators, turn by turn.
@@ -140,7 +155,7 @@ def main():
     machine = f"{model}, {os.cpu_count()} cores"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for row in (*commands(Path(folder), args.repeats), *engines(3), *convolution(7)):
+        for row in (*commands(Path(folder), args.repeats), *engines(3), *lengths(5), *convolution(7)):
             rows.append((row[0], f"{row[1]:.3g}", row[2], machine))
             print(*rows[-1], f"load {os.getloadavg()[0]:.1f}")
     with open(args.out, "w", newline="") as file:

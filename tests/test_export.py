@@ -29,7 +29,7 @@ from mambamuse.model.generator import MambaMuse
 from mambamuse.model.places import PLACES
 from mambamuse.model.weights import load_model, pad
 from mambamuse.sound.audio import load, normalise, save
-from mambamuse.use import stages
+from mambamuse.use import export, stages
 from mambamuse.use.export import (
     Graph,
     OnnxStream,
@@ -124,6 +124,18 @@ def test_running_statistics_equal_the_streams(content, alphas, sets):
     x, style = gusts(rng, 2, 4_001), signature(model, gusts(rng, 2_001))
     got = in_blocks(OnnxStream(made(model), style, alphas, content), x, 900, rng)
     assert abs(got - in_blocks(Stream(model, style, alphas, content), x, 900, rng)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("sets", [1, 4])
+@pytest.mark.parametrize("content", [Running(), Running(half_life=0.05, warm_up=0)])
+def test_silence_before_between_and_after(sets, content):
+    "In silence features stand still: what is counted forgets the sound, and a deviation is next to nothing."
+    rng, model = np.random.default_rng(0), clip(sets=sets)
+    sound, silence = gusts(rng, 4_000), np.zeros(6_000, np.float32)
+    x, style = np.concatenate([silence, sound, silence, sound]), signature(model, gusts(rng, 2_001))
+    got = in_blocks(OnnxStream(made(model, 256), style, EVERYWHERE, content), x, 900, rng)
+    want = in_blocks(Stream(model, style, EVERYWHERE, content), x, 900, rng)
+    assert np.isfinite(got).all() and abs(got - want).max() <= 2e-5
 
 
 @pytest.mark.parametrize("alphas", [EVERYWHERE, (1, 1, 1, 0.5, 0.2), (1, 0, 1, 0, 0, 0, 1, 0, 0)])
@@ -505,6 +517,36 @@ def test_what_cannot_be_is_refused(tmp_path, bad, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("draw", [step_model, stage_models, style_model])
+def test_other_precisions_are_refused(draw):
+    with pytest.raises(InputError, match=r"torch.float64, and a file's are float32: give model.float\(\)"):
+        draw(clip().double())
+
+
+def test_an_interrupted_export_is_no_network_and_may_be_made_again(tmp_path, monkeypatch, mambamuse):
+    "Not half of an older one and half of the newer."
+    clip(folder=tmp_path / "w", bypass=False, alphas=EVERYWHERE)
+    folder, write, written = export_folder(clip(), tmp_path / "out", 64), export.written_beside, []
+
+    def interrupted(path):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(path)
+        return write(path)
+
+    monkeypatch.setattr(export, "written_beside", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_folder(clip(bypass=False), folder, 64)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="no exported network, there is no about.json in it"):
+        Carried(folder)
+    code, _, _ = mambamuse("export", folder, "--weights", tmp_path / "w")
+    assert code == 0 and Carried(folder).weights == load_model(tmp_path / "w").fingerprint()
+    (folder / "mine.txt").write_text("mine")
+    code, _, error = mambamuse("export", folder, "--weights", tmp_path / "w")
+    assert code == 2 and "is a folder with other files" in error
+
+
 def test_the_command(tmp_path, mambamuse):
     clip(folder=tmp_path / "w", bypass=False, alphas=EVERYWHERE)
     code, said, _ = mambamuse("export", tmp_path / "m.onnx", "--block", 128, "--weights", tmp_path / "w")
@@ -517,3 +559,5 @@ def test_the_command(tmp_path, mambamuse):
         "export", tmp_path / "m.onnx", "--block", 100, "--weights", tmp_path / "w", "--force"
     )
     assert code == 2 and "multiple of 16" in error and error.count("\n") == 1
+    code, _, error = mambamuse("export", "/proc/m.onnx", "--weights", tmp_path / "w")
+    assert code == 2 and "/proc/m.onnx: cannot be written (No such file or directory)" in error

@@ -106,6 +106,8 @@ MISTAKES = [
     (["live", "absent.style"], "absent.style: no such file"),
     (["live", NOTE, "--content", "absent.wav"], "absent.wav: no such file"),
     (["live", NOTE, "--block", "0"], "--block"),
+    (["live", NOTE, "-o", "a.wav"], "give it with --content"),
+    (["live", NOTE, "--content", NOTE, "--seconds", "1"], "--seconds is for the microphone"),
     (["export", "nowhere/a.onnx"], "no such folder"),
     (["reproduce", "--size", "huge"], "no size 'huge'"),
     (["prepare", "--source", "folder"], "needs --path"),

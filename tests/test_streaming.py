@@ -315,6 +315,34 @@ def test_single_precision_is_the_only_difference():
         assert abs(y - model(x[:, None])[:, 0].numpy()).max() < 1e-12
 
 
+def test_a_model_in_double_precision_takes_blocks_and_a_style():
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip", sets=2).for_inference()
+    x, style = noise(rng, 3_000), noise(rng, 2_000)
+    want = in_blocks(Stream(model, style, EVERYWHERE), x, 900, rng)
+    got = in_blocks(Stream(copy.deepcopy(model).double(), style, EVERYWHERE), x, 900, rng)
+    assert got.dtype == np.float64 and abs(got - want).max() < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_refused(dtype):
+    with pytest.raises(InputError, match=r"too coarse for a stream: give model.float\(\)"):
+        Stream(MambaMuse(widths=NARROW).to(dtype))
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(half_life=1e-3), dict(half_life=0), dict(warm_up=np.inf), dict(warm_up=-1)]
+)
+def test_statistics_of_no_time_and_of_all_time_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        Running(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [[1.0] * 9, [np.float64(1)] * 9, [(np.zeros(3),)] * 9])
+def test_statistics_that_are_no_pairs_are_refused(wrong):
+    with pytest.raises(InputError, match=r"expected pairs \(mean, deviation\)"):
+        Stream(MambaMuse(widths=NARROW, axis="clip"), wrong)
+
+
 @pytest.mark.parametrize("time", [1, 2, 15, 16, 17, 31, 32, 33, 300])
 def test_short_sounds(time):
     rng, model = np.random.default_rng(time), MambaMuse(widths=NARROW).for_inference()

@@ -180,6 +180,12 @@ def live(
     check_alpha(alpha)
     check_sound(style, style=True)
     check_weights_there(weights)
+    if out and not content:
+        raise InputError(
+            "-o is for a recording: give it with --content; the microphone is played, not written"
+        )
+    if seconds and content:
+        raise InputError("--seconds is for the microphone; with --content, all of the recording is played")
     how: dict[str, Any] = dict(block=block, alpha=alpha, keep_level=keep_level, weights=weights)
     if content:
         check_sound(content)
@@ -244,10 +250,13 @@ def export(
     check_weights_there(weights)
     if out.suffix:
         check_place(out, force=force)
-    elif out.is_dir() and any(out.iterdir()) and not (force or (out / "about.json").is_file()):
-        raise InputError(
-            f"{out}: is a folder with other files; name another one, or add --force to write into it"
-        )
+    elif out.is_dir() and not force:
+        from mambamuse.use.step import only_exported
+
+        if not only_exported(out):
+            raise InputError(
+                f"{out}: is a folder with other files; name another one, or add --force to write into it"
+            )
     import onnx
 
     from mambamuse.model.weights import load_model

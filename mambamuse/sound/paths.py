@@ -104,13 +104,17 @@ def written_beside(path: str | Path, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path, in the same folder and with the same suffix, to write to.
 
     It becomes `path` if the block succeeds, else it is removed. `replace`: also in the place of a file.
-    Raises `InputError` as `check_writable`, and as `put`.
+    Raises `InputError` as `check_writable`, as `put`, and if no file can be made there.
     """
     path = check_writable(path)
     part = path.with_name(f".{token_hex(4)}.part{path.suffix}")
     try:
         yield part
         put(part, path, replace)
+    except OSError as error:
+        if str(error.filename) != str(part):
+            raise
+        raise InputError(f"{path}: cannot be written ({refusal(error)})") from None
     finally:
         part.unlink(missing_ok=True)
 

@@ -387,7 +387,7 @@ def signature(model: MambaMuse, audio: np.ndarray) -> list:
     """Mean and deviation of each channel at `PLACES`, `(1, channels, sets)` each, of `audio (time,)` at 16
     kHz, peak 0.9.
     """
-    x = pad(torch.as_tensor(audio)[None, None].to(next(model.parameters()).device))
+    x = pad(torch.as_tensor(audio)[None, None].to(next(model.parameters())))
     weights = envelope_stages(x, model.sets)
     features = model.features(x, len(PLACES) - len(ENCODED))
     return [stage_statistics(f, upsampled(weights, f.shape[-1])) for f in features]
@@ -462,6 +462,7 @@ class Follow:
         each = (sums.shape[1] - 1 - self.sets) // 2
         heard, share, *moments = sums[:, None].split([1, self.sets, each, each], 2)
         first, second = (s.unflatten(2, (-1, self.sets))[:, 0] / share for s in moments)
+        heard = heard.clamp(min=2)
         variance = (second - first**2).clamp(min=0) * heard / (heard - 1)
         return mixed_each(now, first), mixed_each(now, torch.sqrt(variance + EPS))
 
@@ -565,7 +566,10 @@ def on_device(statistics, model: MambaMuse, name: str) -> list:
 
     if not isinstance(statistics, Sequence) or len(statistics) != len(PLACES):
         raise InputError(f"{name}: expected a pair (mean, deviation) for each of the {len(PLACES)} places")
-    found = [tuple(map(tensor, pair)) if pair is not None else None for pair in statistics]
+    try:
+        found = [(tensor(pair[0]), tensor(pair[1])) if pair is not None else None for pair in statistics]
+    except (TypeError, IndexError):
+        raise InputError(f"{name}: expected pairs (mean, deviation) of numbers for each channel") from None
     for place, size, pair in zip(PLACES, channels(model), found):
         for s in pair or ():
             if s.shape[-2:] != (size, model.sets):
@@ -582,7 +586,8 @@ class Stream:
     model's 16 kHz and peak 0.9, like the blocks.
     `alphas`: as for `model`. `content`, on the clip axis: `Running(...)` or fixed statistics at `PLACES` (as
     from `restyled`).
-    Raises `ValueError` on alphas, a style or content statistics that do not fit.
+    Raises `ValueError` on alphas, a style or content statistics that do not fit, and on weights of less than
+    float32.
     """
 
     def __init__(
@@ -601,9 +606,14 @@ class Stream:
             )
         if content is not None and (model.axis == "frame" or style is None):
             raise ValueError("statistics of the content serve the clip axis and a style")
-        self.device = next(model.parameters()).device
+        weights = next(model.parameters())
+        self.device, self.dtype = weights.device, weights.dtype
+        if self.dtype not in (torch.float32, torch.float64):
+            raise InputError(
+                f"the model's weights are {self.dtype}, too coarse for a stream: give model.float()"
+            )
         self.loop = (
-            torch.as_tensor(style, dtype=torch.float32, device=self.device).clone()
+            torch.as_tensor(style, dtype=self.dtype, device=self.device).clone()
             if audio and model.axis == "frame"
             else None
         )
@@ -647,7 +657,7 @@ class Stream:
         if not np.isfinite(block).all():
             raise InputError("block: there are NaN or infinite samples in it")
         self.shape = shape
-        y = self.step(torch.from_numpy(np.atleast_2d(block)))
+        y = self.step(torch.from_numpy(np.atleast_2d(block)).to(self.dtype))
         self.given += y.shape[-1]
         return y.reshape(*shape, -1)
 
@@ -660,7 +670,7 @@ class Stream:
             return np.zeros((*(self.shape or ()), 0), np.float32)
         missing = pad(torch.empty(seen, device="meta")).shape[-1] - seen
         shape = self.shape or ()
-        y = self.step(torch.zeros(*(shape or (1,)), missing), last=True)
+        y = self.step(torch.zeros(*(shape or (1,)), missing, dtype=self.dtype), last=True)
         return y[:, : seen - self.given].reshape(*shape, -1)
 
 # %% ../../nbs/use/streaming.ipynb #streaming-network-in-stages
