@@ -3,8 +3,12 @@
     mambamuse export exported
     python examples/host.py exported content.f32 style.f32 out.f32
 
-Sounds are raw float32, mono at 16 kHz, scaled so that their loudest peaks reach 0.9, the model's level. First
-the style's graph measures the style; then the step takes the content block by block, as a plug-in gets it.
+Sounds are raw float32, mono at 16 kHz, scaled so that their loudest peaks reach 0.9, the model's level. Where
+mambamuse is installed, this makes one of a recording:
+
+    python -c "from mambamuse.use.style import prepared; prepared('voice.wav').tofile('content.f32')"
+
+First the style's graph measures the style; then the step takes the content block by block, as a plug-in gets it.
 """
 
 import json
@@ -15,15 +19,26 @@ import numpy as np
 import onnxruntime
 
 
+def raw(path: str) -> np.ndarray:
+    "The samples of a file of raw float32. Exits with a line if they are no sound."
+    sound = np.fromfile(path, "<f4", Path(path).stat().st_size // 4)
+    if not np.isfinite(sound).all() or np.abs(sound).max(initial=0) > 1:
+        sys.exit(f"{path}: not raw float32 between -1 and 1; see the head of this file")
+    return sound
+
+
 def main(folder: str, content: str, style: str, out: str):
     about = json.loads(Path(folder, "about.json").read_text())
     name, step = next((name, file) for name, file in about["files"].items() if name.startswith("step"))
-    sound, example = (np.fromfile(path, "<f4") for path in (content, style))
+    sound, example = (raw(path) for path in (content, style))
 
-    measure = onnxruntime.InferenceSession(Path(folder, "style.onnx"))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # its products are small: threads would wait for each other
+    measure = onnxruntime.InferenceSession(Path(folder, "style.onnx"), options)
     (statistics,) = measure.run(["style"], {"sound": example})
 
-    session, block, delay = onnxruntime.InferenceSession(Path(folder, name)), step["block"], step["delay"]
+    session = onnxruntime.InferenceSession(Path(folder, name), options)
+    block, delay = step["block"], step["delay"]
     knobs = {
         "style": statistics,
         "content": statistics,
@@ -47,4 +62,6 @@ def main(folder: str, content: str, style: str, out: str):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -48,3 +48,13 @@ def test_a_host_plays_what_the_stream_plays(sounds, host, tmp_path):
     got = np.fromfile(tmp_path / "out.f32", "<f4")
     assert got.shape == want.shape and abs(want).max() > 0.05
     assert abs(got - want).max() <= 1e-5
+
+
+def test_what_is_no_raw_sound_is_refused(sounds, tmp_path):
+    "A WAV file read as raw numbers gives nothing but NaN."
+    folder, _ = sounds
+    wav = shipped_pairs("phrases").iloc[0].content
+    command = [*HOSTS["python"], CARRIED, wav, folder / "style.f32", tmp_path / "out.f32"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 1 and "not raw float32" in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out.f32").exists()

@@ -4,8 +4,12 @@
 //     cd examples/node && npm ci --ignore-scripts
 //     node host.mjs ../../exported content.f32 style.f32 out.f32
 //
-// Sounds are raw float32, mono at 16 kHz, scaled so that their loudest peaks reach 0.9, the model's level. First
-// the style's graph measures the style; then the step takes the content block by block, as a plug-in gets it.
+// Sounds are raw float32, mono at 16 kHz, scaled so that their loudest peaks reach 0.9, the model's level. Where
+// mambamuse is installed, this makes one of a recording:
+//
+//     python -c "from mambamuse.use.style import prepared; prepared('voice.wav').tofile('content.f32')"
+//
+// First the style's graph measures the style; then the step takes the content block by block, as a plug-in gets it.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -32,10 +36,11 @@ const [name, step] = Object.entries(about.files).find(([name]) => name.startsWit
 const { block, delay } = step;
 const sound = readSound(content);
 
-const measure = await InferenceSession.create(join(folder, "style.onnx"));
+const one = { intraOpNumThreads: 1 }; // its products are small: threads would wait for each other
+const measure = await InferenceSession.create(join(folder, "style.onnx"), one);
 const { style: statistics } = await measure.run({ sound: float32(readSound(style)) });
 
-const session = await InferenceSession.create(join(folder, name), { intraOpNumThreads: 1 });
+const session = await InferenceSession.create(join(folder, name), one);
 const knobs = {
   style: statistics,
   content: statistics,

@@ -213,6 +213,8 @@ def check_out(out: Path, *sources: Path, force: bool = False) -> Path:
 
     Raises `InputError` if not, if it is one of `sources`, and, without `force`, if it exists.
     """
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; name the file to write in it, such as {out}/out.wav")
     output_format(out)
     return check_place(out, *sources, force=force)
 

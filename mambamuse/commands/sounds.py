@@ -24,7 +24,7 @@ from mambamuse.commands.options import (
     check_weights_there,
 )
 from ..errors import InputError, needs
-from ..model.places import check_alpha
+from ..model.places import check_alpha, check_block
 from ..sound.paths import check_place, default_name
 
 # %% ../../nbs/face/sounds.ipynb #cli-transfer
@@ -131,9 +131,8 @@ def style(
     check_place(out, force=force)
     if not mix:
         check_weights_there(weights)
-        for path in map(Path, sources):
-            if not path.is_dir():
-                check_sound(path)
+        if len(sources) == 1 and not Path(sources[0]).is_dir():
+            check_sound(Path(sources[0]))
     from mambamuse.use.style import mix_files, style_file
 
     typer.echo(
@@ -159,7 +158,9 @@ def live(
             show_default="CONTENT-as-STYLE.wav, here",
         ),
     ] = None,
-    block: Annotated[int, typer.Option(help="Samples at 16 kHz that are processed at a time.", min=1)] = 256,
+    block: Annotated[
+        int, typer.Option(help="Samples at 16 kHz at a time: a multiple of 16; others than 256 need PyTorch.")
+    ] = 256,
     alpha: Alpha = 1.0,
     keep_level: KeepLevel = False,
     force: Force = False,
@@ -169,7 +170,7 @@ def live(
     ] = None,
     weights: Weights = None,
 ):
-    """Transfer as the sound comes in; prints latency, computing time per block and drop-outs as JSON.
+    """Transfer as the sound comes in; prints the file, latency, computing time and drop-outs as JSON.
 
     Examples:
 
@@ -178,6 +179,7 @@ def live(
     mambamuse live trumpet.style --content voice.wav -o out.wav --block 256
     """
     check_alpha(alpha)
+    check_block(block)
     check_sound(style, style=True)
     check_weights_there(weights)
     if out and not content:
@@ -192,7 +194,7 @@ def live(
         out = check_out(out or default_name(content, style), content, style, force=force)
         from mambamuse.use.live import live_file
 
-        said = live_file(content, style, out, force=force, **how)
+        said = dict(written=str(out)) | live_file(content, style, out, force=force, **how)
     else:
         needs("live")
         from mambamuse.use.live import live_card
@@ -246,6 +248,7 @@ def export(
     mambamuse export model.onnx --block 256
     mambamuse export exported --weights runs/mine/epoch-010
     """
+    check_block(block)
     needs("torch")
     check_weights_there(weights)
     if out.suffix:

@@ -23,6 +23,7 @@ from ..sound.audio import load, save
 from ..sound.loudness import Loudness
 from ..sound.paths import check_folder, written_beside
 from .files import transfer_file
+from .levels import fade_ends
 
 # %% ../../nbs/use/demo.ipynb #demo-pair
 PAIR = "phrase-022"  # of the test set `phrases`
@@ -134,7 +135,9 @@ def demo(out: str | Path, open_page: bool = False) -> Path:
     line = triplet(PAIR)
     transfer_file(line["content"], line["style"], out / "output.wav", force=True)
     places = {role: line.get(role, out / "output.wav") for role in ROLES}
-    sounds = equally_loud({role: load(place) for role, place in places.items()})
+    recordings = {role: load(place) for role, place in places.items()}
+    faded = {role: (fade_ends(audio, 0, audio.shape[1]), rate) for role, (audio, rate) in recordings.items()}
+    sounds = equally_loud(faded)  # with ends like the output's: none is known by a click
     for role, (audio, rate) in sounds.items():
         save(out / f"{role}.wav", audio, rate)
     with written_beside(out / "index.html") as part:

@@ -34,7 +34,7 @@ from ..model.config import STAGES
 from ..model.envelope import FRAME, LEAST, LONG, RISE, ROUGH, SHORT
 from ..model.generator import MambaMuse
 from ..model.mamba import Mamba
-from ..model.places import ENCODED, EPS, PART, PLACES, STRIDE, STRIDES, check_alphas
+from ..model.places import ENCODED, EPS, PART, PLACES, STRIDE, STRIDES, check_alphas, check_block
 from ..model.topology import DEPTH, decoded, decoder_level, decoder_levels, encoded, has_skip
 from ..sound.audio import SAMPLE_RATE
 from ..sound.paths import check_folder, check_place, written_beside
@@ -692,9 +692,6 @@ def network(g, model, x: Signal, alphas) -> Signal:
 
     return decoded(model, Drawing(g), encoded(model.encoder, Drawing(g), x), change)
 
-# %% ../../nbs/use/export.ipynb #export-export
-LARGEST = 1_024  # samples: the scan is written out, so a file grows with its block
-
 # %% ../../nbs/use/export.ipynb #export-export-1
 def check_single(model: MambaMuse) -> None:
     "Raises `InputError` if the weights of `model` are not float32."
@@ -712,8 +709,7 @@ def step_model(model: MambaMuse, block: int = 256, alphas: Sequence[float] | Non
     Raises `InputError` if `block` is not a multiple of 16 up to 1024 or the weights are not float32, `ValueError`
     on alphas that are none.
     """
-    if block % STRIDE or not STRIDE <= block <= LARGEST:
-        raise InputError(f"block is {block}, expected a multiple of {STRIDE} samples, at most {LARGEST}")
+    check_block(block)
     check_single(model)
     alphas = check_alphas(model.alphas if alphas is None else alphas)
     g = Graph(block)
