@@ -105,7 +105,7 @@ MISTAKES = [
     (["style", "absent.wav", "-o", "a.style"], "absent.wav: no such file"),
     (["live", "absent.style"], "absent.style: no such file"),
     (["live", NOTE, "--content", "absent.wav"], "absent.wav: no such file"),
-    (["live", NOTE, "--block", "0"], "--block"),
+    (["live", NOTE, "--block", "0"], "block is 0, expected a multiple of 16"),
     (["live", NOTE, "-o", "a.wav"], "give it with --content"),
     (["live", NOTE, "--content", NOTE, "--block", "1000"], "block is 1000, expected a multiple of 16"),
     (["export", "a.onnx", "--block", "2048"], "block is 2048, expected a multiple of 16"),
