@@ -487,7 +487,7 @@ def test_a_module_without_drawing_is_refused():
     "bad, message",
     [
         (lambda d, f, m: step_model(m, 100), "multiple of 16"),
-        (lambda d, f, m: step_model(m, 2_048), "at most 1024"),
+        (lambda d, f, m: step_model(m, 2_048), "at most 1,024"),
         (lambda d, f, m: step_model(m, 0), "multiple of 16"),
         (lambda d, f, m: export_step(m, d / "m.pt"), "is a .onnx"),
         (lambda d, f, m: export_step(m, d / "no" / "m.onnx"), "folder"),
