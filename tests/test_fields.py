@@ -16,7 +16,7 @@ from mambamuse.data.prepare import prepare
 from mambamuse.errors import InputError
 from mambamuse.fields import explained
 from mambamuse.learn.config import LossConfig, TrainingConfig
-from mambamuse.learn.losses import SpectralLosses, STFTDistance
+from mambamuse.learn.losses import LevelLoss, SpectralLosses, STFTDistance
 from mambamuse.learn.recipes import SECTIONS, explain, idle, idle_data, recipe
 from mambamuse.learn.run import Run
 from mambamuse.learn.train import ahead, train, train_recipe
@@ -135,6 +135,7 @@ LOSS = dict(
     lambda_adversarial=0.5,
     lambda_features=0.5,
     lambda_level=0.5,
+    level_frame=4_096,
     lambda_wave=0.5,
 )
 ALL = LossConfig(mel_gradient=True, lambda_features=1, lambda_level=1, lambda_wave=1)
@@ -288,6 +289,7 @@ def test_what_a_source_has_no_use_for_is_refused(kind):
         (["loss.lambda_adversarial=0"], "training.critic_width=0.5"),
         (["loss.lambda_adversarial=0"], "training.clip_critics=1"),
         (["loss.lambda_mel=0"], "loss.mel_gradient=true"),
+        (["loss.lambda_level=0"], "loss.level_frame=6_400"),
         (["training.reconstruct=0"], "loss.lambda_wave=1"),
         (["training.reconstruct=0", "training.partial=1"], "loss.lambda_features=1"),
         (["training.steps=3"], "training.epochs=3"),
@@ -394,6 +396,16 @@ def test_the_longest_window_of_a_clip_trains_and_the_next_does_not():
             SpectralLosses(replace(LossConfig(), **{name: (2 * window,)}))(sound, sound / 2)
         with pytest.raises(InputError, match=f"loss.{name} has a window of {2 * window:,} samples"):
             recipe(overrides=["data.clip=4112", f"loss.{name}=[{2 * window}]"])
+
+
+def test_a_frame_of_the_level_is_at_most_a_clip():
+    sound, given = torch.randn(1, 1, 4_112), ["data.clip=4112", "loss.lambda_level=1"]
+    assert LevelLoss(frame=4_112)(sound, sound / 10) == pytest.approx(20, abs=1e-3)
+    recipe(overrides=[*given, "loss.level_frame=4112"])
+    with pytest.raises(RuntimeError):
+        LevelLoss(frame=4_113)(sound, sound / 10)
+    with pytest.raises(InputError, match="loss.level_frame has a window of 4,113 samples"):
+        recipe(overrides=[*given, "loss.level_frame=4113"])
 
 
 @pytest.mark.parametrize("window", [64, 256, 1_024])

@@ -68,6 +68,9 @@ class LossConfig:
         float, option("weight of feature matching, where there is a recording", ge=0, le=1_000_000)
     ] = 0.0
     lambda_level: Annotated[float, option("weight of the levels of frames, in dB", ge=0, le=1_000_000)] = 0.0
+    level_frame: Annotated[
+        int, option("samples of a frame whose level is compared; 6,400 is 0.4 s", ge=16, le=1_000_000)
+    ] = 1_024
     lambda_wave: Annotated[
         float,
         option(

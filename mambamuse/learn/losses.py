@@ -237,7 +237,7 @@ def feature_matching(
 
 # %% ../../nbs/learn/losses.ipynb #losses-level
 class LevelLoss(nn.Module):
-    """Mean absolute difference of the levels of frames of two `(batch, 1, time)`, in dB; frames of 1,024
+    """Mean absolute difference of the levels of frames of two `(batch, 1, time)`, in dB; frames of `frame`
     samples, below `floor` dB of full scale all are equal. `content` and `alpha` as in `between`.
     """
 

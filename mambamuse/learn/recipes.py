@@ -146,6 +146,8 @@ def idle(recipe: Recipe) -> dict[str, str]:
         found["training.critic_width"] = found["training.clip_critics"] = why
     if not loss.lambda_mel:
         found["loss.mel_gradient"] = "loss.lambda_mel is 0"
+    if not loss.lambda_level:
+        found["loss.level_frame"] = "loss.lambda_level is 0"
     if training.reconstruct == 0 and training.partial < 1:
         found["loss.lambda_wave"] = "no step reconstructs, since training.reconstruct is 0"
     if training.partial == 1:
@@ -201,9 +203,12 @@ def check_used(given: dict, unused: dict[str, str]) -> None:
 # %% ../../nbs/learn/recipes.ipynb #recipes-fit
 def check_windows(loss: LossConfig, clip: int) -> None:
     "Raises `InputError` if a window of `loss` does not fit into a clip of so many samples."
-    longest = dict(mel_ffts=clip, stft_ffts=2 * clip - 2)  # the STFT loss goes half a window past both ends
-    for name, most in longest.items():
-        window = max(getattr(loss, name))
+    windows = dict(
+        mel_ffts=(max(loss.mel_ffts), clip),
+        stft_ffts=(max(loss.stft_ffts), 2 * clip - 2),  # it goes half a window past both ends
+        level_frame=(loss.level_frame, clip),
+    )
+    for name, (window, most) in windows.items():
         if window > most:
             raise InputError(
                 f"loss.{name} has a window of {window:,} samples, expected at most {most:,}, since a clip has"
