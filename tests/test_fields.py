@@ -289,7 +289,6 @@ def test_what_a_source_has_no_use_for_is_refused(kind):
         (["loss.lambda_adversarial=0"], "training.critic_width=0.5"),
         (["loss.lambda_adversarial=0"], "training.clip_critics=1"),
         (["loss.lambda_mel=0"], "loss.mel_gradient=true"),
-        (["loss.lambda_level=0"], "loss.level_frame=6_400"),
         (["training.reconstruct=0"], "loss.lambda_wave=1"),
         (["training.reconstruct=0", "training.partial=1"], "loss.lambda_features=1"),
         (["training.steps=3"], "training.epochs=3"),
@@ -406,6 +405,8 @@ def test_a_frame_of_the_level_is_at_most_a_clip():
         LevelLoss(frame=4_113)(sound, sound / 10)
     with pytest.raises(InputError, match="loss.level_frame has a window of 4,113 samples"):
         recipe(overrides=[*given, "loss.level_frame=4113"])
+    with pytest.raises(InputError, match="loss.level_frame would change nothing: loss.lambda_level is 0"):
+        recipe(overrides=["loss.level_frame=4112"])
 
 
 @pytest.mark.parametrize("window", [64, 256, 1_024])
