@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -307,6 +308,7 @@ def note_picture():
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter).parse_args()
     draw(ROOT / "figures" / "house.png")
     write_ways()
     note_picture()

@@ -90,6 +90,7 @@ def test_silent_and_very_short_content_is_no_error(mambamuse, studio, content):
         ("nan.wav", "style.mp3", "bad.wav", [], "nan.wav: there are NaN or infinite"),
         ("stereo.flac", "inf.wav", "bad.wav", [], "inf.wav: there are NaN or infinite"),
         ("stereo.flac", "silence.wav", "bad.wav", [], "the style is silent"),
+        ("stereo.flac", "click.wav", "bad.wav", [], "give at least 0.05 s of it"),
         ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "1.1"], "alpha is 1.1"),
         ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "-0.1"], "alpha is -0.1"),
         ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "nan"], "alpha is nan"),

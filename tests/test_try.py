@@ -198,7 +198,13 @@ def test_own_files_and_what_is_none(page, tmp_path):
     own, line = f"{first}.querySelector('.front-buttons button')", f"{first}.querySelector('.front-line')"
     (tmp_path / "score.wav").write_text("C D E")
     sf.write(tmp_path / "pause.wav", np.zeros(8_000), 16_000)
-    for name, why in (("score.wav", "not audio that this browser can read"), ("pause.wav", "silence")):
+    sf.write(tmp_path / "click.wav", np.full(100, 0.5), 16_000)
+    none = {
+        "score.wav": "not audio that this browser can read",
+        "pause.wav": "silence",
+        "click.wav": "shorter than 0.05 s",
+    }
+    for name, why in none.items():
         page.upload(own, tmp_path / name)
         page.until(f"{line}.textContent.startsWith('{name}: {why}')")
     noise = 0.1 * np.random.default_rng(0).standard_normal((11 * 44_100, 2))

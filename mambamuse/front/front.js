@@ -25,6 +25,8 @@ import { make } from "./make.js";
 import { Player } from "./player.js";
 import { RATE, equalGains, level, wav } from "./sound.js";
 
+const SHORTEST = 0.05; // seconds of a sound to play with
+
 /** A slider from 0 to 1 with its name and its number; `moved()` when it is let go. */
 function slider(name, value, moved, fields = {}) {
   const number = make("output", { textContent: value.toFixed(2) });
@@ -165,6 +167,7 @@ class Choice extends Panel {
     try {
       const sound = await decoded(file, this.host.longest);
       if (!level(sound.samples)) throw new Error("silence, there is nothing to play with");
+      if (sound.samples.length < SHORTEST * RATE) throw new Error(`shorter than ${SHORTEST} s, there is no timbre in it`);
       await this.choose(this.library.add(name, sound));
     } catch (error) {
       this.say(`${name}: ${error.message}`, true);

@@ -246,8 +246,10 @@ def markdown(frame: pd.DataFrame) -> str:
 
 # %% ../../nbs/judge/tables.ipynb #tables-names
 ROUND = ((1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1))
-AWAY = 4  # square pixels of a line that a name may cover to be a point nearer
-SPOTS = [(far * x, far * y) for far in (6, 14, 24) for x, y in ROUND]  # points (1/72 inch) from what is named
+LINE = 3  # what a name pays for a square pixel of a line, the one that it would cover
+AWAY = 4  # and for each point that it stands further away
+FAR = (6, 14, 24, 36)  # points (1/72 inch) from what is named
+SPOTS = [(far * x, far * y) for far in FAR for x, y in ROUND]
 
 
 def covered(box: Bbox, others: Sequence[Bbox]) -> float:
@@ -278,7 +280,8 @@ def name_points(
     def cost(text, spot):
         box = put(text, spot)
         outside = box.width * box.height - covered(box, inside)
-        return round(5 * (covered(box, taken) + outside) + covered(box, thin) + AWAY * max(map(abs, spot)))
+        near, apart = 5 * (covered(box, taken) + outside), AWAY * max(map(abs, spot))
+        return round(near + LINE * covered(box, thin) + apart)
 
     for (name, point), colour in zip(points.items(), colours):
         dark = tuple(0.75 * part for part in colour[:3])

@@ -31,6 +31,7 @@ from ..sound.audio import SAMPLE_RATE, normalise, resample
 from ..sound.loudness import LIMIT, channel_gains
 from .levels import PEAK, START, Gate, extend, fade_ends, hold_start, level, levelled
 from .stages import Shelf, changed, filtered, shelf_statistics
+from .step import SHORTEST
 from .style import Style, mix, prepared
 from .transfer import read
 
@@ -40,12 +41,15 @@ LONGEST = 10  # seconds
 
 def taken(sound, name: str, rate: int = SAMPLE_RATE) -> np.ndarray:
     """The first `LONGEST` seconds of a file, or of an array `(time,)` or `(channels, time)` at `rate`:
-    `(time,)` at 16 kHz, peak 0.9. Raises `InputError` if it cannot be read or is silent.
+    `(time,)` at 16 kHz, peak 0.9. Raises `InputError` if it cannot be read, is silent or shorter than
+    `SHORTEST`.
     """
     audio, rate = read(sound, rate, name)
     mono = resample(audio[:, : LONGEST * rate].mean(0, keepdims=True), rate, SAMPLE_RATE)[0]
     if not mono.any():
         raise InputError(f"{name}: silence, there is nothing to play with")
+    if len(mono) < SHORTEST * SAMPLE_RATE:
+        raise InputError(f"{name}: shorter than {SHORTEST} s, there is no timbre in it")
     return normalise(mono)[0]
 
 # %% ../../nbs/use/playground.ipynb #playground-examples

@@ -25,7 +25,7 @@ from ..sound.audio import SAMPLE_RATE, as_channels, check_rate, load, recordings
 from ..sound.paths import check_place, written_beside
 from .levels import level, levelled
 from .stages import measured_style
-from .step import Carried, flat
+from .step import SHORTEST, Carried, flat
 
 # %% ../../nbs/use/style.ipynb #style-style
 FORMAT, SUFFIX = "mambamuse style 2", ".style"
@@ -75,14 +75,17 @@ def prepared(sound: Any, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """A path, or an array `(time,)` or `(channels, time)` at `sample_rate` Hz -> mono `(time,)`, 16 kHz, the
     model's level.
 
-    Raises `InputError` if it is silent or cannot be read, or `sample_rate` is none.
+    Raises `InputError` if it is silent, shorter than `SHORTEST` or cannot be read, or `sample_rate` is none.
     """
     is_path = isinstance(sound, (str, Path))
+    name = sound if is_path else "style"
     audio, rate = load(sound) if is_path else (as_channels(sound, "style"), check_rate(sample_rate, "style"))
     mono = resample(audio.mean(0, keepdims=True), rate, SAMPLE_RATE)
     loudest = level(mono)
     if not loudest:
-        raise InputError(f"{sound if is_path else 'style'}: the style is silent, there is no timbre in it")
+        raise InputError(f"{name}: the style is silent, there is no timbre in it")
+    if (seconds := mono.shape[1] / SAMPLE_RATE) < SHORTEST:
+        raise InputError(f"{name}: a style of {seconds:.3f} s is no timbre; give at least {SHORTEST} s of it")
     return levelled(mono, loudest)[0]
 
 
