@@ -136,6 +136,7 @@ LOSS = dict(
     lambda_features=0.5,
     lambda_level=0.5,
     level_frame=4_096,
+    level_bands=8,
     lambda_wave=0.5,
 )
 ALL = LossConfig(mel_gradient=True, lambda_features=1, lambda_level=1, lambda_wave=1)

@@ -71,6 +71,9 @@ class LossConfig:
     level_frame: Annotated[
         int, option("samples of a frame whose level is compared; 6,400 is 0.4 s", ge=16, le=1_000_000)
     ] = 1_024
+    level_bands: Annotated[
+        int, option("bands that have a level of their own, equally wide in mel; 1: the whole", ge=1, le=40)
+    ] = 1
     lambda_wave: Annotated[
         float,
         option(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['mel_spectrogram', 'MelLoss', 'a_weighting', 'MultiResolutionSTFT', 'generator_adversarial',
-           'discriminator_adversarial', 'feature_matching', 'LevelLoss', 'SpectralLosses']
+           'discriminator_adversarial', 'feature_matching', 'BandPowers', 'LevelLoss', 'SpectralLosses']
 
 # %% ../../nbs/learn/losses.ipynb #losses-imports
 from collections.abc import Iterable
@@ -236,14 +236,39 @@ def feature_matching(
     return total(terms)
 
 # %% ../../nbs/learn/losses.ipynb #losses-level
-class LevelLoss(nn.Module):
-    """Mean absolute difference of the levels of frames of two `(batch, 1, time)`, in dB; frames of `frame`
-    samples, below `floor` dB of full scale all are equal. `content` and `alpha` as in `between`.
+class BandPowers(nn.Module):
+    """`(batch, 1, time)` -> the power in each of `bands` bands, equally wide in mel, of spectra of 32 ms,
+    `HOP` samples apart: `(batch, bands, steps)`, whose sum over the bands is about the mean square.
     """
 
-    def __init__(self, floor: float = -60.0, frame: int = 1_024):
+    HOP = 128
+    window: torch.Tensor
+
+    def __init__(self, bands: int):
         super().__init__()
-        self.floor, self.frame = 10 ** (floor / 10), frame
+        size = 4 * self.HOP
+        window = torch.hann_window(size)
+        filters = torchaudio.functional.melscale_fbanks(size // 2 + 1, 0, SAMPLE_RATE / 2, bands, SAMPLE_RATE)
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("filters", 2 * filters.T / size / (window**2).sum(), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "Of `x (batch, 1, time)`."
+        spectrum = torch.stft(x[:, 0], len(self.window), self.HOP, window=self.window, return_complex=True)
+        return self.filters @ spectrum.abs() ** 2
+
+
+class LevelLoss(nn.Module):
+    """Mean absolute difference of the levels of frames of two `(batch, 1, time)`, in dB; frames of `frame`
+    samples, below `floor` dB of full scale all are equal. With several `bands` each has a level of its own,
+    and a frame is at least `BandPowers.HOP` long. `content` and `alpha` as in `between`.
+    """
+
+    def __init__(self, floor: float = -60.0, frame: int = 1_024, bands: int = 1):
+        super().__init__()
+        self.floor = 10 ** (floor / 10)
+        self.powers = torch.square if bands == 1 else BandPowers(bands)
+        self.frame = frame if bands == 1 else max(1, frame // BandPowers.HOP)  # in steps of the powers
 
     def forward(
         self,
@@ -255,7 +280,7 @@ class LevelLoss(nn.Module):
         "Of `(generated, real)`, both `(batch, 1, time)`; `content` and `alpha` as in `between`."
 
         def power(x):
-            return F.avg_pool1d(x**2, self.frame, self.frame // 4) + self.floor
+            return F.avg_pool1d(self.powers(x), self.frame, max(1, self.frame // 4)) + self.floor
 
         return 10 * F.l1_loss(power(generated).log10(), between(power, real, content, alpha).log10())
 

@@ -147,7 +147,7 @@ def idle(recipe: Recipe) -> dict[str, str]:
     if not loss.lambda_mel:
         found["loss.mel_gradient"] = "loss.lambda_mel is 0"
     if not loss.lambda_level:
-        found["loss.level_frame"] = "loss.lambda_level is 0"
+        found["loss.level_frame"] = found["loss.level_bands"] = "loss.lambda_level is 0"
     if training.reconstruct == 0 and training.partial < 1:
         found["loss.lambda_wave"] = "no step reconstructs, since training.reconstruct is 0"
     if training.partial == 1:

@@ -84,7 +84,7 @@ class Trainer:
     def build_losses(self) -> None:
         "The terms; norms over a part of a batch become those of the whole."
         self.spectral = SpectralLosses(self.loss).to(self.device)
-        self.level = LevelLoss(frame=self.loss.level_frame)
+        self.level = LevelLoss(frame=self.loss.level_frame, bands=self.loss.level_bands)
         self.whole = []
         for distance in self.spectral.stft.distances:
             whole = WholeBatch(self.accelerator, self.config.accumulate)
