@@ -4,11 +4,12 @@ BIN := .venv/bin
 
 .PHONY: setup lock reproduce crate publish test lint exported check store readme house site lab playground clean
 
-setup: .venv/installed docs/web/node_modules/.installed
+NODE := $(patsubst %/package-lock.json,%,$(wildcard docs/web/package-lock.json examples/node/package-lock.json))
+setup: .venv/installed $(NODE:%=%/node_modules/.installed)
 
-# What the site's page try/ runs and is tested with. Without Node.js the site is built without it, and its tests are skipped.
-docs/web/node_modules/.installed: $(wildcard docs/web/package-lock.json)
-	@test ! -d docs/web || (cd docs/web && npm ci --ignore-scripts --no-audit --no-fund --silent && touch node_modules/.installed) || echo "docs/web: npm ci did not work (Node.js brings npm), so the site has no page try/; nothing else needs it" >&2
+# What the site's page try/ runs and is tested with, and the example of a host. Without Node.js the site is built without the page, and the tests of both are skipped.
+%/node_modules/.installed: %/package-lock.json
+	@(cd $* && npm ci --ignore-scripts --no-audit --no-fund --silent && touch node_modules/.installed) || echo "$*: npm ci did not work (Node.js brings npm): $(if $(findstring docs,$*),the site has no page try/,the example of a host is not tested); nothing else needs it" >&2
 
 # constraints.txt is a lock: each package with its version and hashes, so pip installs what was tested and nothing else.
 # mamba-ssm is the oracle of the parity tests: its reference implementation runs without CUDA, its build is skipped. The

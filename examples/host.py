@@ -1,6 +1,6 @@
 """A host in Python, with NumPy and ONNX Runtime and nothing else.
 
-    mambamuse export exported
+    mambamuse export exported                # needs pip install 'mambamuse[torch]'; the rest does not
     python examples/host.py exported content.f32 style.f32 out.f32
 
 Sounds are raw float32, mono at 16 kHz, scaled so that their loudest peaks reach 0.9, the model's level. Where
@@ -18,19 +18,23 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+SHORTEST = 800  # samples, 0.05 s: less of a style is no timbre
 
-def raw(path: str) -> np.ndarray:
-    "The samples of a file of raw float32. Exits with a line if they are no sound."
+
+def raw(path: str, shortest: int = 0) -> np.ndarray:
+    "The samples of a file of raw float32. Exits with a line if they are no sound, or fewer than `shortest`."
     sound = np.fromfile(path, "<f4", Path(path).stat().st_size // 4)
     if not np.isfinite(sound).all() or np.abs(sound).max(initial=0) > 2:
         sys.exit(f"{path}: not raw float32 of about -1 to 1; see the head of this file")
+    if len(sound) < shortest:
+        sys.exit(f"{path}: {len(sound)} samples, at least {shortest} are needed")
     return sound
 
 
 def main(folder: str, content: str, style: str, out: str):
     about = json.loads(Path(folder, "about.json").read_text())
     name, step = next((name, file) for name, file in about["files"].items() if name.startswith("step"))
-    sound, example = (raw(path) for path in (content, style))
+    sound, example = raw(content), raw(style, SHORTEST)
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # its products are small: threads would wait for each other
@@ -50,13 +54,16 @@ def main(folder: str, content: str, style: str, out: str):
     memories = {
         memory: np.zeros(step["inputs"][memory]["shape"], step["inputs"][memory]["kind"])
         for memory in ("state", "sums")
+        if memory in step["inputs"]
     }
+    knobs = {name: knob for name, knob in knobs.items() if name in step["inputs"]}  # without AdaIN: fewer
+    outputs = ["out", *(f"new_{memory}" for memory in memories)]
     padded = np.pad(sound, (0, delay + -(len(sound) + delay) % block))
     played = []
     for position in range(0, len(padded), block):
         now = {"block": padded[position : position + block], "position": np.array(position)}
-        y, state, sums = session.run(["out", "new_state", "new_sums"], now | knobs | memories)
-        memories = {"state": state, "sums": sums}
+        y, *new = session.run(outputs, now | knobs | memories)
+        memories = dict(zip(memories, new))
         played.append(y)
     np.concatenate(played)[delay : delay + len(sound)].tofile(out)
 

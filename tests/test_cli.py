@@ -19,6 +19,7 @@ def studio(tmp_path_factory):
     sf.write(d / "stereo.flac", rng.uniform(-0.5, 0.5, (30_001, 2)), 44_100)
     sf.write(d / "style.mp3", rng.uniform(-0.5, 0.5, 20_000), 22_050)
     sf.write(d / "click.wav", np.array([0.5]), 48_000)
+    sf.write(d / "anti.wav", np.outer(rng.uniform(-0.5, 0.5, 8_000), (1, -1)), 16_000)
     sf.write(d / "silence.wav", np.zeros(8_000), 16_000)
     sf.write(d / "nan.wav", np.array([0, np.nan, 0]), 16_000, subtype="FLOAT")
     sf.write(d / "inf.wav", np.array([0, np.inf, 0]), 16_000, subtype="FLOAT")
@@ -90,7 +91,8 @@ def test_silent_and_very_short_content_is_no_error(mambamuse, studio, content):
         ("nan.wav", "style.mp3", "bad.wav", [], "nan.wav: there are NaN or infinite"),
         ("stereo.flac", "inf.wav", "bad.wav", [], "inf.wav: there are NaN or infinite"),
         ("stereo.flac", "silence.wav", "bad.wav", [], "the style is silent"),
-        ("stereo.flac", "click.wav", "bad.wav", [], "give at least 0.05 s of it"),
+        ("stereo.flac", "anti.wav", "bad.wav", [], "nothing is left of the style when its channels are one"),
+        ("stereo.flac", "click.wav", "bad.wav", [], "the style is shorter than 0.05 s"),
         ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "1.1"], "alpha is 1.1"),
         ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "-0.1"], "alpha is -0.1"),
         ("stereo.flac", "style.mp3", "bad.wav", ["--alpha", "nan"], "alpha is nan"),

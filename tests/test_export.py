@@ -5,6 +5,8 @@ transfer is the same file offline, streamed and exported.
 import json
 import subprocess
 import sys
+from time import sleep
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -45,7 +47,7 @@ from mambamuse.use.export import (
     style_model,
 )
 from mambamuse.use.files import transfer_file
-from mambamuse.use.levels import fade_ends, hold_start
+from mambamuse.use.levels import extended_length, fade_ends, hold_start
 from mambamuse.use.live import WARM_UP, Live, live_file, live_step
 from mambamuse.use.step import CARRIED, Carried
 from mambamuse.use.streaming import Running, Stream, restyled_to, signature
@@ -378,10 +380,78 @@ def test_a_folder_that_knows_nothing_of_sets_has_one(tmp_path):
     older(folder, about, places=None)
     with pytest.raises(InputError, match="old: its about.json is not what mambamuse export writes"):
         Carried(folder)
-    for text in ("{", "[]", ""):
-        (folder / "about.json").write_text(text)
+    for text in (b"{", b"[]", b"", b"\xff\xfe\x00", 100_000 * b"["):
+        (folder / "about.json").write_bytes(text)
         with pytest.raises(InputError, match="old: its about.json is not what mambamuse export writes"):
             Carried(folder)
+
+
+@pytest.mark.parametrize("time", [20_917, 24_517, 16_000])
+def test_stages_give_all_that_comes_in(monkeypatch, time):
+    """To the last step, though nothing follows the last piece: what a shelf in a file has not been given,
+    cannot be read.
+    """
+    network, x = Carried(), noise(np.random.default_rng(time), 1, time).astype(np.float32)
+    length = extended_length(time)
+    stage, given = network.stage(0, length), np.zeros((length, 1), np.float32)
+    pieces = [stage(given[start : start + stages.PIECE]) for start in range(0, length, stages.PIECE)]
+    assert [sum(map(len, parts)) for parts in zip(*pieces)] == [length // rate for rate in stage.rates]
+    style = stages.measured_style(network, x[0, :8_000])
+    in_memory = stages.restyled(network, x, style, 1.0)
+    monkeypatch.setattr(stages, "IN_MEMORY", 2**12)
+    assert np.array_equal(stages.restyled(network, x, style, 1.0), in_memory)
+
+
+def test_a_shelf_in_a_file_begins_with_zeros(monkeypatch):
+    monkeypatch.setattr(stages, "IN_MEMORY", 8)
+    shelf = stages.Shelf(5, 2)
+    shelf[0:2] = np.ones((2, 2))
+    assert shelf.file and shelf[:].tolist() == 2 * [[1, 1]] + 3 * [[0, 0]]
+
+
+def test_a_row_that_ends_with_an_error_ends_the_others():
+    ended = []
+
+    def work(row, goes_on):
+        if not row:
+            raise KeyboardInterrupt
+        while goes_on():
+            sleep(0.001)
+        ended.append(row)
+
+    with pytest.raises(KeyboardInterrupt):
+        stages.in_parallel(SimpleNamespace(uses_all_cores=False), work, [(0,), (1,)])
+    assert ended == [1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(dict(alphas=alphas) for alphas in (9 * [np.nan], 9 * [5], [1], "abc", {}, None)),
+        *(dict(places=places) for places in ([], dict.fromkeys(PLACES, -1), dict.fromkeys(PLACES, 10**12))),
+        dict(sets=0),
+    ],
+)
+def test_a_folder_with_damaged_words_is_refused(tmp_path, damage):
+    folder = export_folder(clip(), tmp_path / "out")
+    older(folder, json.loads((folder / "about.json").read_text()), **damage)
+    with pytest.raises(InputError, match="out: its about.json is not what mambamuse export writes"):
+        Carried(folder)
+
+
+def test_a_stage_of_another_network_is_refused(tmp_path):
+    "Its file was swapped, or the words beside it are those of another."
+    folder = export_folder(clip(), tmp_path / "out")
+    about = json.loads((folder / "about.json").read_text())
+    for other in (dict(sets=2), dict(places=dict.fromkeys(PLACES, 3))):
+        older(folder, about, **other)
+        with pytest.raises(InputError, match="stage-0.onnx is not of the network in about.json"):
+            Carried(folder).stage(0, 4_096)
+    older(folder, about)
+    (folder / "stage-0.onnx").write_bytes((folder / "stage-4.onnx").read_bytes())
+    with pytest.raises(InputError, match="stage-0.onnx is not of the network in about.json"):
+        Carried(folder).stage(0, 4_096)
+    assert Carried(folder).stage(4, 4_096).block
 
 
 def test_live_plays_no_step_of_other_weights(tmp_path):
@@ -540,11 +610,16 @@ def test_an_interrupted_export_is_no_network_and_may_be_made_again(tmp_path, mon
     monkeypatch.undo()
     with pytest.raises(InputError, match="no exported network, there is no about.json in it"):
         Carried(folder)
+    sound = tmp_path / "sound.wav"
+    save(sound, np.ones(1_000), 16_000)
+    code, _, error = mambamuse("transfer", sound, sound, "-o", tmp_path / "y.wav", "--weights", folder)
+    assert code == 2 and "out: an export that was interrupted; run mambamuse export again" in error
     code, _, _ = mambamuse("export", folder, "--weights", tmp_path / "w")
     assert code == 0 and Carried(folder).weights == load_model(tmp_path / "w").fingerprint()
-    (folder / "mine.txt").write_text("mine")
     code, _, error = mambamuse("export", folder, "--weights", tmp_path / "w")
-    assert code == 2 and "is a folder with other files" in error
+    assert code == 2 and "out: there are files in it; name another folder, or add --force" in error
+    code, _, error = mambamuse("export", folder, "--weights", tmp_path / "w", "--force")
+    assert code == 0 and not error
 
 
 def test_the_command(tmp_path, mambamuse):
@@ -554,7 +629,7 @@ def test_the_command(tmp_path, mambamuse):
     code, _, error = mambamuse("export", tmp_path / "m.onnx", "--weights", tmp_path / "w")
     assert code == 2 and "m.onnx: exists; name another file to write" in error
     code, _, error = mambamuse("export", tmp_path, "--weights", tmp_path / "w")
-    assert code == 2 and "is a folder with other files" in error
+    assert code == 2 and "there are files in it" in error
     code, _, error = mambamuse(
         "export", tmp_path / "m.onnx", "--block", 100, "--weights", tmp_path / "w", "--force"
     )

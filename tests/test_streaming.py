@@ -844,6 +844,13 @@ def test_features_do_not_stay_in_memory(tmp_path):
     assert peaks[1] - peaks[0] < 30_000, peaks  # kB
 
 
+def test_a_stream_takes_a_style():
+    rng, model = np.random.default_rng(0), MambaMuse(widths=NARROW, axis="clip").for_inference()
+    style, block = Style.of(model, noise(rng, 9_000)), noise(rng, 512)
+    one, other = (Stream(model, given).push(block) for given in (style, style.pairs()))
+    assert len(one) and np.array_equal(one, other)
+
+
 def test_commands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng, run = np.random.default_rng(0), lambda *words: CliRunner().invoke(app, words)

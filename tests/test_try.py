@@ -72,10 +72,10 @@ def answered(page, before: str = ""):
     )
 
 
-def reloaded(page):
-    "The page once more, when its sounds are there."
+def reloaded(page, reload):
+    "The page once more, after `reload()`, when its sounds are there."
     page.js("window.before = true")
-    page.call("Page.reload")
+    reload()
     page.until("!window.before && document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
 
 
@@ -169,8 +169,7 @@ def test_a_link_restores_the_settings_and_the_keyboard_changes_them(page):
     address = page.js("location.href")
     assert "alpha=0&" in address and "content=Pan+Flute%2C+phrase" in address
     changed = re.sub("places=[^&]*", "places=1+0.5+0+1+0+1+1+0+1", address).replace("Pan+Flute", "Cello")
-    page.open(changed.replace("alpha=0&", "alpha=0.25&"))
-    reloaded(page)
+    reloaded(page, lambda: page.open(changed.replace("alpha=0&", "alpha=0.25&")))  # in the same tab
     settings = page.js("[...document.querySelectorAll('.front-slider input')].map(i => Number(i.value))")
     assert settings == [0.25, 0, 1, 0.5, 0, 1, 0, 1, 1, 0, 1]
     assert page.js("document.querySelector('.front select').value") == "Cello, phrase"
@@ -198,11 +197,13 @@ def test_own_files_and_what_is_none(page, tmp_path):
     own, line = f"{first}.querySelector('.front-buttons button')", f"{first}.querySelector('.front-line')"
     (tmp_path / "score.wav").write_text("C D E")
     sf.write(tmp_path / "pause.wav", np.zeros(8_000), 16_000)
+    sf.write(tmp_path / "hole.wav", np.array([0.5, np.nan] * 2_000), 16_000, subtype="FLOAT")
     sf.write(tmp_path / "click.wav", np.full(100, 0.5), 16_000)
     none = {
         "score.wav": "not audio that this browser can read",
         "pause.wav": "silence",
         "click.wav": "shorter than 0.05 s",
+        "hole.wav": "there are NaN samples in it",
     }
     for name, why in none.items():
         page.upload(own, tmp_path / name)
@@ -325,7 +326,7 @@ def test_it_opens_and_computes_without_a_network(site, tmp_path):
             page.until(
                 "navigator.serviceWorker.ready.then(() => Boolean(navigator.serviceWorker.controller))"
             )
-        reloaded(page)
+        reloaded(page, lambda: page.call("Page.reload"))
         page.click("document.querySelector('.front-start')")
         answered(page)
         styled = "getComputedStyle(document.querySelector('.front-panels')).display"

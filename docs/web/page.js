@@ -20,7 +20,7 @@ function written(settings) {
 function read(words) {
   const found = Object.fromEntries(new URLSearchParams(words));
   for (const name of ["alpha", "mix"]) {
-    if (name in found) found[name] = Number(found[name]);
+    if (name in found) found[name] = Number(found[name] || NaN);
   }
   if (found.places) found.places = found.places.split(" ").map(Number);
   return found;
@@ -39,6 +39,7 @@ async function begin() {
     kept(); // what is loaded now, for the next time
     return client.transfer(request, tick);
   };
+  addEventListener("hashchange", () => location.reload()); // a link to this page, opened in this tab
   front(document.getElementById("front"), {
     sounds: sounds.map(({ name, file }) => ({ name, load: () => load(file) })),
     places: about.places,

@@ -203,6 +203,8 @@ def check_weights_there(weights: Path | None) -> None:
     """
     if weights is None or (weights / "about.json").is_file():
         return
+    if (weights / "stage-0.onnx").is_file():
+        raise InputError(f"{weights}: an export that was interrupted; run mambamuse export again")
     for name in ("config.json", "model.safetensors"):
         if not (weights / name).is_file():
             raise InputError(f"{weights}: not a weights folder, there is no {name} in it")

@@ -25,6 +25,7 @@ from mambamuse.commands.options import (
 )
 from ..errors import InputError, needs
 from ..model.places import check_alpha, check_block
+from ..sound.audio import FORMATS
 from ..sound.paths import check_place, default_name
 
 # %% ../../nbs/face/sounds.ipynb #cli-transfer
@@ -86,6 +87,8 @@ def transfer(
         return
     if out is None:
         raise InputError(f"{content}: is a folder, so name the folder to write with -o")
+    if out.suffix.lower() in FORMATS and not out.is_dir():
+        raise InputError(f"{content}: is a folder, so -o names a folder, too, and not the file {out}")
     from mambamuse.use.folders import transfer_folder
 
     counts = transfer_folder(content, style, out, **how)
@@ -131,6 +134,8 @@ def style(
     check_place(out, force=force)
     if not mix:
         check_weights_there(weights)
+        if any(".style=" in source for source in sources):
+            raise InputError("style files and their shares are mixed with --mix")
         if len(sources) == 1 and not Path(sources[0]).is_dir():
             check_sound(Path(sources[0]))
     from mambamuse.use.style import mix_files, style_file
@@ -247,6 +252,8 @@ def export(
     \b
     mambamuse export model.onnx --block 256
     mambamuse export exported --weights runs/mine/epoch-010
+
+    To write them needs PyTorch: pip install 'mambamuse[torch]'. To use them does not.
     """
     check_block(block)
     needs("torch")
@@ -254,11 +261,11 @@ def export(
     if out.suffix:
         check_place(out, force=force)
     elif out.is_dir() and not force:
-        from mambamuse.use.step import only_exported
+        from mambamuse.use.step import interrupted_export
 
-        if not only_exported(out):
+        if not interrupted_export(out):
             raise InputError(
-                f"{out}: is a folder with other files; name another one, or add --force to write into it"
+                f"{out}: there are files in it; name another folder, or add --force to replace them"
             )
     import onnx
 

@@ -166,6 +166,7 @@ class Choice extends Panel {
     this.file.value = "";
     try {
       const sound = await decoded(file, this.host.longest);
+      if (sound.samples.some(Number.isNaN)) throw new Error("there are NaN samples in it");
       if (!level(sound.samples)) throw new Error("silence, there is nothing to play with");
       if (sound.samples.length < SHORTEST * RATE) throw new Error(`shorter than ${SHORTEST} s, there is no timbre in it`);
       await this.choose(this.library.add(name, sound));

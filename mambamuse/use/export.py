@@ -938,7 +938,7 @@ MEANINGS = dict(
     out="the samples, `delay` late",
     new_state="give it back as `state`",
     new_sums="give it back as `sums`",
-    sound="a recording at sample_rate, at the model's level, of any length",
+    sound="a recording at sample_rate, at the model's level, of 0.05 s or more",
 )
 KINDS = {FLOAT: "float32", DOUBLE: "float64", INT: "int64"}
 AS_JSON = ("block", "delay", "sample_rate", "sets", "places", "alphas")  # the rest of the metadata is text

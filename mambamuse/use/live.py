@@ -16,6 +16,7 @@ from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from ..errors import InputError, installed, tell
 from ..model.places import check_alpha
@@ -95,21 +96,54 @@ class RunningGain:
 STAYS = 0.05  # seconds: how long a place is remembered
 
 
+AGAINST = -0.7  # correlation with the first channel; a channel below it is turned round
+NOTHING = 1e-14  # power up to which a block says nothing about places
+
+
+def share_of(time: int) -> float:
+    "How much of a running mean is its newest block of `time` samples."
+    return 1 - np.exp(-time / SAMPLE_RATE / STAYS)
+
+
+def in_a_line(before: np.ndarray | None, now: np.ndarray, time: int) -> np.ndarray:
+    "`(channels, time)` from `before` to `now`, both `(channels,)`; without a `before`, `now` at once."
+    return np.linspace(now if before is None else before, now, time + 1, axis=1)[:, 1:].astype(np.float32)
+
+
+class Turns:
+    "1 for each of `channels` channels, or -1 where it runs against the first."
+
+    def __init__(self, channels: int):
+        self.products, self.powers = np.zeros(channels), np.zeros(channels)
+        self.turns: np.ndarray | None = None
+
+    def __call__(self, content: np.ndarray) -> np.ndarray:
+        "The turns `(channels, time)`, for the next block `(channels, time)` of the content."
+        before, time = self.turns, content.shape[1]
+        self.products += ((content * content[0]).mean(1) - self.products) * share_of(time)
+        self.powers += ((content**2).mean(1) - self.powers) * share_of(time)
+        if self.powers.max() > NOTHING:
+            against = self.products < AGAINST * np.sqrt(self.powers * self.powers[0])
+            self.turns = np.where(against, -1.0, 1.0)
+        return in_a_line(before, np.ones(len(content)) if self.turns is None else self.turns, time)
+
+
 class Image:
     "The gain of each of `channels` channels that puts a mixed sound to where its content stands."
 
     def __init__(self, channels: int):
-        self.powers, self.gains = np.zeros(channels + 1), np.ones(channels)
+        self.turns, self.powers = Turns(channels), np.zeros(channels + 1)
+        self.gains: np.ndarray | None = None
 
     def __call__(self, content: np.ndarray) -> np.ndarray:
         "The gains `(channels, time)`, for the next block `(channels, time)` of the content."
-        powers = (np.vstack([content, content.mean(0)]) ** 2).mean(1)
-        before, time = self.gains, content.shape[1]
-        self.powers += (powers - self.powers) * (1 - np.exp(-time / SAMPLE_RATE / STAYS))
+        turns, before, time = self.turns(content), self.gains, content.shape[1]
+        powers = (np.vstack([content, (turns * content).mean(0)]) ** 2).mean(1)
+        self.powers += (powers - self.powers) * share_of(time)
         *each, mixed = self.powers
-        if mixed > 1e-14:
+        if mixed > NOTHING:
             self.gains = np.minimum(np.sqrt(np.divide(each, mixed)), WITHIN)
-        return np.linspace(before, self.gains, time + 1, axis=1)[:, 1:].astype(np.float32)
+        return turns * in_a_line(before, np.ones(len(content)) if self.gains is None else self.gains, time)
 
 # %% ../../nbs/use/live.ipynb #live-transfer
 # Seconds of content that the style's statistics stand for when a stream begins. Nothing switches them off:
@@ -146,7 +180,7 @@ class Live:
         self.leveller = Leveller()
         self.gate = Gate(1)
         self.gain = RunningGain()
-        self.image = Image(self.channels)
+        self.turns, self.image = Turns(self.channels), Image(self.channels)
         self.high_pass, self.clipped = no_constant(1), 0
         self.waiting = np.zeros((self.channels + 2, self.delay), np.float32)  # content, prepared, level
         if self.alpha:
@@ -160,7 +194,7 @@ class Live:
         """
         block = self.checked(block)
         rows = block.reshape(self.channels, self.block)
-        mixed = rows.mean(0)
+        mixed = (self.turns(rows) * rows).mean(0)
         level = self.leveller(mixed)
         prepared = np.clip(mixed * (PEAK / level), -CEILING, CEILING).astype(np.float32)
         *content, late_prepared, late_level = self.delayed(np.vstack([rows, prepared, level]))
@@ -201,7 +235,7 @@ def step_source(network, weights, block: int) -> Path | bytes:
     if isinstance(network, Carried) and weights is not None:
         raise InputError(
             f"{weights}: there is no step for blocks of {block} samples in it; mambamuse export with --block"
-            f" {block} makes one"
+            f" {block} --force makes one"
         )
     if not installed("torch"):
         raise InputError(
@@ -305,7 +339,8 @@ def pace(step, x: np.ndarray, block: int, delay: int) -> tuple[np.ndarray, int]:
     """
     late, out, period, time = 0, [], block / SAMPLE_RATE, x.shape[-1]
     complete = perf_counter() + period
-    for samples in in_blocks(x, block, delay):
+    blocks = in_blocks(x, block, delay)
+    for samples in tqdm(blocks, desc="live", unit="block", mininterval=1, delay=2, disable=None):
         sleep(max(0.0, complete - perf_counter()))  # until the block is complete
         out.append(step(samples))
         too_late = perf_counter() > complete + period  # the card has run dry; after a gap it starts anew
@@ -346,11 +381,12 @@ def live_file(
         y = hold_start(fade_ends(y, 0, x.shape[1]), x)
     y = resample(y, SAMPLE_RATE, rate)[:, : audio.shape[1]]
     y = np.pad(y, ((0, 0), (0, audio.shape[1] - y.shape[1])))
-    with writer(out, rate, len(y), known.subtype, y.shape[1], replace=force) as file:
-        file.write(y)
     if live.clipped:
+        y = np.clip(y, -1, 1)  # another rate has other peaks, of the same samples
         share = 100 * live.clipped / x.size
         tell(f"{out}: {live.clipped:,} samples ({share:.2g} %) lay above full scale and were clipped")
+    with writer(out, rate, len(y), known.subtype, y.shape[1], replace=force) as file:
+        file.write(y)
     return report(timed.times, live.block, live.delay, late, first)
 
 

@@ -25,7 +25,7 @@ from ..errors import InputError
 from ..model.adain import blend
 from ..model.envelope import envelope_stages
 from ..model.generator import MambaMuse
-from ..model.places import ENCODED, PLACES, STRIDES, check_alphas
+from ..model.places import ENCODED, PLACES, STRIDES, check_alpha, check_alphas
 from ..model.weights import fit
 from ..sound.audio import SAMPLE_RATE, normalise, resample
 from ..sound.loudness import LIMIT, channel_gains
@@ -196,6 +196,7 @@ class Playground(AnyWidget):
         of the second of `styles`, `alpha` multiplies `alphas` (none: the model's). With alpha 0 it is the
         content itself.
         """
+        check_alpha(alpha)
         sound = self.sounds[content][None]
         if not alpha:
             return sound[0]

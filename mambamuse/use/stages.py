@@ -9,7 +9,9 @@ __all__ = ['Shelf', 'shelf_statistics', 'affine', 'run', 'measured_style', 'filt
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from tempfile import TemporaryFile
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ class Shelf:
     def __init__(self, time: int, width: int):
         self.time, self.width = time, width
         self.file = TemporaryFile() if 4 * time * width > IN_MEMORY else None
+        if self.file:
+            self.file.truncate(4 * time * width)  # zeros, as in memory
         self.array = np.zeros((0 if self.file else time, width), np.float32)
 
     def __len__(self) -> int:
@@ -110,15 +114,16 @@ def run_stage(
     weights: Shelf,
     length: int,
     tick: Callable,
+    goes_on: Callable,
 ):
     """One row through stage `number`: shelves `inputs` and, for each, its change (see `changed`); into the
     shelves `outputs`.
 
-    `length` is in samples; `tick(samples)` is told of progress.
+    `length` is in samples; `tick(samples)` is told of progress; it ends early when `goes_on()` is False.
     """
     stage = network.stage(number, length)
     written = [0] * len(outputs)
-    for start in range(0, length, PIECE):
+    for start in takewhile(lambda _: goes_on(), range(0, length, PIECE)):
         now = weights[start // STRIDE : (start + PIECE) // STRIDE]
         pieces = []
         for shelf, change in zip(inputs, changes):
@@ -131,12 +136,23 @@ def run_stage(
         tick(min(PIECE, length - start))
 
 
-def in_parallel(network, work: Callable, rows: Sequence) -> list:
-    "`work` for each of `rows`: in a thread each, if the `network` does not use all cores by itself."
+def in_parallel(network, work: Callable, rows: Sequence) -> None:
+    """`work(*row, goes_on)` for each of `rows`: in a thread each, if the `network` does not use all cores by
+    itself. `goes_on()` is False as soon as one of them failed, or somebody interrupts.
+    """
     if len(rows) == 1 or network.uses_all_cores:
-        return [work(*row) for row in rows]
+        for row in rows:
+            work(*row, lambda: True)
+        return
+    stop = Event()
     with ThreadPoolExecutor(min(len(rows), os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda row: work(*row), rows))
+        running = [pool.submit(work, *row, lambda: not stop.is_set()) for row in rows]
+        try:
+            for each in running:
+                each.result()
+        except BaseException:
+            stop.set()
+            raise
 
 # %% ../../nbs/use/stages.ipynb #pipeline-statistics-3
 def run(
@@ -165,8 +181,8 @@ def run(
     def stage(number: int, inputs: list, changes: list, shapes: list) -> list[list[Shelf]]:
         shelves = [[Shelf(length // stride, size) for stride, size in shapes] for _ in rows]
 
-        def work(given, outputs, weights):
-            return run_stage(network, number, given, changes, outputs, weights, length, moved(number))
+        def work(given, outputs, weights, goes_on):
+            run_stage(network, number, given, changes, outputs, weights, length, moved(number), goes_on)
 
         in_parallel(network, work, list(zip(inputs, shelves, weights)))
         return shelves

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'STAGE_FORMAT', 'STYLE_FORMAT', 'UNKNOWN', 'SHORTEST', 'CARRIED', 'STEP_BLOCK', 'STYLE_FILE', 'ABOUT_FILE',
-           'session_of', 'flat', 'Running', 'Step', 'step_file', 'stage_file', 'only_exported', 'Carried']
+           'MOST', 'session_of', 'flat', 'Running', 'Step', 'step_file', 'stage_file', 'interrupted_export', 'Carried']
 
 # %% ../../nbs/use/step.ipynb #step-imports
 import json
@@ -24,7 +24,7 @@ import numpy as np
 import onnxruntime
 
 from ..errors import InputError
-from ..model.places import PLACES, STRIDE, check_alphas
+from ..model.places import ENCODED, PLACES, STRIDE, check_alphas
 from ..sound.audio import check
 
 # %% ../../nbs/use/step.ipynb #step-session
@@ -207,7 +207,8 @@ class Stage:
         self.length = length
         self.block = int(about["block"])
         self.rates = json.loads(about["rates"])
-        self.late = json.loads(about["delays"])
+        self.delays = json.loads(about["delays"])
+        self.late = list(self.delays)  # of each output, what is still to be left out
         shapes = {i.name: i.shape for i in session.get_inputs()}
         self.inputs = {name: shapes[name] for name in ("x", "skip") if name in shapes}
         self.outputs = [o.name for o in session.get_outputs()]
@@ -221,7 +222,8 @@ class Stage:
         blocks = [self.padded(piece, count * n) for piece, n in zip(pieces, steps.values())]
         outs = [[] for _ in self.rates]
         last = self.position + count * self.block >= self.length
-        extra = -(-max(late * rate for late, rate in zip(self.late, self.rates)) // self.block) if last else 0
+        behind = max(delay * rate for delay, rate in zip(self.delays, self.rates))  # samples
+        extra = -(-behind // self.block) if last else 0
         for i in range(count + extra):
             now = {
                 name: block[i * n : (i + 1) * n] if i < count else np.zeros(shape, np.float32)
@@ -257,6 +259,7 @@ CARRIED = Path(str(files("mambamuse") / "onnx"))
 STEP_BLOCK = 256  # samples
 STYLE_FILE = "style.onnx"
 ABOUT_FILE = "about.json"
+MOST = 2**16  # channels or sets that a folder may have
 
 
 def step_file(block: int) -> str:
@@ -269,9 +272,9 @@ def stage_file(number: int) -> str:
     return f"stage-{number}.onnx"
 
 
-def only_exported(folder: Path) -> bool:
-    "Is there nothing in `folder` but what an export writes, or left when it was interrupted?"
-    ours = re.compile(r"(step|stage)-\d+\.onnx|style\.onnx|about\.json|\..*\.part\.(onnx|json)")
+def interrupted_export(folder: Path) -> bool:
+    "Is there nothing in `folder` but what an export that was interrupted leaves? `ABOUT_FILE` comes last."
+    ours = re.compile(r"(step|stage)-\d+\.onnx|style\.onnx|\..*\.part\.(onnx|json)")
     return all(path.is_file() and ours.fullmatch(path.name) for path in folder.iterdir())
 
 
@@ -286,12 +289,14 @@ class Carried:
         text = self.text(ABOUT_FILE)
         try:
             about = json.loads(text)
-            self.places = about["places"]
-            self.alphas = tuple(about["alphas"])
-            self.sets = about.get("sets", 1)  # a folder that does not say so has one
-            self.weights = about["weights"]
-            self.bypass = about["bypass"]
-        except (AttributeError, KeyError, TypeError, ValueError):
+            self.places = {place: int(about["places"][place]) for place in PLACES}
+            self.alphas = check_alphas(about["alphas"])
+            self.sets = int(about.get("sets", 1))  # a folder that does not say so has one
+            if not all(0 < n <= MOST for n in (*self.places.values(), self.sets)):
+                raise ValueError
+            self.weights = str(about["weights"])
+            self.bypass = bool(about["bypass"])
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
             raise InputError(
                 f"{folder}: its about.json is not what mambamuse export writes; export it again"
             ) from None
@@ -303,7 +308,7 @@ class Carried:
             raise InputError(
                 f"{self.folder}: no exported network, there is no {name} in it (mambamuse export makes one)"
             )
-        return (self.folder / name).read_text()
+        return (self.folder / name).read_text(errors="replace")
 
     def session(self, name: str, format: str) -> onnxruntime.InferenceSession:
         "The session of the file `name`, opened once."
@@ -312,8 +317,23 @@ class Carried:
         return self.sessions[name]
 
     def stage(self, number: int, length: int) -> Stage:
-        "Stage `number`, 0 to 5, for one channel of `length` samples."
-        return Stage(self.session(stage_file(number), STAGE_FORMAT), length)
+        """Stage `number`, 0 to 5, for one channel of `length` samples. Raises `InputError` if its file is
+        another network's or another stage's.
+        """
+        session = self.session(stage_file(number), STAGE_FORMAT)
+        there = [output.shape[1] for output in session.get_outputs() if output.name.startswith("y")]
+        if there != self.widths(number):
+            raise InputError(
+                f"{self.folder}: {stage_file(number)} is not of the network in about.json; export it again"
+            )
+        return Stage(session, length)
+
+    def widths(self, number: int) -> list[int]:
+        "How many channels each output of stage `number` has."
+        if number == 0:
+            return [*(self.places[place] for place in ENCODED), *([self.sets] if self.sets > 1 else [])]
+        decoder = PLACES[len(ENCODED) :]
+        return [self.places[decoder[number - 1]] if number <= len(decoder) else 1]
 
     def measure(self, sound: np.ndarray) -> np.ndarray:
         """The style `(2 * sets, channels)` of `sound (time,)`, mono at 16 kHz and the model's level, by the

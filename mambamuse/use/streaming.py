@@ -50,6 +50,7 @@ from ..model.weights import pad
 from ..sound.audio import SAMPLE_RATE, check
 from .levels import START
 from .step import Running
+from .style import Style
 
 # %% ../../nbs/use/streaming.ipynb #streaming-each
 class Each:
@@ -582,8 +583,8 @@ class Stream:
     """The generator `model`, fed with blocks of any size; all that comes out in a row is what `model` makes
     of the whole, and as long.
 
-    `style`: none (reconstruction), audio `(time,)` or, on the clip axis, its `signature`; audio at the
-    model's 16 kHz and peak 0.9, like the blocks.
+    `style`: none (reconstruction), audio `(time,)` or, on the clip axis, a `Style` or a `signature`; audio at
+    the model's 16 kHz and peak 0.9, like the blocks.
     `alphas`: as for `model`. `content`, on the clip axis: `Running(...)` or fixed statistics at `PLACES` (as
     from `restyled`).
     Raises `ValueError` on alphas, a style or content statistics that do not fit, and on weights of less than
@@ -618,6 +619,8 @@ class Stream:
             else None
         )
         with torch.inference_mode():
+            if isinstance(style, Style):
+                style = style.on(model)
             if audio and model.axis == "clip":
                 style = signature(model, style)
             elif style is not None and not audio:
