@@ -83,7 +83,14 @@ def test_silent_and_very_short_content_is_no_error(mambamuse, studio, content):
     "content,style,out,more,says",
     [
         ("absent.wav", "style.mp3", "bad.wav", [], "absent.wav: no such file"),
-        ("folder.wav", "style.mp3", "bad.wav", [], "mambamuse: folder.wav: no recordings in it"),
+        ("folder.wav", "style.mp3", "bad", [], "mambamuse: folder.wav: no recordings in it"),
+        (
+            "folder.wav",
+            "style.mp3",
+            "bad.wav",
+            [],
+            "folder.wav: is a folder, so -o names a folder, too, and not the file bad.wav",
+        ),
         ("song.mp3", "style.mp3", "bad.wav", [], "song.mp3: not audio"),
         ("stereo.flac", "absent.wav", "bad.wav", [], "absent.wav: no such file"),
         ("empty.wav", "style.mp3", "bad.wav", [], "empty.wav: the file is empty"),

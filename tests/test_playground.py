@@ -42,9 +42,9 @@ def test_on_the_frame_axis_a_style_is_a_recording_of_any_length():
 def test_the_shortest_sounds(length):
     app = Playground(
         MambaMuse(widths=(4, 8, 16, 32), axis="clip", bypass=False).for_inference(),
-        dict(short=examples()["Banjo, note"][5_000 : 5_000 + length]),
+        dict(short=(note := examples()["Banjo, note"])[5_000 : 5_000 + length], note=note),
     )
-    made = app.transfer("short", ["short"] * 2)
+    made = app.transfer("short", ["note"] * 2)
     assert made.shape == (length,) and np.isfinite(made).all()
     assert [place["name"] for place in app.places if place["fixed"]] == ["skip32"]
 

@@ -87,7 +87,7 @@ def transfer(
         return
     if out is None:
         raise InputError(f"{content}: is a folder, so name the folder to write with -o")
-    if out.suffix.lower() in FORMATS and not out.is_dir():
+    if out.suffix.lower() in FORMATS and not out.exists():
         raise InputError(f"{content}: is a folder, so -o names a folder, too, and not the file {out}")
     from mambamuse.use.folders import transfer_folder
 
@@ -246,14 +246,13 @@ def export(
     """Write the network as ONNX: the step for live sound as one file, which a host runs without Python, and
     print what a host must know of it; or a folder with the step, the stages for files and the measure of a
     style, which --weights takes, and about.json, which describes them.
+    To write them needs PyTorch, pip install 'mambamuse[torch]'; to use them does not.
 
     Examples:
 
     \b
     mambamuse export model.onnx --block 256
     mambamuse export exported --weights runs/mine/epoch-010
-
-    To write them needs PyTorch: pip install 'mambamuse[torch]'. To use them does not.
     """
     check_block(block)
     needs("torch")
