@@ -30,11 +30,13 @@ from browser import browsing
 from mambamuse.sound.audio import SAMPLE_RATE
 from mambamuse.sound.paths import written_beside
 from mambamuse.use.step import Carried
+from mambamuse.use.tone import LATE
 from mambamuse.use.transfer import transfer
 
 ROWS = []
 SECONDS = 2
-STEP_DELAY = json.loads(Carried().text("about.json"))["files"]["step-256.onnx"]["delay"]  # samples
+STEP_DELAY = json.loads(Carried().text("about.json"))["files"]["step-256.onnx"]["delay"]
+DELAY = STEP_DELAY + LATE  # samples
 
 
 def processor() -> str:
@@ -108,7 +110,7 @@ def live(page, seconds: float):
                 const {{ Play }} = await import(new URL('play.js', location.href));
                 const sound = {{ name: {json.dumps(next(iter(web.sounds())))} }};
                 const request = {{ styles: [sound, sound], mix: 0, alpha: 1, alphas: Array(9).fill(1) }};
-                const found = {{ block: {block}, delay: {STEP_DELAY}, p99: {0.9 * block / SAMPLE_RATE} }};
+                const found = {{ block: {block}, delay: {DELAY}, p99: {0.9 * block / SAMPLE_RATE} }};
                 window.play = new Play(trial);
                 await play.begin(request, found, report => (window.heard = report));
             }})()"""

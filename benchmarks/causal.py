@@ -24,6 +24,7 @@ from mambamuse.use.levels import fade_ends, hold_start, tail
 from mambamuse.use.live import WARM_UP, Live
 from mambamuse.use.step import Carried, Running, Step
 from mambamuse.use.style import Style
+from mambamuse.use.tone import RunningTone
 from mambamuse.use.transfer import transfer
 
 SPANS = {"first second": slice(0, SAMPLE_RATE), "after it": slice(SAMPLE_RATE, None), "whole": slice(None)}
@@ -50,7 +51,8 @@ def compared(every: int):
             outputs = {"content": content}
             for warm_up in (0.5, WARM_UP):
                 step = Step(network.step(), style.statistics, network.alphas, Running(warm_up=warm_up))
-                outputs[f"live, warm_up {warm_up:g}"] = played(Live(step), content)
+                tone = RunningTone(style.tone, network.tone)
+                outputs[f"live, warm_up {warm_up:g}"] = played(Live(step, tone=tone), content)
             for what, y in outputs.items():
                 for span, at in SPANS.items():
                     distance = lsd_cifka_50(y[at], file[at])

@@ -33,6 +33,7 @@ from mambamuse.sound.paths import written_beside
 from mambamuse.use.export import Step, step_model
 from mambamuse.use.live import Live, Timed, pace, report, undisturbed
 from mambamuse.use.streaming import signature
+from mambamuse.use.tone import FLAT, RunningTone
 
 BUSY = "while True: pass"
 MEASURES = (
@@ -81,7 +82,8 @@ def played(model, block: int, seconds: float, beside: str, scheduler: str):
     sound = phrases(seconds)
     with torch.inference_mode():
         style = signature(model, phrases(2.1))
-    live = Live(Step(step_model(model, block).SerializeToString(), style))
+    step = Step(step_model(model, block).SerializeToString(), style)
+    live = Live(step, tone=RunningTone(FLAT, 0.5))
     pace(live, sound[: 2 * SAMPLE_RATE], block, live.delay)
     timed = Timed(live)
     with busy_core() if beside == "a busy core" else nullcontext():

@@ -34,6 +34,7 @@ from mambamuse.use.live import WARM_UP, Live
 from mambamuse.use.step import CARRIED, Carried, Running, Step
 from mambamuse.use.streaming import Stream
 from mambamuse.use.style import Style
+from mambamuse.use.tone import RunningTone
 from mambamuse.use.transfer import transfer
 
 EXAMPLES = ROOT / "examples"
@@ -77,7 +78,8 @@ def in_blocks(sound: np.ndarray) -> np.ndarray:
 
 def played(step: Path, network: Carried, content: np.ndarray, style: Style) -> np.ndarray:
     "What `mambamuse live` makes of `content`, as a microphone gives it."
-    live = Live(Step(step, style.statistics, network.alphas, Running(warm_up=WARM_UP)))
+    step = Step(step, style.statistics, network.alphas, Running(warm_up=WARM_UP))
+    live = Live(step, tone=RunningTone(style.tone, network.tone))
     return np.concatenate([live(block) for block in in_blocks(content)])
 
 

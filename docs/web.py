@@ -118,6 +118,7 @@ def about(drawn: dict[str, bytes]) -> dict:
         stages=[described(session_of(stage, STAGE_FORMAT)) for stage in stages],
         widths=list(known["places"].values()),
         sets=known["sets"],
+        tone=known["tone"],
         styles=list(sounds()),
         live=[live(name, step) for name, step in steps.items()],
         megabytes=round(at_once / 1e6),
@@ -146,8 +147,9 @@ def lay(out: Path) -> None:
         (folder / name).write_bytes(graph)
     listed = [dict(name=name, file=file.name) for name, file in sounds().items()]
     network = Carried()
-    styles = [Style.of(network, file).statistics for file in sounds().values()]
-    (folder / STYLES).write_bytes(np.stack(styles).astype("<f4").tobytes())
+    styles = [Style.of(network, file) for file in sounds().values()]
+    numbers = [np.append(style.statistics, style.tone) for style in styles]
+    (folder / STYLES).write_bytes(np.stack(numbers).astype("<f4").tobytes())
     (folder / "about.json").write_text(json.dumps(about(drawn)), encoding="utf-8")
     (folder / "sounds.json").write_text(json.dumps(listed), encoding="utf-8")
 

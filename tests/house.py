@@ -88,6 +88,7 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "use/transfer",
         "use/step",
         "use/levels",
+        "use/tone",
         "use/stages",
         "use/style",
         "use/files",

@@ -52,6 +52,7 @@ from mambamuse.use.live import WARM_UP, Live, live_file, live_step
 from mambamuse.use.step import CARRIED, Carried
 from mambamuse.use.streaming import Running, Stream, restyled_to, signature
 from mambamuse.use.style import Style, style_of
+from mambamuse.use.tone import RunningTone
 
 HALF = (16, 32, 64, 128)
 
@@ -283,7 +284,7 @@ def folder(request, tmp_path_factory):
     "A model with AdaIN everywhere, its weights and its exported files."
     d = tmp_path_factory.mktemp("exported")
     bypass, sets = request.param
-    model = clip(folder=d / "w", bypass=bypass, alphas=tuple(map(float, EVERYWHERE)), sets=sets)
+    model = clip(folder=d / "w", bypass=bypass, alphas=tuple(map(float, EVERYWHERE)), sets=sets, tone=0.6)
     export_folder(model, d / "onnx", 64)
     return model, d
 
@@ -373,9 +374,9 @@ def test_a_folder_that_knows_nothing_of_sets_has_one(tmp_path):
     step = onnx.load(folder / "step-256.onnx")
     del step.metadata_props[[entry.key for entry in step.metadata_props].index("sets")]
     style, new = stages.measured_style(Carried(folder), x), Carried(folder)
-    older(folder, about, sets=None)
+    older(folder, about, sets=None, tone=None)
     old = Carried(folder)
-    assert old.sets == 1 == Step(step.SerializeToString(), style).sets
+    assert old.tone == 0 and old.sets == 1 == Step(step.SerializeToString(), style).sets
     assert np.array_equal(*(stages.restyled(network, x[None], style, 1.0) for network in (old, new)))
     older(folder, about, places=None)
     with pytest.raises(InputError, match="old: its about.json is not what mambamuse export writes"):
@@ -430,6 +431,7 @@ def test_a_row_that_ends_with_an_error_ends_the_others():
         *(dict(alphas=alphas) for alphas in (9 * [np.nan], 9 * [5], [1], "abc", {}, None)),
         *(dict(places=places) for places in ([], dict.fromkeys(PLACES, -1), dict.fromkeys(PLACES, 10**12))),
         dict(sets=0),
+        *(dict(tone=tone) for tone in (-0.1, 1.1, np.nan, "half", [])),
     ],
 )
 def test_a_folder_with_damaged_words_is_refused(tmp_path, damage):
@@ -504,19 +506,17 @@ def test_live_writes_what_the_blocks_are(folder, tmp_path, keep_level):
     said = live_file(
         tmp_path / "x.wav", tmp_path / "y.wav", tmp_path / "out.wav", 512, 0.6, keep_level, d / "w"
     )
-    x, style = load(tmp_path / "x.wav")[0][0], style_of(tmp_path / "y.wav", model.network())
+    x, (style, tone) = load(tmp_path / "x.wav")[0][0], style_of(tmp_path / "y.wav", model.network())
     step = Step(made(model, 512), style, [0.6 * a for a in EVERYWHERE], Running(warm_up=WARM_UP))
-    live = Live(step, 0.6, keep_level)
+    live = Live(step, 0.6, keep_level, tone=RunningTone(tone, 0.6 * model.tone))
+    assert live.delay == 274 + 15
     late = np.concatenate(
         [
             live(block)
             for block in (
-                np.pad(
-                    np.concatenate(
-                        [x, x[-2:-1_026:-1] * (0.5 + 0.5 * np.cos(np.pi * np.arange(1, 1_025) / 1_024))]
-                    )[: 5_001 + 274],
-                    (0, 11 * 512 - 5_275),
-                )
+                np.concatenate(
+                    [x, x[-2:-1_026:-1] * (0.5 + 0.5 * np.cos(np.pi * np.arange(1, 1_025) / 1_024))]
+                )[: 11 * 512]
                 .astype(np.float32)
                 .reshape(-1, 512)
             )
@@ -524,7 +524,7 @@ def test_live_writes_what_the_blocks_are(folder, tmp_path, keep_level):
     )
     got, want = (
         load(tmp_path / "out.wav")[0][0],
-        hold_start(fade_ends(late[None, 274 : 274 + 5_001], 0, 5_001), x[None])[0],
+        hold_start(fade_ends(late[None, 289 : 289 + 5_001], 0, 5_001), x[None])[0],
     )
     assert (
         said["blocks"] == 11

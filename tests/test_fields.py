@@ -101,18 +101,29 @@ def test_players_of_soundfonts_need_soundfonts(tmp_path):
 
 # Model
 
-MODEL = dict(widths=(2, 2, 2, 4), axis="clip", alphas=(0.5, 1.0, 1.0, 1.0, 0.0), bypass=False, sets=2)
+MODEL = dict(
+    widths=(2, 2, 2, 4), axis="clip", alphas=(0.5, 1.0, 1.0, 1.0, 0.0), bypass=False, sets=2, tone=0.5
+)
 
 
 @pytest.mark.parametrize("name", MODEL)
 def test_model(name):
-    base = ModelConfig(widths=(2, 2, 2, 2), axis="clip" if name == "sets" else "frame")
+    "`tone` acts behind the network, in its transfer."
+    base = ModelConfig(widths=(2, 2, 2, 2), axis="clip" if name in ("sets", "tone") else "frame")
     sounds = torch.randn(2, 1, 1, 8_192, generator=torch.Generator().manual_seed(0))
-    outputs = []
+    outputs, transfers = [], []
     for config in (base, replace(base, **{name: MODEL[name]})):
         torch.manual_seed(0)
-        outputs.append(MambaMuse(**asdict(config)).eval()(*sounds))
-    assert not torch.equal(*outputs)
+        model = MambaMuse(**asdict(config)).eval()
+        outputs.append(model(*sounds))
+        transfers.append(model.transfer(*sounds[:, 0, 0].numpy()))
+    assert torch.equal(*outputs) == (name == "tone") and not np.array_equal(*transfers)
+
+
+def test_a_tone_is_of_the_clip_axis():
+    with pytest.raises(InputError, match="model.tone would change nothing: on the axis frame"):
+        recipe("as_run", "half", ["model.tone=0.5"])
+    assert recipe("paired", "half", ["model.axis=frame"]).model.tone == 0.5  # and has no effect
 
 
 # Losses

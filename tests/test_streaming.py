@@ -51,6 +51,7 @@ from mambamuse.use.streaming import (
     streamed,
 )
 from mambamuse.use.style import Style, digest, mix, style_file, style_of
+from mambamuse.use.tone import FLAT
 from mambamuse.use.transfer import transfer
 
 NARROW = (4, 8, 16, 32)
@@ -669,7 +670,9 @@ def rewritten(path, out, change=lambda tensors: None, **about):
     with safe_open(path, "np") as file:
         metadata = file.metadata()
     pairs = [(tensors[f"{place}.mean"], tensors[f"{place}.deviation"]) for place in PLACES]
-    metadata = metadata | dict(digest=digest(flat(pairs, [len(mean) for mean, _ in pairs]))) | about
+    metadata = (
+        metadata | dict(digest=digest(flat(pairs, [len(mean) for mean, _ in pairs]), tensors["tone"])) | about
+    )
     save_file(tensors, out, {key: value for key, value in metadata.items() if value is not None})
     return out
 
@@ -689,6 +692,8 @@ def narrower(tensors):
         (put("skip64.mean", np.nan), {}, "not finite"),
         (put("bottleneck.deviation", np.inf), {}, "not finite"),
         (put("decoder16.deviation", -1e-3), {}, "deviations below 0"),
+        (lambda tensors: tensors["tone"].__setitem__(2, np.nan), {}, "not finite"),
+        (lambda tensors: tensors.update(tone=tensors["tone"][:3].copy()), {}, "damaged"),
         (put("skip32.mean", 0), dict(weights=None), "not a style file"),
         (put("skip32.mean", 0), dict(format=None), "not a style file"),
         (put("skip32.mean", 0), dict(digest=None), "damaged"),
@@ -727,7 +732,7 @@ def test_a_style_of_another_number_of_sets_is_refused_where_it_is_used(tmp_path)
     own = Style.of(model, x)
     for sets in (1, 3):
         statistics = np.repeat(own.statistics[[0, 2]], sets, 0)
-        other = Style(statistics, own.places, own.weights, "other")
+        other = Style(statistics, own.tone, own.places, own.weights, "other")
         assert other.sets == sets
         other.save(tmp_path / "other.style")
         for style in (other, tmp_path / "other.style"):
@@ -736,14 +741,15 @@ def test_a_style_of_another_number_of_sets_is_refused_where_it_is_used(tmp_path)
         for styles in ((own, other), (other, own)):
             with pytest.raises(InputError, match="has sets .*; they cannot be mixed"):
                 mix([(style, 0.5) for style in styles])
-    Style(own.statistics[:0], own.places, own.weights).save(tmp_path / "none.style")
+    Style(own.statistics[:0], own.tone, own.places, own.weights).save(tmp_path / "none.style")
     with pytest.raises(InputError, match="none.style: this style file is damaged"):
         Style.load(tmp_path / "none.style")
 
 
 def test_shares_make_one_whole_and_a_third_may_be_rounded():
-    a, b = (Style(np.full((2, 3), value, np.float32), {}, "w") for value in (1, 4))
+    a, b = (Style(np.full((2, 3), value, np.float32), FLAT - value, {}, "w") for value in (1, 4))
     assert np.array_equal(mix(zip((a, b), (0.75, 0.25))).statistics, np.full((2, 3), 1.75))
+    assert np.array_equal(mix(zip((a, b), (0.75, 0.25))).tone, FLAT - 1.75)
     assert np.array_equal(mix([(a, 0.33), (b, 0.33), (a, 0.33)]).statistics, np.full((2, 3), 2))
 
 
@@ -765,7 +771,7 @@ def test_shares_make_one_whole_and_a_third_may_be_rounded():
     ],
 )
 def test_shares_that_are_none(shares):
-    a = Style(np.ones((2, 3), np.float32), {}, "w")
+    a = Style(np.ones((2, 3), np.float32), FLAT, {}, "w")
     with pytest.raises(
         InputError, match="^the shares of a mix are .*, expected numbers of at least 0 whose sum is 1$"
     ):

@@ -20,6 +20,7 @@ from mambamuse.sound.loudness import Loudness
 from mambamuse.use.live import WARM_UP, Live
 from mambamuse.use.step import Carried, Running, Step
 from mambamuse.use.style import Style, mix
+from mambamuse.use.tone import RunningTone
 from mambamuse.use.transfer import transfer
 
 PHONE = 390  # CSS pixels
@@ -125,8 +126,9 @@ def test_live_plays_what_python_plays(page, site, block):
     network, heard = Carried(), heard_live(block)
     played = trying.live(page, heard, style, network.alphas)
     step = site / "try" / web.step_file(block)
-    statistics = Style.of(network, style).statistics
-    live = Live(Step(step, statistics, network.alphas, Running(warm_up=WARM_UP)))
+    own = Style.of(network, style)
+    step = Step(step, own.statistics, network.alphas, Running(warm_up=WARM_UP))
+    live = Live(step, tone=RunningTone(own.tone, network.tone))
     want = np.concatenate([live(samples) for samples in heard])
     assert np.abs(want).max() > 0.05 and np.abs(played - want).max() < 1e-4
     content = trying.live(page, heard, style, network.alphas, alpha=0)

@@ -1,6 +1,7 @@
 // The network in six stages, each as long as the recording: what mambamuse/use/stages.py does, in a browser.
 
 import * as sound from "./sound.js";
+import { bandLevels, COUNT, toned } from "./tone.js";
 
 const STRIDES = [16, 16, 8, 4, 2, 8, 4, 2, 1]; // samples in a time step, at the nine places
 const ENCODED = 5; // places between the encoder and the decoder
@@ -154,13 +155,16 @@ function apart(outputs, samples) {
   return [outputs, weights];
 }
 
-/** Statistics `a` and `b` at all places, of which `share` is b's. */
+/** Styles `a` and `b`, of which `share` is b's. */
 export function mixed(a, b, share) {
   const between = (x, y) => Float32Array.from(x, (value, c) => (1 - share) * value + share * y[c]);
-  return a.map((pair, place) => pair.map((row, kind) => between(row, b[place][kind])));
+  const places = a.places.map((pair, place) => pair.map((row, kind) => between(row, b.places[place][kind])));
+  return { places, tone: between(a.tone, b.tone) };
 }
 
-/** Styles `(2 * sets, channels)` in a row, as `style` below gives them; `widths` are the channels at the places. */
+/** Styles in a row, `(2 * sets, channels)` and the levels of the bands, as `style` below gives them; `widths` are
+ * the channels at the places.
+ */
 export function unpacked(numbers, widths, sets) {
   const total = widths.reduce((sum, width) => sum + width, 0);
   const starts = widths.map((_, place) => widths.slice(0, place).reduce((sum, width) => sum + width, 0));
@@ -172,9 +176,10 @@ export function unpacked(numbers, widths, sets) {
     return found;
   };
   const styles = [];
-  for (let at = 0; at < numbers.length; at += 2 * sets * total) {
+  const size = 2 * sets * total;
+  for (let at = 0; at < numbers.length; at += size + COUNT) {
     const pair = (width, n) => [rows(at + starts[n], width), rows(at + sets * total + starts[n], width)];
-    styles.push(widths.map(pair));
+    styles.push({ places: widths.map(pair), tone: numbers.slice(at + size, at + size + COUNT) });
   }
   return styles;
 }
@@ -231,26 +236,28 @@ export class Engine {
     return shelf.values;
   }
 
-  /** The style of a recording: means and deviations at the nine places, of what `encoded` holds. */
-  async style(encoded, tick = () => {}) {
+  /** The style of `prepared`, which `encoded` holds: means and deviations at the nine `places`, and its `tone`. */
+  async style(prepared, encoded, tick = () => {}) {
     const found = [...encoded.measured];
     const measure = (place, shelf, measured) => {
       found[place] = measured;
       return shelf;
     };
     await this.decoded(encoded, measure, false, tick);
-    return found.map((pair) => pair.map((row) => Float32Array.from(row)));
+    const places = found.map((pair) => pair.map((row) => Float32Array.from(row)));
+    return { places, tone: bandLevels(prepared) };
   }
 
-  /** `prepared`, which `encoded` holds, with `style`; `alphas` are its shares at the nine places. */
-  async transferred(prepared, encoded, style, alphas, tick = () => {}) {
+  /** `prepared`, which `encoded` holds, with `style`; of its shares, `alphas` are those at the nine places. */
+  async transferred(prepared, encoded, style, { alphas, tone }, tick = () => {}) {
     const change = (place, shelf, measured) => {
       if (!alphas[place]) return shelf;
-      return new Restyled(shelf, STRIDES[place], encoded.weights, measured, style[place], alphas[place]);
+      return new Restyled(shelf, STRIDES[place], encoded.weights, measured, style.places[place], alphas[place]);
     };
     const made = await this.decoded(encoded, change, true, tick);
     const filtered = new sound.HighPass().filtered(made);
-    const heard = filtered.subarray(sound.START, sound.START + prepared.length);
+    const inside = filtered.subarray(sound.START, sound.START + prepared.length);
+    const heard = tone ? toned(inside, style.tone, tone) : inside;
     return sound.heldStart(sound.fadedEnds(new sound.Gate().gated(heard, prepared)), prepared);
   }
 }

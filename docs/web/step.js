@@ -2,6 +2,7 @@
 // has it for one channel.
 
 import { CEILING, FRAME, Gate, HighPass, PEAK, RATE, START, Weighting, peakOf } from "./sound.js";
+import { LATE, RunningTone } from "./tone.js";
 
 const FALLS = 10 ** (-3 / 20); // of the level, in a second
 const LOWEST = 1e-3; // of full scale: a level never falls below
@@ -84,12 +85,14 @@ class Delay {
   }
 }
 
-/** A style as the engine gives it, as the step takes it: the means of each set, then the deviations, at all places. */
+/** A style as the engine gives it, as the step takes it: the means of each set, then the deviations, at all places.
+ * Its tone comes behind the step.
+ */
 export function packed(style, sets) {
   const rows = [];
   for (const kind of [0, 1]) {
     for (let set = 0; set < sets; set++) {
-      for (const { [kind]: row } of style) {
+      for (const { [kind]: row } of style.places) {
         const width = row.length / sets;
         rows.push(...row.subarray(set * width, (set + 1) * width));
       }
@@ -170,30 +173,35 @@ class Step {
   }
 }
 
-/** The step with a level, a gate and a loudness that follow the sound. Blocks in, blocks out, `delay` late. */
+/** The step with a tone, a level, a gate and a loudness that follow the sound. Blocks in, blocks out, `delay` late;
+ * `tones`: whether there is ever a tone.
+ */
 export class Live {
-  constructor(ort, session, about) {
+  constructor(ort, session, about, tones) {
     this.step = new Step(ort, session, about);
     this.block = about.block;
-    this.delay = about.delay;
+    this.tones = tones;
+    this.delay = about.delay + (tones ? LATE : 0);
   }
 
   /** Forget all that was heard. The network hears silence first. */
-  async start(style, alphas) {
-    this.step.start(style, alphas);
+  async start(style, shares) {
+    this.step.start(style, shares.alphas);
+    this.tone = new RunningTone();
     this.leveller = new Leveller();
     this.gate = new Gate();
     this.gain = new RunningGain();
     this.highPass = new HighPass();
     this.late = [0, 1, 2].map(() => new Delay(this.delay)); // content, prepared, level
-    this.turn(style, alphas);
+    this.turn(style, shares);
     this.share = this.wanted;
     for (let heard = 0; heard < START; heard += this.block) await this.step.run(new Float32Array(this.block));
   }
 
-  /** From now on another `style`, and other `alphas`; if all are 0, the content itself. */
-  turn(style, alphas) {
+  /** From now on another `style`, and other shares of it; if those at all places are 0, the content itself. */
+  turn(style, { alphas, tone }) {
     this.step.turn(style, alphas);
+    this.toward = [style.tone, tone];
     this.wanted = alphas.some(Boolean) ? 1 : 0;
   }
 
@@ -202,8 +210,8 @@ export class Live {
     const levels = this.leveller.of(block);
     const prepared = block.map((x, i) => Math.min(CEILING, Math.max(-CEILING, (x * PEAK) / levels[i])));
     const [content, before, level] = [block, prepared, levels].map((row, n) => this.late[n].passed(row));
-    const made = Float64Array.from(await this.step.run(prepared));
-    const y = this.gate.gated(this.highPass.filtered(made), before);
+    const made = this.highPass.filtered(Float64Array.from(await this.step.run(prepared)));
+    const y = this.gate.gated(this.tones ? this.tone.of(made, ...this.toward) : made, before);
     const gains = this.gain.of(before, y);
     const share = line(this.share, this.wanted, block.length);
     this.share = this.wanted;

@@ -33,7 +33,7 @@ let last = { name: null }; // the content that was encoded last
 async function styleOf(sound, tick) {
   if (!styles.has(sound.name)) {
     const prepared = levelled(sound.samples, level(sound.samples));
-    styles.set(sound.name, await engine.style(await engine.encoded(prepared, tick), tick));
+    styles.set(sound.name, await engine.style(prepared, await engine.encoded(prepared, tick), tick));
   }
   return styles.get(sound.name);
 }
@@ -63,9 +63,9 @@ async function styleAsked(request, tick = () => {}) {
   return found.length === 2 ? mixed(found[0], found[1], request.mix) : found[0];
 }
 
-/** The shares at the nine places. */
+/** The shares of a style: `alphas` at the nine places, and that of its `tone`. */
 function shares({ alpha, alphas }) {
-  return alphas.map((share) => alpha * share);
+  return { alphas: alphas.map((share) => alpha * share), tone: alpha * engine.about.tone };
 }
 
 /** The output for what was asked, as mambamuse's transfer gives it: as loud as the content. */
@@ -100,7 +100,8 @@ async function liveOf(block) {
   if (live?.block !== block) {
     await live?.step.session.release();
     const about = engine.about.live.find((one) => one.block === block);
-    live = new Live(ort, await ort.InferenceSession.create(await fetched(about.file), OPTIONS), about);
+    const session = await ort.InferenceSession.create(await fetched(about.file), OPTIONS);
+    live = new Live(ort, session, about, engine.about.tone > 0);
   }
   return live;
 }
@@ -112,7 +113,7 @@ function quantile(times, share) {
 
 /** Seconds for each of some blocks of noise. */
 async function timed(live) {
-  await live.start(styles.values().next().value, Array(9).fill(1));
+  await live.start(styles.values().next().value, shares({ alpha: 1, alphas: Array(9).fill(1) }));
   const times = [];
   for (let n = 0; n < WARM + TRIED; n++) {
     const block = Float32Array.from({ length: live.block }, () => Math.random() - 0.5);
@@ -127,8 +128,9 @@ async function timed(live) {
 async function measure() {
   await opened();
   let found;
-  for (const { block, delay } of engine.about.live) {
-    const times = await timed(await liveOf(block));
+  for (const { block } of engine.about.live) {
+    const { delay } = await liveOf(block);
+    const times = await timed(live);
     const keeps = quantile(times, 0.9) < (KEEPS * block) / RATE;
     found = { block, delay, keeps, length: block / RATE, p50: quantile(times, 0.5), p99: quantile(times, 0.99) };
     if (keeps) break;

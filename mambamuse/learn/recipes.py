@@ -141,6 +141,8 @@ def idle(recipe: Recipe) -> dict[str, str]:
     "The fields that cannot change anything in `recipe`, and why."
     loss, training = recipe.loss, recipe.training
     found = {}
+    if recipe.model.axis != "clip":
+        found["model.tone"] = "on the axis frame no style is measured: model.axis is not clip"
     if not loss.critics:
         why = "no critics take part, since loss.lambda_adversarial and loss.lambda_features are 0"
         found["training.critic_width"] = found["training.clip_critics"] = why

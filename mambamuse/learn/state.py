@@ -100,7 +100,7 @@ def widened(narrow: MambaMuse, wide: MambaMuse, seed: int) -> MambaMuse:
 def like(model: MambaMuse, share: int) -> MambaMuse:
     "A generator with the settings of `model`, its channels divided by `share`."
     widths = [norm.ln.normalized_shape[0] // share for norm in model.encoder.lns]
-    return MambaMuse(tuple(widths[:-1]), model.axis, model.alphas, model.bypass, model.sets)
+    return MambaMuse(tuple(widths[:-1]), model.axis, model.alphas, model.bypass, model.sets, model.tone)
 
 
 def as_wide_as(model: MambaMuse, tensors: Tensors, seed: int) -> Tensors:

@@ -56,6 +56,10 @@ class ModelConfig:
         bool, option("whether the skip of 32 channels reaches the decoder", "released code")
     ] = True
     sets: Annotated[Sets, option("statistics of a style: one, or one for each stage of an envelope")] = 1
+    tone: Annotated[
+        Alpha,
+        option("share of the way that a transfer's five bands move, behind the network, to the style's"),
+    ] = 0.0
 
     def __post_init__(self):
         check_alphas(self.alphas)

@@ -37,7 +37,7 @@ from mambamuse.model.blocks import (
     conv,
     leaky,
 )
-from .config import Axis, ModelConfig, Sets
+from .config import Alpha, Axis, ModelConfig, Sets
 from .envelope import envelope_stages
 from .mamba import Mamba
 from .places import ENCODED, check_alphas
@@ -144,13 +144,15 @@ class MambaMuse(
         alphas: tuple[float, ...] = ModelConfig.alphas,
         bypass: bool = ModelConfig.bypass,
         sets: Sets = ModelConfig.sets,
+        tone: Alpha = ModelConfig.tone,
     ):
         super().__init__()
-        ModelConfig(widths, axis, alphas, bypass, sets)  # raises ValueError on what no model can have
+        ModelConfig(widths, axis, alphas, bypass, sets, tone)  # raises ValueError on what no model can have
         self.axis = axis
         self.alphas = tuple(alphas)
         self.bypass = bypass
         self.sets = sets
+        self.tone = tone  # behind the network: `transfer` knows it, `forward` does not
         outs = (*widths[-2::-1], widths[0] // 2)  # 128, 64, 32, 16
         self.encoder = Encoder(widths)
         self.ups = nn.ModuleList(

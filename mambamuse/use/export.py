@@ -974,6 +974,7 @@ def export_folder(model: MambaMuse, folder: str | Path, block: int = 256) -> Pat
         places=dict(zip(PLACES, channels(model))),
         alphas=check_alphas(model.alphas),
         sets=model.sets,
+        tone=model.tone,
         bypass=model.bypass,
         sample_rate=SAMPLE_RATE,
         files={name: described(files) for name, files in for_hosts.items()},

@@ -45,6 +45,7 @@ from mambamuse.use.levels import (
 )
 from .step import STEP_BLOCK, Carried, Running, Step
 from .style import Style, network_of, style_of
+from .tone import LATE, RunningTone
 
 # %% ../../nbs/use/live.ipynb #live-leveller
 FALLS = 10 ** (-3 / 20)  # of the level, in a second
@@ -165,13 +166,21 @@ class Timed:
 
 
 class Live:
-    """`step` with a level, a gate, a loudness and, for more than one channel, places that follow the sound.
-    Blocks in, blocks out, `delay` samples late.
+    """`step` with a `tone`, a level, a gate, a loudness and, for more than one channel, places that follow
+    the sound. Blocks in, blocks out, `delay` samples late.
     """
 
-    def __init__(self, step: Step, alpha: float = 1.0, keep_level: bool = False, channels: int = 1):
+    def __init__(
+        self,
+        step: Step,
+        alpha: float = 1.0,
+        keep_level: bool = False,
+        channels: int = 1,
+        tone: RunningTone | None = None,
+    ):
         self.step, self.alpha, self.keep_level, self.channels = step, alpha, keep_level, channels
-        self.block, self.delay = step.block, step.delay
+        self.tone = tone
+        self.block, self.delay = step.block, step.delay + (LATE if tone else 0)
         self.start()
 
     def start(self):
@@ -182,6 +191,8 @@ class Live:
         self.gain = RunningGain()
         self.turns, self.image = Turns(self.channels), Image(self.channels)
         self.high_pass, self.clipped = no_constant(1), 0
+        if self.tone:
+            self.tone.start()
         self.waiting = np.zeros((self.channels + 2, self.delay), np.float32)  # content, prepared, level
         if self.alpha:
             for _ in range(START // self.block):
@@ -200,7 +211,10 @@ class Live:
         *content, late_prepared, late_level = self.delayed(np.vstack([rows, prepared, level]))
         if not self.alpha:
             return np.reshape(content, block.shape)
-        y = self.high_pass(self.step(prepared)[None])[0] * self.gate(late_prepared[None])[0]
+        y = self.high_pass(self.step(prepared)[None])[0]
+        if self.tone:
+            y = self.tone(y)
+        y = y * self.gate(late_prepared[None])[0]
         if not self.keep_level:
             y = y * self.gain(late_prepared, y)
         y = y * (late_level / PEAK)
@@ -253,7 +267,7 @@ def live_step(style, alpha: float, block: int, keep_level: bool, weights, channe
     check_alpha(alpha)
     network = network_of(weights)
     file = step_source(network, weights, block)
-    statistics = style_of(style, network)
+    statistics, levels = style_of(style, network)
     heard = Running(warm_up=WARM_UP) if network.axis == "clip" else None
     step = Step(file, statistics, [alpha * a for a in network.alphas], heard)
     if step.weights != network.weights:
@@ -261,7 +275,8 @@ def live_step(style, alpha: float, block: int, keep_level: bool, weights, channe
             f"{weights}: its step for blocks of {block} samples was exported with weights {step.weights}, and"
             f" the rest with {network.weights}; export it again with --block {block}"
         )
-    live = Live(step, alpha, keep_level, channels)
+    tone = RunningTone(levels, alpha * network.tone) if network.tone and levels is not None else None
+    live = Live(step, alpha, keep_level, channels, tone)
     for _ in range(20):
         live(np.zeros(block if channels == 1 else (channels, block), np.float32))
     return live.start()

@@ -33,6 +33,7 @@ from .levels import PEAK, START, Gate, extend, fade_ends, hold_start, level, lev
 from .stages import Shelf, changed, filtered, shelf_statistics
 from .step import SHORTEST
 from .style import Style, mix, prepared
+from .tone import toned
 from .transfer import read
 
 # %% ../../nbs/use/playground.ipynb #playground-taken
@@ -161,6 +162,11 @@ class Playground(AnyWidget):
         repeated = fit(self.tensor(np.roll(sound, START % len(sound)))[None, None], length)
         return self.model.features(repeated, len(PLACES) - len(ENCODED))
 
+    def mixed(self, styles: list[str], share: float) -> Style:
+        "The mix of `styles`, of which `share` is the second one's."
+        shares = zip(styles, (1 - share, share))
+        return mix([(self.measured(name, 0), part) for name, part in shares if part])
+
     def change(
         self, styles: list[str], share: float, alphas: list[float], time: int, weights: Shelf
     ) -> Callable:
@@ -170,8 +176,7 @@ class Playground(AnyWidget):
         if self.model.axis == "frame":
             borrowed = self.measured(styles[0], len(weights) * STRIDES[0])
             return lambda place, x: blend(x, borrowed[place], alphas[place], "frame")
-        shares = zip(styles, (1 - share, share))
-        style = mix([(self.measured(name, 0), part) for name, part in shares if part]).on(self.network)
+        style = self.mixed(styles, share).on(self.network)
 
         def restyled(place, x):
             if not alphas[place]:
@@ -205,9 +210,12 @@ class Playground(AnyWidget):
         time = sound.shape[1]
         shares = [alpha * share for share in check_alphas(self.model.alphas if alphas is None else alphas)]
         change = self.change(styles, mix, shares, time, weights)
-        y = self.model.decode(features, change)
+        made = self.model.decode(features, change)[0].cpu().numpy()
         levelled_content = levelled(sound, loudest)
-        y = filtered(y[0].cpu().numpy())[:, START : START + time] * Gate(1)(levelled_content)
+        y = filtered(made)[:, START : START + time]
+        if self.model.tone:
+            y = toned(y, self.mixed(styles, mix).tone, alpha * self.model.tone)
+        y = y * Gate(1)(levelled_content)
         return hold_start(fade_ends(y, 0, time), levelled_content)[0] * np.float32(loudest / PEAK)
 
     def answer(self, what: str, buffers: list, **given: Any) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 from ..model.places import ENCODED, EPS, PART, PLACES, STRIDE, STRIDES
 from ..model.topology import has_skip
 from .levels import PEAK, START, Gate, extend, fade_ends, hold_start, levelled, no_constant
+from .tone import toned
 
 # %% ../../nbs/use/stages.ipynb #pipeline-shelf
 IN_MEMORY = 2**25  # bytes of a shelf that stays in memory: 32 MiB
@@ -239,12 +240,17 @@ def filtered(y: np.ndarray) -> np.ndarray:
 
 
 def restyled(
-    network: Any, sound: np.ndarray, style: np.ndarray, alpha: float, tick: Callable = lambda share: None
+    network: Any,
+    sound: np.ndarray,
+    style: np.ndarray,
+    alpha: float,
+    tick: Callable = lambda share: None,
+    tone: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`sound (channels, time)` at 16 kHz, prepared, with the statistics `style (2 * sets, channels)`:
-    `(channels, time)`, at the model's level.
+    """`sound (channels, time)` at 16 kHz, prepared, with the statistics `style (2 * sets, channels)` and the
+    band levels `tone (5,)` of the style, if they are known: `(channels, time)`, at the model's level.
 
-    `alpha`, above 0 to 1, is the share of the style in each of the network's own blends.
+    `alpha`, above 0 to 1, is the share of the style in each of the network's own blends, and in its tone.
     """
     sizes, time = list(network.places.values()), sound.shape[1]
 
@@ -259,5 +265,7 @@ def restyled(
         outputs = run(network, as_rows(sound, PEAK), time, change, tick)
         y = np.stack([row[:][:, 0] for row in outputs])
     y = filtered(y)[:, START : START + time]
+    if network.tone and tone is not None:
+        y = toned(y, tone, alpha * network.tone)
     faded = fade_ends(y * Gate(len(sound))(sound), 0, time)
     return hold_start(faded, sound)

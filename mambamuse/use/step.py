@@ -292,7 +292,9 @@ class Carried:
             self.places = {place: int(about["places"][place]) for place in PLACES}
             self.alphas = check_alphas(about["alphas"])
             self.sets = int(about.get("sets", 1))  # a folder that does not say so has one
-            if not all(0 < n <= MOST for n in (*self.places.values(), self.sets)):
+            self.tone = float(about.get("tone", 0.0))  # or none
+            counts = (*self.places.values(), self.sets)
+            if not all(0 < n <= MOST for n in counts) or not 0 <= self.tone <= 1:
                 raise ValueError
             self.weights = str(about["weights"])
             self.bypass = bool(about["bypass"])

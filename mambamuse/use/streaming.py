@@ -728,6 +728,7 @@ class TorchNetwork:
         self.model = model
         self.axis = model.axis
         self.sets = model.sets
+        self.tone = model.tone
         self.bypass = model.bypass
         self.alphas = check_alphas(model.alphas)
         self.places = dict(zip(PLACES, channels(model)))

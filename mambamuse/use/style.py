@@ -26,15 +26,17 @@ from ..sound.paths import check_place, written_beside
 from .levels import FAINTEST, level, levelled
 from .stages import measured_style
 from .step import SHORTEST, Carried, flat
+from .tone import FLAT, band_levels
 
 # %% ../../nbs/use/style.ipynb #style-style
-FORMAT, SUFFIX = "mambamuse style 2", ".style"
+FORMAT, SUFFIX = "mambamuse style 3", ".style"
 CANCELS = 2e-4  # of the loudest sample: what 16 bits leave of channels that cancel each other
 
 # %% ../../nbs/use/style.ipynb #style-style-1
-def digest(statistics: np.ndarray) -> str:
-    "A hash of `statistics`, by which damage is found."
-    return sha256(np.ascontiguousarray(statistics, np.float32).tobytes()).hexdigest()[:16]
+def digest(*numbers: np.ndarray) -> str:
+    "A hash of arrays of `numbers`, by which damage is found."
+    parts = [np.ascontiguousarray(part, np.float32).tobytes() for part in numbers]
+    return sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def channels(places: dict[str, int]) -> str:
@@ -95,11 +97,13 @@ def prepared(sound: Any, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Style:
-    """What a network keeps of a sound: `statistics (2 * sets, channels)`, the means, then the deviations of
-    each stage of its envelope, at all of `PLACES`, whose channels `places` counts.
+    """What is kept of a sound: `statistics (2 * sets, channels)`, the means, then the deviations of each
+    stage of its envelope, at all of `PLACES`, whose channels `places` counts; and its `tone (5,)`, the levels
+    of its bands in dB.
     """
 
     statistics: np.ndarray
+    tone: np.ndarray
     places: dict[str, int]
     weights: str
     name: str = "style"
@@ -115,14 +119,9 @@ class Style:
         made = []
         for sound in sounds:
             name = str(sound) if isinstance(sound, (str, Path)) else "style"
-            made.append(
-                cls(
-                    measured_style(network, prepared(sound, sample_rate)),
-                    network.places,
-                    network.weights,
-                    name,
-                )
-            )
+            mono = prepared(sound, sample_rate)
+            statistics, tone = measured_style(network, mono), band_levels(mono[None])
+            made.append(cls(statistics, tone, network.places, network.weights, name))
         return mix([(style, 1 / len(made)) for style in made])
 
     @property
@@ -160,12 +159,15 @@ class Style:
         """Write a style file. Raises `InputError` as `style_place`, and without `force` if the file appears
         meanwhile.
         """
-        tensors = {}
+        tensors = dict(tone=self.tone)
         for place, (mean, deviation) in zip(PLACES, self.pairs()):
             tensors |= {f"{place}.mean": mean.copy(), f"{place}.deviation": deviation.copy()}
         with written_beside(style_place(path, force=force), replace=force) as part:
             part.write_bytes(
-                save(tensors, {"format": FORMAT, "weights": self.weights, "digest": digest(self.statistics)})
+                save(
+                    tensors,
+                    {"format": FORMAT, "weights": self.weights, "digest": digest(self.statistics, self.tone)},
+                )
             )
 
     @classmethod
@@ -185,6 +187,7 @@ class Style:
                     [np.atleast_2d(file.get_tensor(f"{place}.{kind}")) for kind in ("mean", "deviation")]
                     for place in PLACES
                 ]
+                tone = file.get_tensor("tone")
         except (
             SafetensorError,
             AttributeError,
@@ -194,13 +197,16 @@ class Style:
         places = {place: mean.shape[-1] for place, (mean, _) in zip(PLACES, pairs)}
         sets = len(pairs[0][0])
         alike = all(mean.shape == deviation.shape == (sets, mean.shape[-1]) for mean, deviation in pairs)
-        if not sets or not alike or digest(flat(pairs, places.values())) != about.get("digest"):
+        if not sets or not alike or tone.shape != FLAT.shape:
             raise InputError(f"{path}: this style file is damaged; make it again from the sound")
         statistics = flat(pairs, places.values())
-        if not np.isfinite(statistics).all() or (statistics[sets:] < 0).any():
+        if digest(statistics, tone) != about.get("digest"):
+            raise InputError(f"{path}: this style file is damaged; make it again from the sound")
+        finite = np.isfinite(statistics).all() and np.isfinite(tone).all()
+        if not finite or (statistics[sets:] < 0).any():
             wrong = "there are numbers in it that are not finite, or deviations below 0"
             raise InputError(f"{path}: {wrong}; make it again from the sound")
-        return cls(statistics, places, about["weights"], str(path))
+        return cls(statistics, tone, places, about["weights"], str(path))
 
 # %% ../../nbs/use/style.ipynb #style-mix
 ROUNDED = 0.01 + 1e-9  # by which the sum of shares may miss 1
@@ -237,28 +243,29 @@ def mix(shares: Any) -> Style:
         if other.sets != first.sets:
             sets = f"has sets {other.sets}, but {first.name} {first.sets}"
             raise InputError(f"{other.name}: {sets}; they cannot be mixed")
-    mean = np.average([style.statistics.astype(np.float64) for style in styles], axis=0, weights=parts)
-    return Style(
-        mean.astype(np.float32), first.places, first.weights, " + ".join(style.name for style in styles)
+    statistics, tone = (
+        np.average([numbers.astype(np.float64) for numbers in kind], axis=0, weights=parts).astype(np.float32)
+        for kind in zip(*((style.statistics, style.tone) for style in styles))
     )
+    return Style(statistics, tone, first.places, first.weights, " + ".join(style.name for style in styles))
 
 
-def style_of(style: Any, network: Any, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """`style`, a `Style`, a style file, a recording or an array, as `network` takes it: `(2 * sets,
-    channels)`, or on the frame axis mono sound `(time,)`.
+def style_of(
+    style: Any, network: Any, sample_rate: int = SAMPLE_RATE
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`style`, a `Style`, a style file, a recording or an array, as a transfer takes it: for the `network`
+    `(2 * sets, channels)`, and its tone `(5,)`; or on the frame axis mono sound `(time,)`, and None.
 
     Raises `InputError` if it cannot be used.
     """
     network = as_network(network)
     if isinstance(style, (str, Path)) and Path(style).suffix == SUFFIX:
         style = Style.load(style)
-    if isinstance(style, Style):
-        return flat(style.on(network), network.places.values())
-    return (
-        prepared(style, sample_rate)
-        if network.axis == "frame"
-        else Style.of(network, style, sample_rate=sample_rate).statistics
-    )
+    if network.axis == "frame" and not isinstance(style, Style):
+        return prepared(style, sample_rate), None
+    if not isinstance(style, Style):
+        style = Style.of(network, style, sample_rate=sample_rate)
+    return flat(style.on(network), network.places.values()), style.tone
 
 # %% ../../nbs/use/style.ipynb #style-file
 def network_of(weights: str | Path | None = None, device: str | None = None) -> Any:

@@ -87,7 +87,7 @@ def transferred(
     network: Any,
     content: np.ndarray,
     rate: int,
-    style: np.ndarray,
+    style: tuple[np.ndarray, np.ndarray | None],
     alpha: float,
     keep_level: bool = False,
     keep_highs: bool = False,
@@ -95,8 +95,8 @@ def transferred(
     say: Callable = lambda line: None,
     name: str = "the output",
 ) -> np.ndarray:
-    """`content (channels, time)` at `rate` Hz with the timbre `style (2 * sets, channels)`: an array of the
-    same shape. `alpha` is above 0.
+    """`content (channels, time)` at `rate` Hz with the timbre `style`, as `style_of` gives it: an array of
+    the same shape. `alpha` is above 0.
     """
     copies = panned(content)
     if copies:  # one sound at one place: it stays one
@@ -118,7 +118,9 @@ def transferred(
     loudest = level(low)
     if not loudest:
         return np.zeros_like(content)
-    y = at_rate(restyled(network, levelled(low, loudest), style, alpha, tick), rate, content.shape[1])
+    statistics, tone = style
+    made = restyled(network, levelled(low, loudest), statistics, alpha, tick, tone)
+    y = at_rate(made, rate, content.shape[1])
     prepared = levelled(content, loudest)
     highs = np.zeros_like(content)
     if keep_highs and rate > SAMPLE_RATE:
@@ -153,6 +155,6 @@ def transfer(
     check_alpha(alpha)
     x, rate = read(content, sample_rate, "content")
     network = Carried() if network is None else as_network(network)
-    statistics = style_of(style, network, sample_rate)
-    out = x.copy() if not alpha else transferred(network, x, rate, statistics, alpha, keep_level, keep_highs)
+    asked = style_of(style, network, sample_rate)
+    out = x.copy() if not alpha else transferred(network, x, rate, asked, alpha, keep_level, keep_highs)
     return out if isinstance(content, (str, Path)) else out.reshape(np.shape(content))
