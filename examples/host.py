@@ -32,6 +32,9 @@ def raw(path: str, shortest: int = 0) -> np.ndarray:
 
 
 def main(folder: str, content: str, style: str, out: str):
+    for path in (Path(folder, "about.json"), content, style):
+        if not Path(path).is_file():
+            sys.exit(f"{path}: no such file")
     about = json.loads(Path(folder, "about.json").read_text())
     name, step = next((name, file) for name, file in about["files"].items() if name.startswith("step"))
     sound, example = raw(content), raw(style, SHORTEST)

@@ -80,6 +80,7 @@ def test_what_is_no_raw_sound_is_refused(sounds, host, tmp_path):
     for content, style, says in (
         (wav, folder / "style.f32", "not raw float32"),
         (folder / "content.f32", tmp_path / "short.f32", "799 samples, at least 800 are needed"),
+        (folder / "none.f32", folder / "style.f32", "none.f32: no such file"),
     ):
         done = played(host, CARRIED, content, style, out)
         assert done.returncode == 1 and says in done.stderr and done.stderr.count("\n") == 1

@@ -11,7 +11,7 @@
 //
 // First the style's graph measures the style; then the step takes the content block by block, as a plug-in gets it.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
@@ -43,6 +43,9 @@ function zeros({ kind, shape }) {
 }
 
 const [folder, content, style, out] = process.argv.slice(2);
+for (const path of [join(folder, "about.json"), content, style]) {
+  if (!existsSync(path)) refuse(`${path}: no such file`);
+}
 const about = JSON.parse(readFileSync(join(folder, "about.json"), "utf8"));
 const [name, step] = Object.entries(about.files).find(([name]) => name.startsWith("step"));
 const { block, delay } = step;
