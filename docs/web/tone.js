@@ -7,7 +7,7 @@ const TAPS = 31;
 export const LATE = (TAPS - 1) / 2; // samples: what comes out of `RunningTone` is that late
 const FAINTEST = 1e-9; // of all power: what a band has at least
 const MOST = 20; // dB: a difference counts up to here
-const WARM_UP = 0.3; // seconds of sound that the style's own levels stand for
+const WARM_UP = 0.1; // seconds of sound that the style's own levels stand for
 const SILENT = 1e-9; // power up to which a block says nothing about its tone
 
 const at = (make) => Float64Array.from({ length: TAPS }, (_, i) => make(i));

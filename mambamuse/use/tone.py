@@ -105,7 +105,7 @@ def toned(sound: np.ndarray, style: np.ndarray, share: float) -> np.ndarray:
     return np.stack(through).astype(np.float32)
 
 # %% ../../nbs/use/tone.ipynb #tone-live
-WARM_UP = 0.3  # seconds of sound that the style's own levels stand for
+WARM_UP = 0.1  # seconds of sound that the style's own levels stand for
 SILENT = 1e-9  # power up to which a block says nothing about its tone
 
 # %% ../../nbs/use/tone.ipynb #tone-live-1
