@@ -63,11 +63,9 @@ class Products:
 
     def add(self, block: np.ndarray) -> None:
         x = np.concatenate([self.before, block], 1, dtype=np.float64)
-        time = block.shape[1]
         for row in x:
-            now = row[TAPS - 1 :]
-            self.sums += [now @ row[TAPS - 1 - lag :][:time] for lag in range(TAPS)]
-        self.before = x[:, time:]
+            self.sums += np.correlate(row, row[TAPS - 1 :], "valid")[::-1]  # the first is the largest lag
+        self.before = x[:, block.shape[1] :]
 
     def levels(self) -> np.ndarray:
         "The level of each band `(bands,)`, in dB against all; of silence all are alike."
