@@ -25,7 +25,7 @@ from mambamuse.use.playground import Playground, examples
 
 def test_on_the_frame_axis_a_style_is_a_recording_of_any_length():
     model, sounds = (
-        MambaMuse(widths=(4, 8, 16, 32), alphas=(1, 1, 1, 1, 0.2, 0.3, 0, 1, 0)).for_inference(),
+        MambaMuse(widths=(4, 8, 16, 32), alphas=(1, 1, 1, 1, 0.2, 0.3, 0, 1, 0), tone=0.5).for_inference(),
         examples(),
     )
     sounds["short"] = sounds["Trumpet, note"][:7_777]

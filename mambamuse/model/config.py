@@ -58,7 +58,7 @@ class ModelConfig:
     sets: Annotated[Sets, option("statistics of a style: one, or one for each stage of an envelope")] = 1
     tone: Annotated[
         Alpha,
-        option("share of the way that a transfer's five bands move, behind the network, to the style's"),
+        option("share of the way that a transfer's five bands move to the style's own, on the axis clip"),
     ] = 0.0
 
     def __post_init__(self):

@@ -213,7 +213,7 @@ class Playground(AnyWidget):
         made = self.model.decode(features, change)[0].cpu().numpy()
         levelled_content = levelled(sound, loudest)
         y = filtered(made)[:, START : START + time]
-        if self.model.tone:
+        if self.model.tone and self.model.axis == "clip":
             y = toned(y, self.mixed(styles, mix).tone, alpha * self.model.tone)
         y = y * Gate(1)(levelled_content)
         return hold_start(fade_ends(y, 0, time), levelled_content)[0] * np.float32(loudest / PEAK)
