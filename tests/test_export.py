@@ -431,7 +431,7 @@ def test_a_row_that_ends_with_an_error_ends_the_others():
         *(dict(alphas=alphas) for alphas in (9 * [np.nan], 9 * [5], [1], "abc", {}, None)),
         *(dict(places=places) for places in ([], dict.fromkeys(PLACES, -1), dict.fromkeys(PLACES, 10**12))),
         dict(sets=0),
-        *(dict(tone=tone) for tone in (-0.1, 1.1, np.nan, "half", [])),
+        *(dict(tone=tone) for tone in (-0.1, 1.1, np.nan, "half", "0.5", True, [])),
     ],
 )
 def test_a_folder_with_damaged_words_is_refused(tmp_path, damage):

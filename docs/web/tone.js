@@ -83,18 +83,25 @@ export function bandLevels(sound) {
   return Float32Array.from(products.levels());
 }
 
+/** The powers of bands with `levels` in dB, whose sum is 1: those of a mix have another sum. */
+function shares(levels) {
+  const powers = Array.from(levels, (level) => 10 ** (level / 10));
+  const sum = total(powers);
+  return powers.map((power) => power / sum);
+}
+
 /** The impulse response that moves a sound with levels `own` the `share` of the way to those of the `style`. */
 function correction(own, style, share) {
-  const apart = own.map((level, band) => Math.min(MOST, Math.max(-MOST, style[band] - level)));
-  const gains = apart.map((decibels) => 10 ** ((share * decibels) / 20));
-  const powers = own.map((level) => 10 ** (level / 10));
-  const power = total(powers.map((power, band) => power * gains[band] ** 2)) / total(powers);
+  const [powers, wanted] = [own, style].map(shares);
+  const apart = powers.map((power, band) => 10 * Math.log10(wanted[band] / power));
+  const gains = apart.map((decibels) => 10 ** ((share * Math.min(MOST, Math.max(-MOST, decibels))) / 20));
+  const power = total(powers.map((power, band) => power * gains[band] ** 2));
   return at((i) => total(BANDS.map((band, n) => gains[n] * band[i])) / Math.sqrt(power));
 }
 
 /** `sound` with its band levels moved the `share` of the way to those of the `style`. */
 export function toned(sound, style, share) {
-  const response = correction([...bandLevels(sound)], style, share);
+  const response = correction(bandLevels(sound), style, share);
   const around = new Float64Array(sound.length + TAPS - 1);
   around.set(sound, LATE);
   return Float32Array.from(passed(around, response));

@@ -928,7 +928,7 @@ MEANINGS = dict(
     position="how many samples came before this block",
     length="of the sound in samples, rounded up to a multiple of 16, at least 32; 2**40 until it is known",
     style="the means of each set, then the deviations, at all places, one after the other: what the style file"
-    " gives",
+    " holds, but for its tone",
     content="what the content's statistics are taken for at first: give the style's",
     warm_up="seconds for which `content` counts; 1e12: for ever",
     half_life="seconds after which what was heard counts half; infinity: all counts alike",

@@ -292,9 +292,10 @@ class Carried:
             self.places = {place: int(about["places"][place]) for place in PLACES}
             self.alphas = check_alphas(about["alphas"])
             self.sets = int(about.get("sets", 1))  # a folder that does not say so has one
-            self.tone = float(about.get("tone", 0.0))  # or none
+            self.tone = about.get("tone", 0.0)  # or none
             counts = (*self.places.values(), self.sets)
-            if not all(0 < n <= MOST for n in counts) or not 0 <= self.tone <= 1:
+            share = not isinstance(self.tone, bool) and 0 <= self.tone <= 1
+            if not all(0 < n <= MOST for n in counts) or not share:
                 raise ValueError
             self.weights = str(about["weights"])
             self.bypass = bool(about["bypass"])

@@ -31,7 +31,7 @@ def band_passes() -> np.ndarray:
 BANDS = band_passes()
 
 # %% ../../nbs/use/tone.ipynb #tone-bands-1
-FLAT = np.zeros(len(BANDS), np.float32)  # levels of bands that are all alike
+FLAT = np.full(len(BANDS), -10 * np.log10(len(BANDS)), np.float32)  # levels of bands that are all alike
 LATE = TAPS // 2  # samples: what comes out of `RunningTone` is that late
 
 # %% ../../nbs/use/tone.ipynb #tone-levels
@@ -85,13 +85,20 @@ def band_levels(sound: np.ndarray) -> np.ndarray:
 MOST = 20  # dB: a difference counts up to here
 
 
+def shares(levels: np.ndarray) -> np.ndarray:
+    "The powers `(bands,)` of bands with `levels` in dB, whose sum is 1: those of a mix have another sum."
+    powers = 10 ** (levels / 10)
+    return powers / powers.sum()
+
+
 def correction(own: np.ndarray, style: np.ndarray, share: float) -> np.ndarray:
     """The impulse response `(TAPS,)` that moves a sound with levels `own (bands,)` the `share` of the way to
-    the levels `style (bands,)`, and keeps its power.
+    the levels `style (bands,)`, and nearly keeps its power: the bands overlap.
     """
-    gains = 10 ** (share * np.clip(style - own, -MOST, MOST) / 20)
-    powers = 10 ** (own / 10)
-    return gains / np.sqrt((powers * gains**2).sum() / powers.sum()) @ BANDS
+    powers = shares(own)
+    apart = np.clip(10 * np.log10(shares(style) / powers), -MOST, MOST)
+    gains = 10 ** (share * apart / 20)
+    return gains / np.sqrt((powers * gains**2).sum()) @ BANDS
 
 # %% ../../nbs/use/tone.ipynb #tone-correction-1
 def toned(sound: np.ndarray, style: np.ndarray, share: float) -> np.ndarray:
