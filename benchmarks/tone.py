@@ -13,10 +13,10 @@ data.generated=0.5 and data.coloured=0.5 makes of the same three soundfonts.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mambamuse.judge.profiling import machine
 from mambamuse.judge.search import MEASURES, judge, triplets
@@ -84,10 +84,8 @@ def main():
             numbers = {key: f"{value:.4g}" if key in MEASURES else value for key, value in found.items()}
             rows.append(dict(set=name) | numbers | dict(n=len(clips), cpu=machine()["cpu"]))
             print(*rows[-1].values(), flush=True)
-    with written_beside(arguments.out) as part, open(part, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    with written_beside(arguments.out) as part:
+        pd.DataFrame(rows).to_csv(part, index=False)
 
 
 if __name__ == "__main__":
