@@ -95,6 +95,8 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "use/folders",
         "use/demo",
         "use/streaming",
+        "use/instructions",
+        "use/program",
         "use/export",
         "use/live",
         "use/playground",

@@ -13,15 +13,17 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pickle import UnpicklingError
 from time import perf_counter
+from typing import Any
 
 import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
+from llvmlite.binding import get_host_cpu_features, get_process_triple
 from numba import njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
@@ -30,7 +32,6 @@ from .scan_reference import Scanned, check_shapes
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-constants
 LANES = 16  # channels that move together: one AVX-512 register, two of AVX2, four of NEON
-DUST = 1e-25  # a state or gradient smaller than this is taken for 0, once per chunk
 # samples between two states kept for the backward pass; what it recomputes at once has to fit a 48 KB L1
 # cache
 CHUNK = 64
@@ -180,21 +181,47 @@ def scaled(typingctx, p, k):
     return lanes(lanes, lanes), one_instruction if AVX512 else by_bits
 
 
+X86 = get_process_triple().startswith(("x86_64", "i386", "i686"))
+TINY_IS_ZERO = 0x8040  # two bits of the control register: denormal results, and denormal operands
+
+
+def control(builder, instruction, slot):
+    "Between the thread's control register and the 32 bits in `slot`: `stmxcsr` reads, `ldmxcsr` sets."
+    address = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [address])
+    call = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{instruction}")
+    builder.call(call, [builder.bitcast(slot, address)])
+
+
 @intrinsic
-def without_dust(typingctx, x):
-    """Lanes smaller than 1e-25 become 0: what decays forever ends up in denormal numbers, which cost 100
-    cycles each.
-    """
+def flush_tiny(typingctx):
+    "From here on this thread takes denormal numbers for 0, on x86; returns what `unflush` wants."
 
     def codegen(context, builder, signature, args):
-        def constant(value):
-            return ir.Constant(lanes_ir, [value] * LANES)
+        if not X86:
+            return ir.Constant(ir.IntType(32), 0)
+        slot = cgutils.alloca_once(builder, ir.IntType(32))
+        control(builder, "stmxcsr", slot)
+        before = builder.load(slot)
+        builder.store(builder.or_(before, ir.Constant(ir.IntType(32), TINY_IS_ZERO)), slot)
+        control(builder, "ldmxcsr", slot)
+        return before
 
-        above = builder.fcmp_ordered(">", args[0], constant(-DUST))
-        below = builder.fcmp_ordered("<", args[0], constant(DUST))
-        return builder.select(builder.and_(above, below), constant(0.0), args[0])
+    return types.uint32(), codegen
 
-    return lanes(lanes), codegen
+
+@intrinsic
+def unflush(typingctx, before):
+    "This thread treats denormal numbers as it did before `flush_tiny()`, which returned `before`."
+
+    def codegen(context, builder, signature, args):
+        if X86:
+            slot = cgutils.alloca_once(builder, ir.IntType(32))
+            builder.store(args[0], slot)
+            control(builder, "ldmxcsr", slot)
+        return context.get_dummy_value()
+
+    return types.void(types.uint32), codegen
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-arithmetic
 def lanewise(emit):
@@ -307,12 +334,15 @@ def sigmoid(x):
     return 1.0 / (exp2(x * -LOG2E) + 1.0)
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-kept
-def threaded(function):
-    "`function` as a kernel on many threads; what is compiled is kept on disk, where that can be written."
+def kept(function: Callable, parallel: bool) -> Any:
+    "`function` as a kernel; what is compiled is kept on disk, where that can be written."
     try:
-        return njit(parallel=True, nogil=True, cache=True)(function)
+        return njit(parallel=parallel, nogil=True, cache=True)(function)
     except RuntimeError:  # numba's: no folder for it can be written
-        return njit(parallel=True, nogil=True)(function)
+        return njit(parallel=parallel, nogil=True)(function)
+
+
+threaded, alone = partial(kept, parallel=True), partial(kept, parallel=False)
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-forward
 @njit
@@ -388,14 +418,13 @@ def forward_kernel(
     blocks, n = A.shape[:2]
     for task in prange(batch * groups):
         b, group = task // groups, task % groups
+        before = flush_tiny()
         work = np.empty((3, CHUNK, LANES), np.float32)
         for start in range(0, time, CHUNK):
             stop = min(start + CHUNK, time)
             for block in range(blocks * group // groups, blocks * (group + 1) // groups):
                 for j in range(n):
-                    h = without_dust(load(state, (b, block, j, 0)))
-                    store(state, (b, block, j, 0), h)
-                    store(starts, (b, start // CHUNK, block, j, 0), h)
+                    store(starts, (b, start // CHUNK, block, j, 0), load(state, (b, block, j, 0)))
                 prepare(start, stop, b, block * LANES, u, delta, D, bias, soft, work)
                 ahead = (
                     (start, (block + 1) * LANES)
@@ -404,6 +433,7 @@ def forward_kernel(
                 )
                 advance(start, stop, b, block, A, B, C, state, work, ahead, u, delta, z)
                 finish(start, stop, b, block * LANES, z, gated, work, y)
+        unflush(before)
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-replay
 # What the backward pass keeps for each sample of the chunk it is in. Of the block: dt, dt*u, y before D and
@@ -444,7 +474,7 @@ def walk_back(start, stop, b, block, j, A, B, C, work, gstate, gA, sums):
         gexp = g * load(work, (H, i, 0))  # gradient of dt*A
         grate = grate + gexp * load(work, (DT, i, 0))
         store(work, (GDT, i, 0), load(work, (GDT, i, 0)) + gexp * rate)
-    store(gstate, (b, block, j, 0), without_dust(g))
+    store(gstate, (b, block, j, 0), g)
     store(gA, (b, block, j, 0), grate)
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-enter-leave
@@ -525,6 +555,7 @@ def backward_kernel(
     blocks, n = A.shape[:2]
     for task in prange(batch * groups):
         b, group = task // groups, task % groups
+        before = flush_tiny()
         work = np.empty((8, CHUNK + 1, LANES), np.float32)
         sums = np.empty(
             (2, n, CHUNK, LANES), np.float32
@@ -562,6 +593,7 @@ def backward_kernel(
                 for j in range(n):
                     gB[group, b, start + i, j] = total(load(sums, (0, j, i, 0)))
                     gC[group, b, start + i, j] = total(load(sums, (1, j, i, 0)))
+        unflush(before)
 
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-tensors
 one_at_a_time, one_compiles = threading.Lock(), threading.Lock()
@@ -572,12 +604,17 @@ def any_strides(x):
     return types.Array(types.float32, x.ndim, "A") if isinstance(x, np.ndarray) else numba.typeof(x)
 
 
-def compile_once(kernel, args):
-    """Compile `kernel`, or fetch it from the disk, for such `args`: seconds, once a machine, and then it says
-    so.
+def compile_once(kernel, signature):
+    """Compile `kernel`, or fetch it from the disk, for arguments of the types `signature`: seconds, once a
+    machine, and then it says so.
     """
+    with one_compiles:
+        if not kernel.signatures:
+            compile_now(kernel, signature)
+
+
+def compile_now(kernel, signature):
     began = perf_counter()
-    signature = tuple(map(any_strides, args))
     try:
         kernel.compile(signature)
     except (OSError, EOFError, UnpicklingError):
@@ -600,9 +637,8 @@ def parallel_run(kernel: Callable, *args) -> None:
     TBB's, bears one caller.
     """
     args = [x.detach().numpy() if isinstance(x, torch.Tensor) else x for x in args]
-    with one_compiles:
-        if not kernel.signatures:
-            compile_once(kernel, args)
+    if not kernel.signatures:
+        compile_once(kernel, tuple(map(any_strides, args)))
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
     with one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext():
         kernel(*args)

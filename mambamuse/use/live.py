@@ -262,19 +262,35 @@ def step_source(network, weights, block: int) -> Path | bytes:
     return step_model(load_model(weights), block).SerializeToString()
 
 
-def live_step(style, alpha: float, block: int, keep_level: bool, weights, channels: int = 1) -> Live:
-    "A `Live` that is ready to go: its file read or drawn, warm. Raises `InputError`."
-    check_alpha(alpha)
-    network = network_of(weights)
-    file = step_source(network, weights, block)
-    statistics, levels = style_of(style, network)
+def is_compiled(network, weights) -> bool:
+    "Is the step compiled for this processor? Not that of an exported folder, and none on the frame axis."
+    exported = isinstance(network, Carried) and weights is not None
+    return network.axis == "clip" and not exported and installed("torch")
+
+
+def step_of(network, weights, block: int, style, alphas: list):
+    "A `CompiledStep`, where there can be one, else an exported `Step`. Raises `InputError`."
     heard = Running(warm_up=WARM_UP) if network.axis == "clip" else None
-    step = Step(file, statistics, [alpha * a for a in network.alphas], heard)
+    if is_compiled(network, weights):
+        from mambamuse.model.weights import load_model
+        from mambamuse.use.program import CompiledStep
+
+        return CompiledStep(load_model(weights, "cpu"), style, alphas, heard, block)
+    step = Step(step_source(network, weights, block), style, alphas, heard)
     if step.weights != network.weights:
         raise InputError(
             f"{weights}: its step for blocks of {block} samples was exported with weights {step.weights}, and"
             f" the rest with {network.weights}; export it again with --block {block}"
         )
+    return step
+
+
+def live_step(style, alpha: float, block: int, keep_level: bool, weights, channels: int = 1) -> Live:
+    "A `Live` that is ready to go: its step made or read, warm. Raises `InputError`."
+    check_alpha(alpha)
+    network = network_of(weights)
+    statistics, levels = style_of(style, network)
+    step = step_of(network, weights, block, statistics, [alpha * a for a in network.alphas])
     tone = RunningTone(levels, alpha * network.tone) if network.tone and levels is not None else None
     live = Live(step, alpha, keep_level, channels, tone)
     for _ in range(20):
@@ -313,12 +329,13 @@ def undisturbed() -> Iterator[bool]:
             gc.enable()
 
 # %% ../../nbs/use/live.ipynb #live-file
-def report(times: list, block: int, delay: int, drop_outs: int, first: bool) -> dict:
+def report(times: list, live: Live, drop_outs: int, first: bool) -> dict:
     """What a player wants to know, in ms: latency by the algorithm, and with the computing; computing time a
     block: quantiles, the worst, jitter (p99 - p50). `first`: before ordinary programs.
     """
+    block = live.block
     p50, p95, p99 = (1e3 * np.quantile(times, (0.5, 0.95, 0.99))).round(3).tolist()
-    algorithmic = 1e3 * (delay + block) / SAMPLE_RATE
+    algorithmic = 1e3 * (live.delay + block) / SAMPLE_RATE
     return dict(
         block=block,
         blocks=len(times),
@@ -332,6 +349,7 @@ def report(times: list, block: int, delay: int, drop_outs: int, first: bool) -> 
         budget_ms=1e3 * block / SAMPLE_RATE,
         drop_outs=drop_outs,
         real_time_scheduler=first,
+        compiled_step=not isinstance(live.step, Step),
     )
 
 
@@ -402,7 +420,7 @@ def live_file(
         tell(f"{out}: {live.clipped:,} samples ({share:.2g} %) lay above full scale and were clipped")
     with writer(out, rate, len(y), known.subtype, y.shape[1], replace=force) as file:
         file.write(y)
-    return report(timed.times, live.block, live.delay, late, first)
+    return report(timed.times, live, late, first)
 
 
 def live_card(
@@ -448,7 +466,7 @@ def live_card(
         raise InputError(f"live ended: {errors[0]}") from errors[0]
     if not timed.times:
         raise InputError("the sound card never asked for a block")
-    return report(timed.times, live.block, live.delay, len(late), first)
+    return report(timed.times, live, len(late), first)
 
 # %% ../../nbs/use/live.ipynb #live-file-2
 def sound_card():

@@ -88,6 +88,54 @@ class Running:
         if not 0 <= self.warm_up < np.inf:
             raise ValueError(f"warm_up is {self.warm_up}, expected seconds")
 
+# %% ../../nbs/use/step.ipynb #step-given
+def statistics_of(
+    style: Any, content: Any, sizes: Sequence[int], sets: int
+) -> tuple[np.ndarray, np.ndarray, Running]:
+    """The statistics `(2 * sets, channels)` of the style, and those that the content's begin with, from what
+    a step is given; and how they go on.
+    """
+
+    def rows(s):
+        if isinstance(s, np.ndarray) and s.ndim == 2:
+            return s.astype(np.float32)
+        try:
+            return flat(s, sizes)
+        except (TypeError, ValueError):
+            raise InputError(
+                "statistics are a 2-d array or a pair (mean, deviation) for each place, all of them of as"
+                " many sets"
+            ) from None
+
+    nothing = np.repeat(flat([None] * len(PLACES), sizes), sets, 0)
+    if isinstance(style, np.ndarray) and style.ndim == 1:
+        raise InputError("a step takes the style as statistics (Style.of measures them), not as audio")
+    style = nothing if style is None else rows(style)
+    live = content is None or isinstance(content, Running)
+    prior, heard = (style, content or Running()) if live else (rows(content), Running(warm_up=1e12))
+    for name, s in (("style", style), ("content", prior)):
+        if s.shape != nothing.shape:
+            raise InputError(
+                f"{name}: statistics of {len(s) / 2:g} x {s.shape[1]} channels, but the weights have"
+                f" {sets} x {nothing.shape[1]}"
+            )
+    return style, prior, heard
+
+
+def check_samples(block, size: int) -> np.ndarray:
+    "`block` as float32. Raises `InputError` if its shape is not `(size,)`, or a sample is not finite."
+    block = np.asarray(block, np.float32)
+    if block.shape != (size,):
+        raise InputError(f"block: shape {block.shape}, but this step takes ({size},)")
+    if not np.isfinite(block).all():
+        raise InputError("block: there are NaN or infinite samples in it")
+    return block
+
+
+def padded_length(length: int) -> int:
+    "The samples of a sound of `length` that the network sees: a multiple of 16, and at least 32."
+    return max(2 * STRIDE, -(-length // STRIDE) * STRIDE)
+
 # %% ../../nbs/use/step.ipynb #step-step
 class Step:
     """The exported `file` (a path, or bytes), one block after the other; `delay` samples late. `knobs` are
@@ -127,40 +175,15 @@ class Step:
                 raise InputError("statistics of the content serve the clip axis")
             self.loop = check(np.asarray([0.0] if style is None else style, np.float32), "style")
         else:
-            knobs |= self.statistics(style, content, list(json.loads(about["places"]).values()))
+            style, prior, heard = statistics_of(
+                style, content, list(json.loads(about["places"]).values()), self.sets
+            )
+            half_life = np.array(heard.half_life or np.inf, float)
+            knobs |= dict(
+                style=style, content=prior, warm_up=np.array(heard.warm_up, float), half_life=half_life
+            )
         self.knobs = {name: value for name, value in knobs.items() if name in self.names}
         self.start()
-
-    def statistics(self, style: Any, content: Any, sizes: Sequence[int]) -> dict:
-        "The knobs for `style` and `content`."
-        total = sum(sizes)
-        live = content is None or isinstance(content, Running)
-
-        def row(s):
-            if isinstance(s, np.ndarray) and s.ndim == 2:
-                return s.astype(np.float32)
-            try:
-                return flat(s, sizes)
-            except (TypeError, ValueError):
-                raise InputError(
-                    "statistics are a 2-d array or a pair (mean, deviation) for each place, all of them of as"
-                    " many sets"
-                ) from None
-
-        nothing = np.repeat(flat([None] * len(PLACES), sizes), self.sets, 0)
-
-        if isinstance(style, np.ndarray) and style.ndim == 1:
-            raise InputError("this file takes the style as statistics (Style.of measures them), not as audio")
-        style = nothing if style is None else row(style)
-        content, fixed = (content or Running(), style) if live else (Running(warm_up=1e12), row(content))
-        for name, s in (("style", style), ("content", fixed)):
-            if s.shape != nothing.shape:
-                raise InputError(
-                    f"{name}: statistics of {len(s) / 2:g} x {s.shape[1]} channels, but the file's weights"
-                    f" have {self.sets} x {total}"
-                )
-        half_life = np.array(content.half_life or np.inf, float)
-        return dict(style=style, content=fixed, warm_up=np.array(content.warm_up, float), half_life=half_life)
 
     def start(self) -> "Step":
         "Forget what was played; returns self."
@@ -172,17 +195,12 @@ class Step:
         """The next `(block,)` samples in, as many out. `length`: of the whole sound, if it is known by now;
         zeros follow it. Raises `InputError` on another shape, or NaN.
         """
-        block = np.asarray(block, np.float32)
-        if block.shape != (self.block,):
-            raise InputError(f"block: shape {block.shape}, but this file was exported for ({self.block},)")
-        if not np.isfinite(block).all():
-            raise InputError("block: there are NaN or infinite samples in it")
+        block = check_samples(block, self.block)
         if self.loop is not None and "style" in self.names:
             self.knobs["style"] = self.loop[
                 np.arange(self.position, self.position + self.block) % len(self.loop)
             ]
-        padded = max(2 * STRIDE, -(-length // STRIDE) * STRIDE)
-        now = dict(block=block, position=np.array(self.position), length=np.array(padded))
+        now = dict(block=block, position=np.array(self.position), length=np.array(padded_length(length)))
         out, *new = self.session.run(self.outputs, now | self.memories | self.knobs)
         self.memories = dict(zip((name.removeprefix("new_") for name in self.outputs[1:]), new))
         self.position += self.block
