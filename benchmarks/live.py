@@ -3,9 +3,10 @@
     python benchmarks/live.py [--out benchmarks/live.csv] [--only parts clock] [--minutes 10]
 
 `clock`: phrases of the test set arrive at the pace of the clock and go through all that `mambamuse live`
-does: the exported step, on one thread, and what stands around it. Beside nothing, and beside a program that
-keeps a core busy; as `mambamuse live` runs, which asks for the system's real-time scheduler, and as any
-program. `parts`: the step alone under ONNX Runtime's profiler, by operator.
+does: the step, compiled or exported, on one thread, and what stands around it. Beside nothing, and beside a
+program that keeps a core busy; as `mambamuse live` runs, which asks for the system's real-time scheduler, and
+as any program. `parts`: the steps alone: the compiled one by instruction, each kind run by itself, and the
+exported one under ONNX Runtime's profiler, by operator.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import onnxruntime
@@ -30,8 +32,11 @@ from mambamuse.model.generator import MambaMuse
 from mambamuse.model.weights import load_model
 from mambamuse.sound.audio import SAMPLE_RATE
 from mambamuse.sound.paths import written_beside
+from mambamuse.use.compiled import CompiledStep
 from mambamuse.use.export import Step, step_model
+from mambamuse.use.instructions import KINDS
 from mambamuse.use.live import Live, Timed, pace, report, undisturbed
+from mambamuse.use.step import UNKNOWN
 from mambamuse.use.streaming import signature
 from mambamuse.use.tone import FLAT, RunningTone
 
@@ -77,12 +82,19 @@ def row(part: str, case: str, measure: str, value: float, n: int, note: str = ""
     return dict(part=part, case=case, measure=measure, value=f"{value:.6g}", n=n, note=note)
 
 
-def played(model, block: int, seconds: float, beside: str, scheduler: str):
-    "Rows of one run at the pace of the clock."
-    sound = phrases(seconds)
+def step_of(model, block: int, kind: str):
+    "The `model`'s step, compiled or exported."
     with torch.inference_mode():
         style = signature(model, phrases(2.1))
-    step = Step(step_model(model, block).SerializeToString(), style)
+    if kind == "compiled":
+        return CompiledStep(model.network(), style, block=block)
+    return Step(step_model(model, block).SerializeToString(), style)
+
+
+def played(model, kind: str, block: int, seconds: float, beside: str, scheduler: str):
+    "Rows of one run at the pace of the clock."
+    sound = phrases(seconds)
+    step = step_of(model, block, kind)
     live = Live(step, tone=RunningTone(FLAT, 0.5))
     pace(live, sound[: 2 * SAMPLE_RATE], block, live.delay)
     timed = Timed(live)
@@ -90,7 +102,7 @@ def played(model, block: int, seconds: float, beside: str, scheduler: str):
         with undisturbed() if scheduler == "real time" else nullcontext(False) as first:
             live.start()  # warm, too
             _, late = pace(timed, sound, block, live.delay)
-    said = report(timed.times, block, live.delay, late, first)
+    said = report(timed.times, live, late, first)
     scheduler = scheduler if first or scheduler == "ordinary" else "real time, not granted"
     for measure in MEASURES:
         yield measure, said[measure], said["blocks"], scheduler
@@ -101,26 +113,56 @@ def clock(minutes: float) -> Iterator[dict]:
     shipped, full = models
     alone, beside = "nothing", "a busy core"
     plan = [
-        (shipped, 256, minutes, alone, "real time"),
-        (shipped, 128, min(1, minutes), alone, "real time"),
-        (shipped, 128, min(1, minutes), beside, "real time"),
-        (full, 256, min(0.5, minutes), alone, "real time"),
-        (full, 256, min(0.5, minutes), beside, "real time"),
-        (shipped, 256, min(0.5, minutes), alone, "ordinary"),
-        (shipped, 256, min(0.5, minutes), beside, "ordinary"),
-        (shipped, 256, minutes, beside, "real time"),
+        (shipped, "compiled", 256, minutes, alone, "real time"),
+        (shipped, "compiled", 256, minutes, beside, "real time"),
+        (shipped, "compiled", 128, min(1, minutes), alone, "real time"),
+        (shipped, "compiled", 128, min(1, minutes), beside, "real time"),
+        (shipped, "compiled", 64, min(1, minutes), alone, "real time"),
+        (shipped, "compiled", 64, min(1, minutes), beside, "real time"),
+        (full, "compiled", 256, min(1, minutes), alone, "real time"),
+        (full, "compiled", 256, min(1, minutes), beside, "real time"),
+        (shipped, "compiled", 256, min(1, minutes), alone, "ordinary"),
+        (shipped, "compiled", 256, min(1, minutes), beside, "ordinary"),
+        (shipped, "exported", 256, min(1, minutes), alone, "real time"),
+        (shipped, "exported", 256, min(1, minutes), beside, "real time"),
     ]
-    for name, block, lasts, where, scheduler in plan:
-        for measure, value, n, how in played(models[name], block, 60 * lasts, where, scheduler):
-            case = f"{name}, block {block}, beside {where}, {how}"
+    for name, kind, block, lasts, where, scheduler in plan:
+        for measure, value, n, how in played(models[name], kind, block, 60 * lasts, where, scheduler):
+            case = f"{name}, {kind}, block {block}, beside {where}, {how}"
             yield row("clock", case, measure, value, n, f"{lasts:g} min")
+
+
+def instructions(blocks: int = 200) -> Iterator[dict]:
+    "The compiled step's time, by kind of instruction."
+    for name, model in networks().items():
+        step = step_of(model, 256, "compiled")
+        for samples in phrases(1).reshape(-1, 250)[:8]:
+            step(np.resize(samples, 256))
+        took = {
+            kind: seconds(step, step.program[step.program["op"] == n], blocks) for n, kind in enumerate(KINDS)
+        }
+        for kind, one in sorted(took.items(), key=lambda pair: -pair[1]):
+            count = (step.program["op"] == KINDS.index(kind)).sum()
+            note = f"of {1e3 * sum(took.values()):.2f} ms; {count} instructions a block"
+            share = 100 * one / sum(took.values())
+            yield row("parts", f"{name}, compiled, block 256", f"{kind.lower()}, %", share, blocks, note)
+
+
+def seconds(step, code, times: int) -> float:
+    "The median time of a block through `code`, a part of the step's."
+    step.machine.code, taken = code, []
+    for _ in range(times):
+        began = perf_counter()
+        step.machine(UNKNOWN, step.alphas)
+        taken.append(perf_counter() - began)
+    return float(np.median(taken))
 
 
 def parts(blocks: int = 200) -> Iterator[dict]:
     "Where the time goes; the profiler makes each call slower, so the shares count."
+    yield from instructions(blocks)
     for name, model in networks().items():
-        with torch.inference_mode():
-            step = Step(step_model(model).SerializeToString(), signature(model, phrases(2.1)))
+        step = step_of(model, 256, "exported")
         options = step.session.get_session_options()
         with tempfile.TemporaryDirectory() as folder:
             options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
@@ -138,7 +180,14 @@ def parts(blocks: int = 200) -> Iterator[dict]:
         whole = sum(took.values())
         for kind, microseconds in took.most_common(12):
             note = f"of the time; {calls[kind] / blocks:.0f} calls a block"
-            yield row("parts", f"{name}, block 256", f"{kind}, %", 100 * microseconds / whole, blocks, note)
+            yield row(
+                "parts",
+                f"{name}, exported, block 256",
+                f"{kind}, %",
+                100 * microseconds / whole,
+                blocks,
+                note,
+            )
 
 
 def main():

@@ -35,11 +35,10 @@ def refusal(error: OSError) -> str:
 
 # %% ../nbs/face/errors.ipynb #errors-needs
 EXTRAS = {  # extra -> the modules that it brings, by the name they are imported with
+    "fast": ("numba", "llvmlite"),
     "torch": (
         "torch",
         "torchaudio",
-        "numba",
-        "llvmlite",
         "scipy",
         "accelerate",
         "huggingface_hub",

@@ -53,7 +53,13 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "data/prepare",
         "data/look",
     ],
-    "03_state_space": ["model/scan_reference", "model/scan", "model/scan_numba", "model/scan_triton"],
+    "03_state_space": [
+        "model/scan_reference",
+        "model/scan",
+        "model/scan_kernel",
+        "model/scan_numba",
+        "model/scan_triton",
+    ],
     "04_mamba": ["model/mamba"],
     "05_adain": ["model/adain", "model/envelope", "model/places"],
     "06_unet": [
@@ -97,6 +103,7 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "use/streaming",
         "use/instructions",
         "use/program",
+        "use/compiled",
         "use/export",
         "use/live",
         "use/playground",

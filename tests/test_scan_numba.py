@@ -16,8 +16,9 @@ import pytest
 import torch
 from numba import njit
 
-from mambamuse.model import scan_numba
-from mambamuse.model.scan_numba import exp2, load, log1p, scan_op, selective_scan_numba, store
+from mambamuse.model import scan_kernel
+from mambamuse.model.scan_kernel import exp2, load, log1p, store
+from mambamuse.model.scan_numba import scan_op, selective_scan_numba
 from mambamuse.model.scan_reference import selective_scan_torch
 
 NAMES = "u delta A B C D z delta_bias initial_state".split()
@@ -284,7 +285,7 @@ def test_the_same_without_avx512(tmp_path):
 import sys; sys.path.insert(0, sys.argv[1])
 import numba; numba.njit(lambda: 0)()  # numba itself goes on as before
 import llvmlite.binding; llvmlite.binding.get_host_cpu_features = dict
-import test_scan_numba as t, mambamuse.model.scan_numba as s
+import test_scan_numba as t, mambamuse.model.scan_kernel as s
 assert not s.AVX512
 for soft in (False, True): t.check(t.make(2, 20, 5, 150, soft), soft)
 t.test_exp2_at_its_ends(); t.test_elementary_functions(t.map_exp2, t.np.exp2, -126, 127.4)
@@ -321,7 +322,7 @@ def test_a_cache_that_cannot_be_written_or_is_damaged_ends_nothing(tmp_path):
     """Nowhere to keep it: compiled, and said so. Kept, then cut or overwritten: compiled anew. Always the
     same sum.
     """
-    source = Path(scan_numba.__file__).parents[1]
+    source = Path(scan_kernel.__file__).parents[1]
     shutil.copytree(
         source,
         tmp_path / "mambamuse",

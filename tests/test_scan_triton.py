@@ -21,7 +21,7 @@ pytest.importorskip("triton", reason="triton comes with PyTorch on Linux only")
 from conftest import ROOT
 from triton.runtime import interpreter
 
-from mambamuse.model import scan_numba, scan_triton
+from mambamuse.model import scan_kernel, scan_triton
 from mambamuse.model.scan import importable, selective_scan
 from mambamuse.model.scan_reference import selective_scan_torch
 from mambamuse.model.scan_triton import scan_backward_op, scan_op, selective_scan_triton
@@ -299,7 +299,7 @@ def test_one_polynomial():
     "The two kernels spell out the same one."
     ours, theirs = (
         re.findall(r"\d\.\d{6,}", inspect.getsource(f))
-        for f in (scan_triton.log1p.fn, scan_numba.log1p.py_func)
+        for f in (scan_triton.log1p.fn, scan_kernel.log1p.py_func)
     )
     assert len(ours) == 9 and ours == theirs
 

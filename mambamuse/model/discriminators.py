@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from .blocks import SLOPE
+from .topology import SLOPE
 
 # %% ../../nbs/model/discriminators.ipynb #discriminators-critic
 class Critic(nn.Module):

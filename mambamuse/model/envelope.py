@@ -9,17 +9,9 @@ __all__ = ['Envelope', 'envelope_stages']
 import torch
 import torch.nn.functional as F
 
-from .config import STAGES
+from .config import FRAME, LEAST, LONG, RISE, ROUGH, SHORT, STAGES
 
 # %% ../../nbs/model/envelope.ipynb #envelope-rule
-FRAME = 16  # samples: the bottleneck's step
-LEAST = 1e-8  # energy of a frame that counts as none
-SHORT = 16  # frames whose energy is that of now,
-LONG = 64  # and of those before them, above which an onset rises
-ROUGH = 0.95  # of the sample before, which a difference takes away
-RISE = (4.0, 12.0)  # dB: the rise at which an onset begins, and the one from which on it is all onset
-
-
 def ramp(decibels: torch.Tensor, begin: float, end: float) -> torch.Tensor:
     "0 up to `begin`, 1 from `end` on, straight in between."
     return ((decibels - begin) / (end - begin)).clamp(0, 1)

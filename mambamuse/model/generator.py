@@ -28,7 +28,6 @@ from ..errors import InputError
 from . import topology
 from .adain import blend
 from mambamuse.model.blocks import (
-    SLOPE,
     ChannelNorm,
     ConvTransposed,
     EncoderBlock,
@@ -50,7 +49,7 @@ class Whole:
         return module(x)
 
     def activated(self, x):
-        return F.leaky_relu(x, SLOPE)
+        return F.leaky_relu(x, topology.SLOPE)
 
     def added(self, x, skip):
         return x + skip
@@ -250,9 +249,9 @@ class MambaMuse(
 
     def network(self) -> Any:
         "The model in stages, for `mambamuse.use.transfer`."
-        from mambamuse.use.streaming import TorchNetwork
+        from mambamuse.use.streaming import network_of
 
-        return TorchNetwork(self)
+        return network_of(self)
 
     def transfer(
         self, content: Any, style: Any, alpha: float = 1.0, sample_rate: int = 16_000, **how

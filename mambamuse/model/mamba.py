@@ -7,7 +7,6 @@ __all__ = ['Mamba']
 
 # %% ../../nbs/model/mamba.ipynb #mamba-imports
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -39,11 +38,6 @@ def causal_conv(x, weight, bias, past=None):
     for i in range(1, k):
         y = torch.addcmul(y, x[:, i : time + i], taps[i])
     return y
-
-
-def convolved(x, weight, bias, past=None):
-    "The SiLU of `causal_conv`, whose arguments it has."
-    return F.silu(causal_conv(x, weight, bias, past))
 
 # %% ../../nbs/model/mamba.ipynb #mamba-mamba
 class Mamba(nn.Module):
@@ -84,15 +78,9 @@ class Mamba(nn.Module):
         return self.D.new_zeros(batch, k - 1, d_inner), self.D.new_zeros(batch, d_inner, self.d_state)
 
     def forward(
-        self,
-        x: torch.Tensor,
-        state: tuple[torch.Tensor, torch.Tensor] | None = None,
-        scan: Callable = selective_scan,
-        convolve: Callable = convolved,
+        self, x: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor] | None = None
     ) -> torch.Tensor | tuple:
-        """With the `state` after everything before `x`, goes on from there and returns `(y, state)`. `scan`
-        is a function like `selective_scan`, `convolve` one like `convolved`.
-        """
+        "With the `state` after everything before `x`, goes on from there and returns `(y, state)`."
         to_x, to_z = self.in_proj.weight.chunk(2)
         x, z = F.linear(x, to_x), F.linear(x, to_z)  # (batch, time, d_inner)
         past = h = recent = None
@@ -100,12 +88,12 @@ class Mamba(nn.Module):
             past, h = state
             kept = past.shape[1]
             recent = torch.cat([past, x[:, -kept:]], 1)[:, -kept:]
-        x = convolve(x, self.conv1d.weight, self.conv1d.bias, past)
+        x = F.silu(causal_conv(x, self.conv1d.weight, self.conv1d.bias, past))
         dt, B, C = F.linear(x, self.x_proj.weight).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta = F.linear(dt, self.dt_proj.weight)
         x, delta, B, C, z = (s.transpose(1, 2) for s in (x, delta, B, C, z))  # views, (batch, ..., time)
         A = -torch.exp(self.A_log) if self.A is None else self.A
-        y = scan(
+        y = selective_scan(
             x,
             delta,
             A,

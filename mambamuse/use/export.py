@@ -21,21 +21,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from ..errors import InputError
-from mambamuse.model.blocks import (
-    SLOPE,
-    ChannelNorm,
-    Conv,
-    ConvTransposed,
-    EncoderBlock,
-    MambaBlock,
-    ResidualBlock,
-)
-from ..model.config import STAGES
-from ..model.envelope import FRAME, LEAST, LONG, RISE, ROUGH, SHORT
+from ..model.blocks import ChannelNorm, Conv, ConvTransposed, EncoderBlock, MambaBlock, ResidualBlock
+from ..model.config import FRAME, LEAST, LONG, RISE, ROUGH, SHORT, STAGES
 from ..model.generator import MambaMuse
 from ..model.mamba import Mamba
 from ..model.places import ENCODED, EPS, PART, PLACES, STRIDE, STRIDES, check_alphas, check_block
-from ..model.topology import DEPTH, decoded, decoder_level, decoder_levels, encoded, has_skip
+from ..model.topology import DEPTH, SLOPE, decoded, decoder_level, decoder_levels, encoded, has_skip
 from ..sound.audio import SAMPLE_RATE
 from ..sound.paths import check_folder, check_place, written_beside
 from .levels import END, START, tail_fade

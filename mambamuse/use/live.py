@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..errors import InputError, installed, tell
+from ..errors import InputError, tell
 from ..model.places import check_alpha
 from mambamuse.sound.audio import (
     SAMPLE_RATE,
@@ -242,40 +242,33 @@ class Live:
 
 def step_source(network, weights, block: int) -> Path | bytes:
     """The exported step for blocks of `block` samples: the file that there is, else drawn now. Raises
-    `InputError` if that needs PyTorch, and there is none.
+    `InputError` if there is none, and none can be drawn.
     """
-    if isinstance(network, Carried) and network.step(block).is_file():
+    if not isinstance(network, Carried):
+        from mambamuse.model.weights import load_model
+        from mambamuse.use.export import step_model
+
+        return step_model(load_model(weights), block).SerializeToString()
+    if network.step(block).is_file():
         return network.step(block)
-    if isinstance(network, Carried) and weights is not None:
+    if weights is None:
         raise InputError(
-            f"{weights}: there is no step for blocks of {block} samples in it; mambamuse export with --block"
-            f" {block} --force makes one"
-        )
-    if not installed("torch"):
-        raise InputError(
-            f"a block of {block} samples needs PyTorch, pip install 'mambamuse[torch]'; a block of"
+            f"a block of {block} samples needs numba, pip install 'mambamuse[fast]'; a block of"
             f" {STEP_BLOCK} does not"
         )
-    from mambamuse.model.weights import load_model
-    from mambamuse.use.export import step_model
-
-    return step_model(load_model(weights), block).SerializeToString()
-
-
-def is_compiled(network, weights) -> bool:
-    "Is the step compiled for this processor? Not that of an exported folder, and none on the frame axis."
-    exported = isinstance(network, Carried) and weights is not None
-    return network.axis == "clip" and not exported and installed("torch")
+    raise InputError(
+        f"{weights}: there is no step for blocks of {block} samples in it; mambamuse export with --block"
+        f" {block} --force makes one"
+    )
 
 
 def step_of(network, weights, block: int, style, alphas: list):
-    "A `CompiledStep`, where there can be one, else an exported `Step`. Raises `InputError`."
+    "A `CompiledStep` of a network that is compiled, else an exported `Step`. Raises `InputError`."
     heard = Running(warm_up=WARM_UP) if network.axis == "clip" else None
-    if is_compiled(network, weights):
-        from mambamuse.model.weights import load_model
-        from mambamuse.use.program import CompiledStep
+    if network.is_compiled:
+        from mambamuse.use.compiled import CompiledStep
 
-        return CompiledStep(load_model(weights, "cpu"), style, alphas, heard, block)
+        return CompiledStep(network, style, alphas, heard, block)
     step = Step(step_source(network, weights, block), style, alphas, heard)
     if step.weights != network.weights:
         raise InputError(

@@ -18,8 +18,7 @@ from ..sound.audio import SAMPLE_RATE, as_channels, check_rate, load, resample
 from ..sound.loudness import LIMIT, channel_gains
 from .levels import PEAK, level, levelled
 from .stages import restyled
-from .step import Carried
-from .style import as_network, style_of
+from .style import as_network, packaged, style_of
 
 # %% ../../nbs/use/transfer.ipynb #pipeline-transfer
 Sound = str | Path | npt.ArrayLike  # a file, or samples `(time,)` or `(channels, time)`
@@ -154,7 +153,7 @@ def transfer(
     """
     check_alpha(alpha)
     x, rate = read(content, sample_rate, "content")
-    network = Carried() if network is None else as_network(network)
+    network = packaged() if network is None else as_network(network)
     asked = style_of(style, network, sample_rate)
     out = x.copy() if not alpha else transferred(network, x, rate, asked, alpha, keep_level, keep_highs)
     return out if isinstance(content, (str, Path)) else out.reshape(np.shape(content))
