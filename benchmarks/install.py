@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-DOORS = "core", "torch", "judge", "notebooks", "all"
+DOORS = "core", "fast", "torch", "judge", "notebooks", "all"
 LARGEST = 3  # packages named for each door
 
 

@@ -114,17 +114,17 @@ def clock(minutes: float) -> Iterator[dict]:
     alone, beside = "nothing", "a busy core"
     plan = [
         (shipped, "compiled", 256, minutes, alone, "real time"),
-        (shipped, "compiled", 256, minutes, beside, "real time"),
+        (shipped, "compiled", 256, min(3, minutes), beside, "real time"),
         (shipped, "compiled", 128, min(1, minutes), alone, "real time"),
         (shipped, "compiled", 128, min(1, minutes), beside, "real time"),
         (shipped, "compiled", 64, min(1, minutes), alone, "real time"),
         (shipped, "compiled", 64, min(1, minutes), beside, "real time"),
-        (full, "compiled", 256, min(1, minutes), alone, "real time"),
-        (full, "compiled", 256, min(1, minutes), beside, "real time"),
-        (shipped, "compiled", 256, min(1, minutes), alone, "ordinary"),
-        (shipped, "compiled", 256, min(1, minutes), beside, "ordinary"),
-        (shipped, "exported", 256, min(1, minutes), alone, "real time"),
-        (shipped, "exported", 256, min(1, minutes), beside, "real time"),
+        (full, "compiled", 256, min(0.5, minutes), alone, "real time"),
+        (full, "compiled", 256, min(0.5, minutes), beside, "real time"),
+        (shipped, "compiled", 256, min(0.5, minutes), alone, "ordinary"),
+        (shipped, "compiled", 256, min(0.5, minutes), beside, "ordinary"),
+        (shipped, "exported", 256, min(0.5, minutes), alone, "real time"),
+        (shipped, "exported", 256, min(0.5, minutes), beside, "real time"),
     ]
     for name, kind, block, lasts, where, scheduler in plan:
         for measure, value, n, how in played(models[name], kind, block, 60 * lasts, where, scheduler):

@@ -89,7 +89,7 @@ def doors(page, step: Path, model, network, pair, folder: Path):
     command = commanded(content, style, folder)
     python = transfer(content, style, network=network)
     browser, _ = trying.transfer(page, name, content, [style, style], network.alphas)
-    for door, made in (("Python", python), ("browser", browser)):
+    for door, made in (("Python, ONNX Runtime", python), ("browser", browser)):
         yield door, "command", np.abs(made - command).max()
     prepared, example = (levelled(sound[None], level(sound[None]))[0] for sound in (content, style))
     measured = Style.of(network, style)

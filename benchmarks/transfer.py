@@ -1,11 +1,11 @@
-"""How long a musician waits: commands from the shell, and whole files on both engines.
+"""How long a musician waits: commands from the shell, and whole files on each engine.
 
     python benchmarks/transfer.py [--out benchmarks/transfer.csv] [--repeats 5]
 
 Wall time, median of the repeats, on an otherwise quiet machine. The package must be installed in the
 environment that runs
-this. `engine` rows are processor-bound: the same 20 s of mono and stereo through the exported stages and
-through PyTorch's.
+this. `engine` rows are processor-bound: the same 20 s of mono and stereo through the exported stages, through
+the compiled ones and through PyTorch's.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter
 
 import numpy as np
 import soundfile as sf
@@ -74,67 +74,42 @@ def commands(folder, repeats):
 
 
 def engines(repeats):
-    "Rows (what, seconds a second of sound and channel) of the two engines."
+    "Rows (what, seconds a second of sound) of the engines."
     from mambamuse.model.weights import load_model
+    from mambamuse.use.compiled import CompiledNetwork
     from mambamuse.use.levels import level, levelled
     from mambamuse.use.stages import restyled
     from mambamuse.use.step import Carried
+    from mambamuse.use.streaming import TorchNetwork
 
-    exported, torch = Carried(), load_model().network()
+    exported = Carried()
+    networks = {
+        "ONNX Runtime": exported,
+        "compiled": CompiledNetwork.carried(),
+        "PyTorch": TorchNetwork(load_model()),
+    }
     for channels in (1, 2):
         sound = melody(20, 16_000, channels).T.astype("float32")
         sound = levelled(sound, level(sound))
         style = exported.measure(sound[0])
-        for name, network in (("ONNX Runtime", exported), ("PyTorch", torch)):
+        for name, network in networks.items():
             seconds = timed(lambda: restyled(network, sound, style, 1.0), repeats)
             yield f"engine, {name}, {channels} channel(s), a second of sound", seconds / 20, repeats
 
 
 def lengths(repeats):
-    "Rows (what, seconds a second of sound) of PyTorch's engine, for a short recording and a long one."
-    from mambamuse.model.weights import load_model
+    "Rows (what, seconds a second of sound) of the compiled engine, for a short recording and a long one."
+    from mambamuse.use.compiled import CompiledNetwork
     from mambamuse.use.levels import level, levelled
     from mambamuse.use.stages import measured_style, restyled
 
-    network = load_model().network()
+    network = CompiledNetwork.carried()
     for seconds in (2, 120):
         sound = melody(seconds, 16_000, 1).T.astype("float32")
         sound = levelled(sound, level(sound))
         style = measured_style(network, sound[0, : 2 * 16_000])
         spent = timed(lambda: restyled(network, sound, style, 1.0), repeats)
-        yield f"engine, PyTorch, a second of a sound of {seconds} s", spent / seconds, repeats
-
-
-def convolution(repeats):
-    """Rows (what, ratio): the processor's time of PyTorch's engine on one thread with the short convolution
-    and its SiLU in one pass, over that with PyTorch's own operators, turn by turn.
-    """
-    import torch
-
-    from mambamuse.model.mamba import convolved
-    from mambamuse.model.scan_numba import ConvolvedNumba
-    from mambamuse.model.weights import load_model
-    from mambamuse.use import streaming
-    from mambamuse.use.levels import level, levelled
-    from mambamuse.use.stages import restyled
-    from mambamuse.use.step import Carried
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    network, sound = load_model().network(), melody(8, 16_000, 1).T.astype("float32")
-    sound = levelled(sound, level(sound))
-    style = Carried().measure(sound[0])
-    took = {"one pass": [], "operators": []}
-    for _ in range(repeats + 1):
-        for name, made in (("one pass", ConvolvedNumba), ("operators", lambda: convolved)):
-            streaming.ConvolvedNumba = made
-            began = process_time()
-            restyled(network, sound, style, 1.0)
-            took[name].append(process_time() - began)
-    streaming.ConvolvedNumba = ConvolvedNumba
-    torch.set_num_threads(before)
-    one, other = (float(np.median(seconds[1:])) for seconds in took.values())
-    yield "ratio, convolution and SiLU in one pass, processor's time", one / other, repeats
+        yield f"engine, compiled, a second of a sound of {seconds} s", spent / seconds, repeats
 
 
 def main():
@@ -155,7 +130,7 @@ def main():
     machine = f"{model}, {os.cpu_count()} cores"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for row in (*commands(Path(folder), args.repeats), *engines(3), *lengths(5), *convolution(7)):
+        for row in (*commands(Path(folder), args.repeats), *engines(3), *lengths(5)):
             rows.append((row[0], f"{row[1]:.3g}", row[2], machine))
             print(*rows[-1], f"load {os.getloadavg()[0]:.1f}")
     with open(args.out, "w", newline="") as file:

@@ -164,7 +164,10 @@ def live(
         ),
     ] = None,
     block: Annotated[
-        int, typer.Option(help="Samples at 16 kHz at a time: a multiple of 16; others than 256 need PyTorch.")
+        int,
+        typer.Option(
+            help="Samples at 16 kHz at a time, a multiple of 16. Others than 256 need the extra fast."
+        ),
     ] = 256,
     alpha: Alpha = 1.0,
     keep_level: KeepLevel = False,

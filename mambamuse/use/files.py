@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import InputError, installed, tell
+from ..errors import InputError, tell
 from ..model.places import check_alpha
 from ..sound.audio import SoundFormat, check_writable_as, load, opened, output_format, writer
 from ..sound.paths import check_place, default_name
-from .step import CARRIED, Carried
 from .style import SUFFIX, network_of, style_of
 from .transfer import transferred
 
@@ -57,21 +56,6 @@ class Settings:
     keep_highs: bool = False
 
 # %% ../../nbs/use/files.ipynb #files-transfer-1
-LONG = 30  # seconds of sound, over all channels
-
-
-def for_length(network, seconds: float, device: str | None = None):
-    """`network`, or the same weights in PyTorch, if that is installed and `seconds` of sound (over all
-    channels) are worth its import. `device`: as for `load_model`.
-    """
-    known = isinstance(network, Carried) and network.folder == CARRIED
-    if not known or seconds < LONG or not installed("torch"):
-        return network
-    from mambamuse.model.weights import load_model
-
-    return load_model(device=device).network()
-
-
 def copied(content, out, subtype: str, replace: bool) -> Path:
     """The recording `content` as the file `out`, sample for sample; as near as another format's `out` can
     come.
@@ -96,7 +80,6 @@ class Transfer:
         self, style: Any, settings: Settings = Settings(), weights: Any = None, device: str | None = None
     ):
         self.settings = settings
-        self.device = device
         check_alpha(settings.alpha)
         self.network = network_of(weights, device)
         self.style = style_of(style, self.network)
@@ -115,9 +98,8 @@ class Transfer:
         x, rate = load(content)
         bar = Bar(Path(content).name, x.shape[1] / rate)
         try:
-            network = for_length(self.network, x.size / rate, self.device)
             y = transferred(
-                network,
+                self.network,
                 x,
                 rate,
                 self.style,
@@ -154,9 +136,8 @@ def transfer_file(
     length and sample format are the content's.
     `alpha`: 0 is the content itself, above it the share of the style. `keep_level`: as loud as the model made
     it. `keep_highs`: add the content's
-    sound above the model's 8 kHz. `force`: `out` may take the place of a file. `device`: cpu or a card; none:
-    the processor and, of a long recording, a card, if there is one. Raises `InputError` on bad
-    input; `out` is then left as it was.
+    sound above the model's 8 kHz. `force`: `out` may take the place of a file. `device`: cpu (default) or a
+    card. Raises `InputError` on bad input; `out` is then left as it was.
     """
     out = default_name(content, style) if out is None else Path(out)
     check_place(out, content, style, force=force)

@@ -14,6 +14,7 @@ from numba import njit
 from ..model.config import FRAME, LEAST, LONG, RISE, ROUGH, SHORT
 from ..model.places import EPS, PART
 from mambamuse.model.scan_kernel import (
+    AVX512,
     CHUNK,
     LANES,
     advance,
@@ -46,51 +47,86 @@ loop = njit(error_model="numpy")  # what is divided by 0 is infinite; to ask bef
 
 
 @loop
-def eight_rows(m, x, x_width, parts, apart, taps, w, bias, y, y_width):
-    "Sixteen columns of eight rows of a product."
-    sum0 = sum1 = sum2 = sum3 = sum4 = sum5 = sum6 = sum7 = load(m, (bias,))
-    for part in range(parts):
-        for i in range(x + part * apart, x + part * apart + taps):
-            weight = load(m, (w,))
+def eight_rows(m, p, t, block):
+    "Eight rows of `block` and of the next one, from row `t` on."
+    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = load(m, (p.bias + block * LANES,))
+    b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = load(m, (p.bias + (block + 1) * LANES,))
+    x, width, size = p.x + t * p.x_width, p.x_width, p.parts * p.taps * LANES
+    w = p.weight + block * size
+    for part in range(p.parts):
+        for i in range(x + part * p.apart, x + part * p.apart + p.taps):
+            v, u = load(m, (w,)), load(m, (w + size,))
             w += LANES
-            sum0 = sum0 + spread(m, (i,)) * weight
-            sum1 = sum1 + spread(m, (i + x_width,)) * weight
-            sum2 = sum2 + spread(m, (i + 2 * x_width,)) * weight
-            sum3 = sum3 + spread(m, (i + 3 * x_width,)) * weight
-            sum4 = sum4 + spread(m, (i + 4 * x_width,)) * weight
-            sum5 = sum5 + spread(m, (i + 5 * x_width,)) * weight
-            sum6 = sum6 + spread(m, (i + 6 * x_width,)) * weight
-            sum7 = sum7 + spread(m, (i + 7 * x_width,)) * weight
-    for k, each in enumerate((sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7)):
-        store(m, (y + k * y_width,), each)
+            s = spread(m, (i,))
+            a0, b0 = a0 + s * v, b0 + s * u
+            s = spread(m, (i + width,))
+            a1, b1 = a1 + s * v, b1 + s * u
+            s = spread(m, (i + 2 * width,))
+            a2, b2 = a2 + s * v, b2 + s * u
+            s = spread(m, (i + 3 * width,))
+            a3, b3 = a3 + s * v, b3 + s * u
+            s = spread(m, (i + 4 * width,))
+            a4, b4 = a4 + s * v, b4 + s * u
+            s = spread(m, (i + 5 * width,))
+            a5, b5 = a5 + s * v, b5 + s * u
+            s = spread(m, (i + 6 * width,))
+            a6, b6 = a6 + s * v, b6 + s * u
+            s = spread(m, (i + 7 * width,))
+            a7, b7 = a7 + s * v, b7 + s * u
+    columns(m, p, t, block, (a0, a1, a2, a3, a4, a5, a6, a7))
+    columns(m, p, t, block + 1, (b0, b1, b2, b3, b4, b5, b6, b7))
 
 
 @loop
-def one_row(m, x, parts, apart, taps, w, bias, y):
-    "Sixteen columns of one row of a product."
-    each = load(m, (bias,))
-    for part in range(parts):
-        for i in range(x + part * apart, x + part * apart + taps):
-            each = each + spread(m, (i,)) * load(m, (w,))
+def four_rows(m, p, t, block):
+    "Four rows of `block`, from row `t` on."
+    a0 = a1 = a2 = a3 = load(m, (p.bias + block * LANES,))
+    x, width = p.x + t * p.x_width, p.x_width
+    w = p.weight + block * p.parts * p.taps * LANES
+    for part in range(p.parts):
+        for i in range(x + part * p.apart, x + part * p.apart + p.taps):
+            v = load(m, (w,))
             w += LANES
-    store(m, (y,), each)
+            a0 = a0 + spread(m, (i,)) * v
+            a1 = a1 + spread(m, (i + width,)) * v
+            a2 = a2 + spread(m, (i + 2 * width,)) * v
+            a3 = a3 + spread(m, (i + 3 * width,)) * v
+    columns(m, p, t, block, (a0, a1, a2, a3))
+
+
+@loop
+def one_row(m, p, t, block):
+    a = load(m, (p.bias + block * LANES,))
+    x, w = p.x + t * p.x_width, p.weight + block * p.parts * p.taps * LANES
+    for part in range(p.parts):
+        for i in range(x + part * p.apart, x + part * p.apart + p.taps):
+            a = a + spread(m, (i,)) * load(m, (w,))
+            w += LANES
+    columns(m, p, t, block, (a,))
+
+
+@loop
+def columns(m, p, t, block, sums):
+    "The `sums` go to rows `t`, `t + 1`, ... of the result."
+    for k in range(len(sums)):
+        store(m, (p.y + (t + k) * p.fold * p.y_width + block * LANES,), sums[k])
 
 
 @loop
 def product(m, p):
     "Rows of `parts * taps` numbers times `weight (blocks, parts * taps, 16)`, and `bias`."
     rows = p.rows // p.fold
-    width = p.fold * p.y_width
+    eights, pairs = (rows // 8 * 8, p.blocks // 2 * 2) if AVX512 else (0, 0)
+    for block in range(0, pairs, 2):
+        for t in range(0, eights, 8):
+            eight_rows(m, p, t, block)
     for block in range(p.blocks):
-        w = p.weight + block * p.parts * p.taps * LANES
-        bias = p.bias + block * LANES
-        y = p.y + block * LANES
-        for t in range(0, rows - rows % 8, 8):
-            eight_rows(
-                m, p.x + t * p.x_width, p.x_width, p.parts, p.apart, p.taps, w, bias, y + t * width, width
-            )
-        for t in range(rows - rows % 8, rows):
-            one_row(m, p.x + t * p.x_width, p.parts, p.apart, p.taps, w, bias, y + t * width)
+        done = eights if block < pairs else 0
+        fours = done + (rows - done) // 4 * 4
+        for t in range(done, fours, 4):
+            four_rows(m, p, t, block)
+        for t in range(fours, rows):
+            one_row(m, p, t, block)
 
 # %% ../../nbs/use/instructions.ipynb #instructions-mamba
 @loop
