@@ -1,11 +1,12 @@
 """Does live run without a drop-out, and where does a block's time go?
 
-    python benchmarks/live.py [--out benchmarks/live.csv] [--only parts clock] [--minutes 10]
+    python benchmarks/live.py [--out benchmarks/live.csv] [--only idle parts clock] [--minutes 10]
 
 `clock`: phrases of the test set arrive at the pace of the clock and go through all that `mambamuse live`
 does: the step, compiled or exported, on one thread, and what stands around it. Beside nothing, and beside a
 program that keeps a core busy; as `mambamuse live` runs, which asks for the system's real-time scheduler, and
-as any program. `parts`: the steps alone: the compiled one by instruction, each kind run by itself, and the
+as any program. `idle`: the same clock and nothing to compute, which tells what drop-outs the machine makes by
+itself. `parts`: the steps alone: the compiled one by instruction, each kind run by itself, and the
 exported one under ONNX Runtime's profiler, by operator.
 """
 
@@ -41,6 +42,7 @@ from mambamuse.use.streaming import signature
 from mambamuse.use.tone import FLAT, RunningTone
 
 BUSY = "while True: pass"
+PARTS = ["idle", "parts", "clock"]
 MEASURES = (
     "p50_ms",
     "p99_ms",
@@ -132,17 +134,27 @@ def clock(minutes: float) -> Iterator[dict]:
             yield row("clock", case, measure, value, n, f"{lasts:g} min")
 
 
+def idle(minutes: float) -> Iterator[dict]:
+    "Drop-outs of a step that does nothing: the machine woke up too late."
+    for block in (256, 128, 64):
+        sound = np.zeros(round(60 * minutes * SAMPLE_RATE), np.float32)
+        with undisturbed() as first:
+            _, late = pace(lambda samples: samples, sound, block, 0)
+        how = "real time" if first else "real time, not granted"
+        case = f"nothing to compute, block {block}, {how}"
+        yield row("idle", case, "drop_outs", late, len(sound) // block, f"{minutes:g} min")
+
+
 def instructions(blocks: int = 200) -> Iterator[dict]:
     "The compiled step's time, by kind of instruction."
     for name, model in networks().items():
         step = step_of(model, 256, "compiled")
-        for samples in phrases(1).reshape(-1, 250)[:8]:
-            step(np.resize(samples, 256))
-        took = {
-            kind: seconds(step, step.program[step.program["op"] == n], blocks) for n, kind in enumerate(KINDS)
-        }
+        for samples in phrases(0.16).reshape(-1, 256):
+            step(samples)
+        code = step.machine.code
+        took = {kind: seconds(step, code[code["op"] == n], blocks) for n, kind in enumerate(KINDS)}
         for kind, one in sorted(took.items(), key=lambda pair: -pair[1]):
-            count = (step.program["op"] == KINDS.index(kind)).sum()
+            count = (code["op"] == KINDS.index(kind)).sum()
             note = f"of {1e3 * sum(took.values()):.2f} ms; {count} instructions a block"
             share = 100 * one / sum(took.values())
             yield row("parts", f"{name}, compiled, block 256", f"{kind.lower()}, %", share, blocks, note)
@@ -195,12 +207,13 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
-    parser.add_argument("--only", nargs="+", choices=["parts", "clock"], default=["parts", "clock"])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--minutes", type=float, default=10)
     arguments = parser.parse_args()
     kept = list(csv.DictReader(arguments.out.open())) if arguments.out.exists() else []
     rows = [r for r in kept if r["part"] not in arguments.only]
-    for name, work in (("parts", parts()), ("clock", clock(arguments.minutes))):
+    works = dict(idle=idle(min(1, arguments.minutes)), parts=parts(), clock=clock(arguments.minutes))
+    for name, work in works.items():
         for made in work if name in arguments.only else ():
             about = f"{machine()['cpu']}, {os.cpu_count()} cores, onnxruntime {onnxruntime.__version__}"
             rows.append(made | dict(machine=f"{about}, load {os.getloadavg()[0]:.1f}"))

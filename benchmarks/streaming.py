@@ -22,6 +22,7 @@ from mambamuse.model.generator import MambaMuse
 from mambamuse.model.weights import fit, pad
 from mambamuse.sound.audio import SAMPLE_RATE
 from mambamuse.sound.paths import written_beside
+from mambamuse.use.compiled import CompiledStep
 from mambamuse.use.export import Step, step_model
 from mambamuse.use.streaming import Stream, cuts, signature
 
@@ -91,8 +92,8 @@ def ready(widths, case):
 
 
 def step(n=200):
-    """Wall time of a block: PyTorch's stream and the exported step, turn by turn in one process, one thread
-    each.
+    """Wall time of a block: PyTorch's stream, the exported step and the compiled one, turn by turn in one
+    process, one thread each.
     """
     for widths in WIDTHS:
         for case in ("reconstruction", "transfer"):
@@ -107,10 +108,12 @@ def step(n=200):
                     perf_counter() - began,
                     1,
                 )
-                pushes, times = (
-                    {"stream": Stream(model, style).push, "step": exported},
-                    {"stream": [], "step": []},
-                )
+                pushes = {
+                    "stream": Stream(model, style).push,
+                    "step": exported,
+                    "compiled": CompiledStep(model.network(), style, block=block),
+                }
+                times = {name: [] for name in pushes}
                 for samples in noise((n + 20) * block / SAMPLE_RATE).reshape(-1, block):
                     for name, push in pushes.items():
                         began = perf_counter()
@@ -126,14 +129,16 @@ def step(n=200):
                             n,
                             "one thread, turn by turn",
                         )
-                row(
-                    "step",
-                    f"{widths}, {case}, block {block}",
-                    "stream over step",
-                    np.median(times["stream"][20:]) / np.median(times["step"][20:]),
-                    n,
-                    "ratio of the medians",
-                )
+                medians = {name: np.median(each[20:]) for name, each in times.items()}
+                for over, under in (("stream", "step"), ("step", "compiled")):
+                    row(
+                        "step",
+                        f"{widths}, {case}, block {block}",
+                        f"{over} over {under}",
+                        medians[over] / medians[under],
+                        n,
+                        "ratio of the medians",
+                    )
 
 
 KINDS = {
