@@ -249,9 +249,9 @@ class MambaMuse(
 
     def network(self) -> Any:
         "The model in stages, for `mambamuse.use.transfer`."
-        from mambamuse.use.streaming import network_of
+        from mambamuse.use.streaming import network_for
 
-        return network_of(self)
+        return network_for(self)
 
     def transfer(
         self, content: Any, style: Any, alpha: float = 1.0, sample_rate: int = 16_000, **how

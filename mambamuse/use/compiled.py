@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from ..model.config import FRAME, LEAST, STAGES
 from ..model.places import EPS, PART, PLACES, STRIDES, check_alphas, check_block
 from ..sound.audio import SAMPLE_RATE
-from .instructions import HEARD, run
+from .instructions import HEARD, execute
 from .program import Program, Signal, Spot, Weights, sizes, stage_program, step_program
 from mambamuse.use.step import (
     STEP_BLOCK,
@@ -67,7 +67,7 @@ class Machine:
 
     def __call__(self, length: int, alphas: np.ndarray = NO_ALPHAS, decay: float = 1.0) -> None:
         "The next block of a sound of `length` samples, from the inputs to the outputs."
-        run(self.code, self.memory, self.sums, self.position, length, alphas, decay, self.falls)
+        execute(self.code, self.memory, self.sums, self.position, length, alphas, decay, self.falls)
         self.position += self.block
 
 # %% ../../nbs/use/compiled.ipynb #compiled-step

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIELDS', 'INSTRUCTION', 'KINDS', 'PRODUCT', 'DEPTHWISE', 'SCAN', 'NORM', 'LEAKY', 'ADD', 'POOL', 'TANH', 'RESTYLE',
-           'ENVELOPE', 'KEEP', 'run']
+           'ENVELOPE', 'KEEP', 'execute']
 
 # %% ../../nbs/use/instructions.ipynb #instructions-imports
 import numba
@@ -390,7 +390,7 @@ def program_kernel(program, m, d, position, length, alphas, decay, falls):
     unflush(before)
 
 # %% ../../nbs/use/instructions.ipynb #instructions-run-1
-def run(
+def execute(
     program: np.ndarray,
     memory: np.ndarray,
     sums: np.ndarray,

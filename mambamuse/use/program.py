@@ -144,7 +144,15 @@ class Program:
         self.code.append(common | places | fields)
         return y
 
-    def product(self, y: Signal, x: Signal, weight, bias=None, dilation: int = 1, fold: int = 1) -> Signal:
+    def product(
+        self,
+        y: Signal,
+        x: Signal,
+        weight: np.ndarray,
+        bias: np.ndarray | None = None,
+        dilation: int = 1,
+        fold: int = 1,
+    ) -> Signal:
         """The product of `weight (taps, channels in, columns)` with the newest rows of `x`; its columns make
         `fold` rows of `y`.
         """
