@@ -22,6 +22,8 @@ import mambamuse
 from mambamuse.cli import app  # with the commands
 from mambamuse.data.notes import MINI
 from mambamuse.errors import EXTRAS, needs
+from mambamuse.sound.audio import load
+from mambamuse.use.files import transfer_file
 
 HEAVY = ("torch", "numba", "scipy", "pandas", "onnxruntime", "matplotlib")
 NOTE = next((MINI / "nsynth-test" / "audio").iterdir())
@@ -361,11 +363,40 @@ NEED_TORCH = [
     ["data", "render", "--path", NOTE, "--out", "a"],
     ["profile"],
     ["export", "a.onnx"],
-    ["live", NOTE, "--content", NOTE, "--block", "64"],
     ["evaluate", "--set", "notes", "--out", "a"],
     ["study", "--weights", "a"],
 ]
-DO_NOT = [["transfer", NOTE, NOTE, "--device", "cpu"], ["style", NOTE, "-o", "a.style"], ["demo"], ["recipe"]]
+DO_NOT = [
+    ["transfer", NOTE, NOTE, "--device", "cpu"],
+    ["style", NOTE, "-o", "a.style"],
+    ["live", NOTE, "--content", NOTE, "--block", "64"],
+    ["demo"],
+    ["recipe"],
+]
+
+
+def test_without_numba_a_file_is_the_same_and_live_says_which_blocks_it_has(tmp_path):
+    "The plain package, on ONNX Runtime."
+    script = (
+        "import importlib.util, sys; found = importlib.util.find_spec\n"
+        "import mambamuse.errors as e; e.find_spec = lambda name: None if name == 'numba' else found(name)\n"
+        "sys.modules['numba'] = None\n"
+        "from mambamuse.cli import main; main()"
+    )
+
+    def run(*words):
+        command = [sys.executable, "-c", script, *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    assert run("transfer", NOTE, NOTE, "-o", "plain.wav").returncode == 0
+    transfer_file(NOTE, NOTE, tmp_path / "fast.wav")
+    plain, fast = (load(tmp_path / f"{name}.wav")[0] for name in ("plain", "fast"))
+    assert plain.shape == fast.shape and abs(plain - fast).max() <= 2**-14
+    done = run("live", NOTE, "--content", NOTE, "-o", "a.wav", "--block", "64")
+    assert done.returncode == 2 and done.stderr == (
+        "mambamuse: a block of 64 samples needs numba, pip install 'mambamuse[fast]'; a block of 256 does not\n"
+    )
+    assert run("live", NOTE, "--content", NOTE, "-o", "a.wav").returncode == 0
 
 
 @pytest.mark.parametrize("words", [*NEED_TORCH, *DO_NOT], ids=lambda words: " ".join(map(str, words[:1])))
