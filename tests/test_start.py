@@ -394,7 +394,8 @@ def test_without_numba_a_file_is_the_same_and_live_says_which_blocks_it_has(tmp_
     assert plain.shape == fast.shape and abs(plain - fast).max() <= 2**-14
     done = run("live", NOTE, "--content", NOTE, "-o", "a.wav", "--block", "64")
     assert done.returncode == 2 and done.stderr == (
-        "mambamuse: a block of 64 samples needs numba, pip install 'mambamuse[fast]'; a block of 256 does not\n"
+        "mambamuse: a block of 64 samples needs numba, pip install 'mambamuse[fast]';"
+        " a block of 256 does not\n"
     )
     assert run("live", NOTE, "--content", NOTE, "-o", "a.wav").returncode == 0
 
