@@ -2,8 +2,10 @@
 and length; and in stages.
 """
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,7 +186,7 @@ def test_the_package_is_compiled_without_pytorch():
     assert carried.weights == made.weights and carried.places == made.places
     about = [(network.alphas, network.tone, network.sets, network.bypass) for network in (carried, made)]
     assert about[0] == about[1]
-    a, b = (network.program(0).laid_out(64) for network in (carried, made))
+    a, b = (network.stage(0, 512).machine.layout for network in (carried, made))
     assert (a.code == b.code).all() and np.allclose(a.memory, b.memory, rtol=1e-5, atol=1e-6)
     code = "import sys, mambamuse.use.compiled; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
@@ -201,3 +203,21 @@ def test_live_equals_the_exported_step():
     exported.start()
     a, b = (np.concatenate([each(block) for block in x.reshape(-1, 256)]) for each in (live, exported))
     assert abs(a).max() > 0.01 and abs(a - b).max() <= 1e-4
+
+
+def test_the_same_without_avx512(tmp_path):
+    "On another processor, which this process pretends to be, a product has smaller tiles."
+    code = """
+import sys; sys.path.insert(0, sys.argv[1])
+import numba; numba.njit(lambda: 0)()  # numba itself goes on as before
+import llvmlite.binding; llvmlite.binding.get_host_cpu_features = dict
+import test_compiled as t, mambamuse.use.instructions as i
+assert not i.AVX512
+t.test_widths_that_fill_no_register((16, 32, 64, 128))
+t.test_reconstruction_equals_the_model(0, False)
+"""
+    env = os.environ | dict(NUMBA_CACHE_DIR=str(tmp_path))  # kernels of their own
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent)], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -7,7 +7,6 @@ __all__ = ['CompiledStep', 'CompiledNetwork']
 
 # %% ../../nbs/use/compiled.ipynb #compiled-imports
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -167,7 +166,7 @@ class CompiledNetwork:
         self.sets, self.tone, self.bypass = about.sets, about.tone, about.bypass
         self.alphas, self.weights = check_alphas(about.alphas), about.weights
         self.places = dict(zip(PLACES, sizes(parameters)))
-        self.program = cache(lambda number: stage_program(parameters, self.bypass, self.sets, number))
+        self.programs: dict[int, Program] = {}  # of stages, written once
 
     @classmethod
     def carried(cls) -> "CompiledNetwork":
@@ -176,4 +175,6 @@ class CompiledNetwork:
 
     def stage(self, number: int, length: int) -> CompiledStage:
         "Stage `number`, 0 to 5, for one channel of `length` samples."
-        return CompiledStage(self.program(number), length)
+        if number not in self.programs:
+            self.programs[number] = stage_program(self.parameters, self.bypass, self.sets, number)
+        return CompiledStage(self.programs[number], length)
