@@ -5,6 +5,7 @@ and length; and in stages.
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,19 @@ def test_start_forgets_and_two_steps_do_not_meet():
     first = [one(block) for block in x.reshape(-1, 64)]
     both = [(one(block), other(2 * block))[0] for block in [one.start(), *x.reshape(-1, 64)][1:]]
     assert np.array_equal(first, both)
+
+
+def test_a_copy_goes_on_by_itself():
+    "A step that has played, copied: both play on, each its own sound."
+    rng, model = np.random.default_rng(0), clip(sets=2)
+    x, style = noise(rng, 64 * 20).reshape(-1, 64), signature(model, noise(rng, 2_000))
+    one, alone = (CompiledStep(model.network(), style, block=64) for _ in "ab")
+    want = [alone(block) for block in x]
+    begun = [one(block) for block in x[:10]]
+    other = deepcopy(one)
+    kept = [(one(block), other(-block))[0] for block in x[10:]]
+    assert np.array_equal(want, begun + kept)
+    assert np.array_equal(want, [block for block in map(deepcopy(alone).start(), x)])
 
 
 def test_weights_in_training_form_are_the_same():

@@ -43,8 +43,6 @@ class Machine:
         self.memory = np.empty_like(self.layout.memory)
         self.sums = np.zeros(program.sums)
         self.falls = np.exp(-FRAME / SAMPLE_RATE / np.array([*STAGES[program.sets], np.inf]))
-        self.inputs = [self.rows(x) for x in program.inputs]
-        self.outputs = [self.rows(y) for y in program.outputs]
         self.start()
 
     def start(self) -> None:
@@ -63,6 +61,16 @@ class Machine:
     def rows(self, x: Signal) -> np.ndarray:
         "The view `(rows, channels)` of the features `x` of a block."
         return self.room(Spot(x.buffer), x.buffer.rows_of(self.block), x.channels)
+
+    @property
+    def inputs(self) -> list[np.ndarray]:
+        "Where the next block's features go, each `(rows, channels)`."
+        return [self.rows(x) for x in self.program.inputs]
+
+    @property
+    def outputs(self) -> list[np.ndarray]:
+        "Where the last block's are."
+        return [self.rows(y) for y in self.program.outputs]
 
     def __call__(self, length: int, alphas: np.ndarray = NO_ALPHAS, decay: float = 1.0) -> None:
         "The next block of a sound of `length` samples, from the inputs to the outputs."
