@@ -530,7 +530,7 @@ def test_live_writes_what_the_blocks_are(folder, tmp_path, keep_level):
         said["blocks"] == 11
         and got.shape == want.shape
         and abs(want).max() > 0.05
-        and abs(got - want).max() <= 2**-15 + 1e-6
+        and abs(got - want).max() <= 2**-15 + 5e-6  # a step of 16 bits; and compiled, not exported
     )
 
 

@@ -143,10 +143,11 @@ def test_the_installed_command_tells_help_and_version(installed, tmp_path):
     "name", ["phrase-000-content-as-phrase-000-style.wav", "styled.wav", "live.wav", "demo/output.wav"]
 )
 def test_the_installed_commands_sound_as_the_checkout(used, name):
+    "The plain package runs in ONNX Runtime, the checkout compiled: they are a step of 16 bits apart, at most."
     name = name.replace("demo/", "mambamuse-demo/")
     (mine, rate), (theirs, same) = (sf.read(folder / name) for folder in used)
     assert rate == same and len(mine) and np.abs(mine).max() > 0.01
-    assert np.abs(mine - theirs).max() <= 1e-6
+    assert np.abs(mine - theirs).max() <= 2**-15 + 1e-6
 
 
 def test_the_installed_demo_shows_a_page_and_live_a_report(used):
