@@ -143,7 +143,7 @@ def test_the_installed_command_tells_help_and_version(installed, tmp_path):
     "name", ["phrase-000-content-as-phrase-000-style.wav", "styled.wav", "live.wav", "demo/output.wav"]
 )
 def test_the_installed_commands_sound_as_the_checkout(used, name):
-    "The plain package runs in ONNX Runtime, the checkout compiled: they are a step of 16 bits apart, at most."
+    "The plain package runs in ONNX Runtime, the checkout compiled: at most a step of 16 bits apart."
     name = name.replace("demo/", "mambamuse-demo/")
     (mine, rate), (theirs, same) = (sf.read(folder / name) for folder in used)
     assert rate == same and len(mine) and np.abs(mine).max() > 0.01
