@@ -126,8 +126,9 @@ class CompiledStep:
         return self
 
     def __call__(self, block: np.ndarray, length: int = UNKNOWN) -> np.ndarray:
-        """The next `(block,)` samples in, as many out. `length`: of the whole sound, if it is known by now;
-        zeros follow it. Raises `InputError` on another shape, or NaN.
+        """The next `(block,)` samples in, as many out; 0 before the sound's first sample and behind its last.
+        `length`: of the whole sound, if it is known by now; give zeros behind it. Raises `InputError` on
+        another shape, or NaN.
         """
         self.machine.inputs[0][:, 0] = check_samples(block, self.block)
         self.machine(padded_length(length), self.alphas, self.decay)
