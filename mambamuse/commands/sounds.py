@@ -166,7 +166,7 @@ def live(
     block: Annotated[
         int,
         typer.Option(
-            help="Samples at 16 kHz at a time, 16 to 1,024 in steps of 16. Others than 256 need the extra fast."
+            help="Samples at 16 kHz at a time: 16 to 1,024 by 16. Others than 256 need the extra fast."
         ),
     ] = 256,
     alpha: Alpha = 1.0,
