@@ -10,13 +10,13 @@ through the stages of a file.
 """
 
 import argparse
-import csv
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+import pandas as pd
 import torch
 from transfer import melody
 
@@ -107,10 +107,8 @@ def main():
         rows.append(dict(case=case, variant=variant, ms=f"{ms:.4g}", ratio=f"{ratio:.3g}", n=n))
         rows[-1] |= dict(machine=about, load=load)
         print(*rows[-1].values(), sep=", ", flush=True)
-    with written_beside(arguments.out) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    with written_beside(arguments.out) as part:
+        pd.DataFrame(rows).to_csv(part, index=False)
 
 
 if __name__ == "__main__":
