@@ -7,9 +7,9 @@ BIN := .venv/bin
 NODE := $(patsubst %/package-lock.json,%,$(wildcard docs/web/package-lock.json examples/node/package-lock.json))
 setup: .venv/installed $(NODE:%=%/node_modules/.installed)
 
-# What the site's page try/ runs and is tested with, and the example of a host. Without Node.js the site is built without the page, and the tests of both are skipped.
+# What the site's page try/ is tested with, and the example of a host. Without Node.js these tests are skipped.
 %/node_modules/.installed: %/package-lock.json
-	@(cd $* && npm ci --ignore-scripts --no-audit --no-fund --silent && touch node_modules/.installed) || echo "$*: npm ci did not work (Node.js brings npm): $(if $(findstring docs,$*),the site has no page try/,the example of a host is not tested); nothing else needs it" >&2
+	@(cd $* && npm ci --ignore-scripts --no-audit --no-fund --silent && touch node_modules/.installed) || echo "$*: npm ci did not work (Node.js brings npm): $(if $(findstring docs,$*),the page try/,the example of a host) is tested in part; nothing else needs it" >&2
 
 # constraints.txt is a lock: each package with its version and hashes, so pip installs what was tested and nothing else.
 # mamba-ssm is the oracle of the parity tests: its reference implementation runs without CUDA, its build is skipped. The

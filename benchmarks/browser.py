@@ -2,7 +2,7 @@
 
     python benchmarks/browser.py [--out benchmarks/browser.csv] [--pairs 12] [--rounds 5] [--seconds 20]
 
-In a headless Chromium, with ONNX Runtime as WebAssembly on one thread. Wall time is that of the page, from
+In a headless Chromium, with network.c as WebAssembly on one thread. Wall time is that of the page, from
 the request to the sound; processor time that of the tab's process, which does not count what others do.
 Memory is the tab's own (unique set size); that of the site's other page, without a network, is beside it.
 Live has a file for a microphone and no loudspeaker; a block may take nine tenths of its length before its

@@ -3,7 +3,7 @@
     python benchmarks/same.py [--out benchmarks/same.csv] [--pairs 12]
 
 The first pairs of both test sets go through the command, Python, the page try/ in a headless Chromium, the
-stream, and hosts of the exported step: in Python, in Node, and the page's live, whose blocks are larger.
+stream, hosts of the exported step in Python and in Node, the program in C, and the page's live.
 
 Two families differ by design. A file is known to its end, so its statistics are those of the whole: the
 command is what the others are compared with there. A stream knows what came so far: there it is the stream,
@@ -29,9 +29,11 @@ from browser import browsing
 from mambamuse.model.weights import load_model
 from mambamuse.sound.audio import SAMPLE_RATE
 from mambamuse.sound.paths import written_beside
+from mambamuse.use.compiled import CompiledNetwork, CompiledStep
 from mambamuse.use.levels import level, levelled
 from mambamuse.use.live import WARM_UP, Live
-from mambamuse.use.step import CARRIED, Carried, Running, Step
+from mambamuse.use.portable import export_c
+from mambamuse.use.step import CARRIED, Carried, Running
 from mambamuse.use.streaming import Stream
 from mambamuse.use.style import Style
 from mambamuse.use.tone import RunningTone
@@ -43,7 +45,7 @@ HOSTS = {
     "exported step, Node": ["node", EXAMPLES / "node" / "host.mjs"],
 }
 NODE_PACKAGES = EXAMPLES / "node" / "node_modules" / "onnxruntime-node"
-LIVE_BLOCK = max(web.BLOCKS)
+LIVE_BLOCK = 256
 
 
 def commanded(content: np.ndarray, style: np.ndarray, folder: Path) -> np.ndarray:
@@ -71,19 +73,38 @@ def hosted(command: list, content: np.ndarray, style: np.ndarray, folder: Path) 
     return np.fromfile(files[2], "<f4")
 
 
+def player(network: CompiledNetwork, folder: Path) -> Path:
+    "The example in C, compiled."
+    export_c(network, folder / "step")
+    words = [sys.executable, "-m", "ziglang", "cc", "-O3", "-march=native", "-I", folder / "step"]
+    words += ["-o", folder / "play", EXAMPLES / "c" / "play.c", folder / "step" / "network.c", "-lm"]
+    subprocess.run(list(map(str, words)), check=True)
+    return folder / "play"
+
+
+def played_in_c(player: Path, content: np.ndarray, style: Style) -> np.ndarray:
+    "What the example in C makes of `content`, at the model's level."
+    names = [player.with_name(name) for name in ("content.f32", "statistics.f32", "out.f32")]
+    content.astype("<f4").tofile(names[0])
+    style.statistics.astype("<f4").tofile(names[1])
+    subprocess.run([player, player.parent / "step" / "constants.f32", *names], check=True)
+    return np.fromfile(names[2], "<f4")
+
+
 def in_blocks(sound: np.ndarray) -> np.ndarray:
     "`sound (time,)` as `(blocks, LIVE_BLOCK)`, its last part left out."
     return sound[: len(sound) // LIVE_BLOCK * LIVE_BLOCK].reshape(-1, LIVE_BLOCK)
 
 
-def played(step: Path, network: Carried, content: np.ndarray, style: Style) -> np.ndarray:
+def played(network: CompiledNetwork, content: np.ndarray, style: Style) -> np.ndarray:
     "What `mambamuse live` makes of `content`, as a microphone gives it."
-    step = Step(step, style.statistics, network.alphas, Running(warm_up=WARM_UP))
+    running = Running(warm_up=WARM_UP)
+    step = CompiledStep(network, style.statistics, content=running, block=LIVE_BLOCK)
     live = Live(step, tone=RunningTone(style.tone, network.tone))
     return np.concatenate([live(block) for block in in_blocks(content)])
 
 
-def doors(page, step: Path, model, network, pair, folder: Path):
+def doors(page, compiled, model, network, pair, folder: Path):
     "Door, what it is compared with, and the largest difference, for one pair."
     name, content, style = pair
     command = commanded(content, style, folder)
@@ -96,7 +117,8 @@ def doors(page, step: Path, model, network, pair, folder: Path):
     stream = streamed(model, prepared, measured)
     for door, words in HOSTS.items():
         yield door, "stream", np.abs(hosted(words, prepared, example, folder) - stream).max()
-    live = played(step, network, content, measured)
+    yield "program in C", "stream", np.abs(played_in_c(folder / "play", prepared, measured) - stream).max()
+    live = played(compiled, content, measured)
     heard = trying.live(page, in_blocks(content), style, network.alphas)
     yield f"browser, live, block {LIVE_BLOCK}", "live in Python", np.abs(heard - live).max()
 
@@ -112,17 +134,17 @@ def main():
         sys.exit(words)
     if not NODE_PACKAGES.is_dir():
         sys.exit(f"{NODE_PACKAGES}: not there; npm ci --ignore-scripts, in examples/node")
-    network, model, rows = Carried(), load_model(), []
+    network, compiled, model, rows = Carried(), CompiledNetwork.carried(), load_model(), []
     with TemporaryDirectory() as folder:
         site = trying.built(Path(folder, "site"))
-        step = site / "try" / web.step_file(LIVE_BLOCK)
+        player(compiled, Path(folder))
         with trying.served(site) as address, browsing(Path(folder)) as page:
             page.open(f"{address}{web.PAGE}.html")
             page.until("document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
             trying.begin(page)
             for kind in ("phrases", "notes"):
                 for pair in trying.pairs(kind)[: arguments.pairs]:
-                    for door, other, difference in doors(page, step, model, network, pair, Path(folder)):
+                    for door, other, difference in doors(page, compiled, model, network, pair, Path(folder)):
                         row = dict(set=kind, pair=pair[0], door=door, compared_with=other)
                         rows.append(row | dict(largest_difference=f"{difference:.2g}"))
                         print(*rows[-1].values(), sep=", ", flush=True)

@@ -104,6 +104,7 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "use/instructions",
         "use/program",
         "use/compiled",
+        "use/portable",
         "use/export",
         "use/live",
         "use/playground",

@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 from test_export import clip, noise
 
+from mambamuse.errors import InputError
 from mambamuse.judge.pairs import mono, shipped_pairs
 from mambamuse.model.places import PLACES
 from mambamuse.model.weights import load_model
-from mambamuse.use.export import export_folder
+from mambamuse.use.compiled import CompiledNetwork
+from mambamuse.use.export import channels, export_folder
 from mambamuse.use.levels import level, levelled
+from mambamuse.use.portable import export_c
 from mambamuse.use.stages import measured_style
 from mambamuse.use.step import CARRIED, Carried
-from mambamuse.use.streaming import Stream
+from mambamuse.use.streaming import Stream, network_for
 
+ZIG = [sys.executable, "-m", "ziglang", "cc"]
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NODE = EXAMPLES / "node"
 HOSTS = {"python": [sys.executable, EXAMPLES / "host.py"], "node": ["node", NODE / "host.mjs"]}
@@ -85,3 +89,68 @@ def test_what_is_no_raw_sound_is_refused(sounds, host, tmp_path):
         done = played(host, CARRIED, content, style, out)
         assert done.returncode == 1 and says in done.stderr and done.stderr.count("\n") == 1
         assert not out.exists()
+
+
+def player(network, folder: Path, block: int, compiler=ZIG) -> Path:
+    "The example in C, compiled for the `network`."
+    export_c(network, folder / "step", block)
+    words = [*compiler, "-O3", "-march=native", "-Wall", "-Wextra", "-Werror", "-I", folder / "step"]
+    words += ["-o", folder / "play", EXAMPLES / "c" / "play.c", folder / "step" / "network.c", "-lm"]
+    subprocess.run(list(map(str, words)), check=True)
+    return folder / "play"
+
+
+def in_c(player: Path, *files) -> subprocess.CompletedProcess:
+    words = [player, player.parent / "step" / "constants.f32", *files]
+    return subprocess.run(list(map(str, words)), capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("compiler", (ZIG, ["cc"]), ids=("zig", "cc"))
+def test_a_program_in_c_plays_what_the_stream_plays(sounds, compiler, tmp_path):
+    if not shutil.which(compiler[0]):
+        pytest.skip(f"there is no {compiler[0]}")
+    folder, want = sounds
+    play = player(CompiledNetwork.carried(), tmp_path, 256, compiler)
+    style = np.fromfile(folder / "style.f32", "<f4")
+    measured_style(Carried(), style).tofile(tmp_path / "style.f32")
+    done = in_c(play, folder / "content.f32", tmp_path / "style.f32", tmp_path / "out.f32")
+    assert done.returncode == 0, done.stderr
+    got = np.fromfile(tmp_path / "out.f32", "<f4")
+    assert got.shape == want.shape and abs(got - want).max() <= 1e-5
+
+
+@pytest.mark.parametrize("sets, alpha", ((1, 0.7), (4, 0.0)))
+def test_a_program_in_c_plays_other_networks(sets, alpha, tmp_path):
+    "Of other widths; with one set of statistics; without AdaIN. Its blocks are short."
+    model, rng = clip(sets=sets, alphas=(alpha,) * len(PLACES)), np.random.default_rng(0)
+    content = noise(rng, 1, 1_003)[0].astype(np.float32)
+    statistics = measured_style(model.network(), noise(rng, 1, 3_000)[0].astype(np.float32))
+    content.tofile(tmp_path / "c.f32")
+    statistics.tofile(tmp_path / "s.f32")
+    play = player(network_for(model), tmp_path, 48)
+    done = in_c(play, tmp_path / "c.f32", tmp_path / "s.f32", tmp_path / "y.f32")
+    assert done.returncode == 0, done.stderr
+    places = np.split(statistics, np.cumsum(channels(model))[:-1], axis=1)
+    stream = Stream(model, [np.split(rows, 2) for rows in places])
+    want = np.concatenate([stream.push(content), stream.flush()])
+    assert abs(np.fromfile(tmp_path / "y.f32", "<f4") - want).max() <= 1e-5
+
+
+def test_a_program_in_c_refuses_what_is_not_its_own(tmp_path):
+    play = player(network_for(clip()), tmp_path, 64)
+    np.ones(100, np.float32).tofile(tmp_path / "other.f32")
+    np.full(100, np.nan, np.float32).tofile(tmp_path / "nan.f32")
+    for content, style, says in (
+        ("nan.f32", "other.f32", "nan.f32: not raw float32"),
+        ("other.f32", "other.f32", "other.f32: not of this network"),
+        ("none.f32", "other.f32", "none.f32: no such file"),
+    ):
+        done = in_c(play, *(tmp_path / name for name in (content, style, "out.f32")))
+        assert done.returncode == 1 and says in done.stderr and done.stderr.count("\n") == 1
+        assert not (tmp_path / "out.f32").exists()
+
+
+def test_what_cannot_be_written_in_c_is_refused(tmp_path):
+    with pytest.raises(InputError, match="needs weights, and the axis clip"):
+        export_c(Carried(), tmp_path / "step")
+    assert not (tmp_path / "step").exists()

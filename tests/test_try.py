@@ -9,7 +9,6 @@ import re
 from urllib.parse import urlsplit
 
 import numpy as np
-import onnx
 import pytest
 import soundfile as sf
 import trying
@@ -17,8 +16,9 @@ import web
 from browser import browsing
 
 from mambamuse.sound.loudness import Loudness
+from mambamuse.use.compiled import CompiledNetwork, CompiledStep
 from mambamuse.use.live import WARM_UP, Live
-from mambamuse.use.step import Carried, Running, Step
+from mambamuse.use.step import Carried, Running
 from mambamuse.use.style import Style, mix
 from mambamuse.use.tone import RunningTone
 from mambamuse.use.transfer import transfer
@@ -44,7 +44,9 @@ def page(site, tmp_path_factory):
         page.open(page.address)
         page.until("[...document.querySelectorAll('.front-hear')].filter(b => !b.disabled).length === 3")
         before = page.events.copy()
-        assert not [name for name in asked(before) if name.endswith((".wasm", ".onnx"))]  # not yet
+        assert not [
+            name for name in asked(before) if name.endswith((".wasm", ".i32", "network.f32"))
+        ]  # not yet
         page.click("document.querySelector('.front-start')")
         answered(page)
         trying.begin(page)
@@ -120,14 +122,15 @@ def heard_live(block: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("block", web.BLOCKS)
-def test_live_plays_what_python_plays(page, site, block):
+def test_live_plays_what_python_plays(page, block):
     "The worker gets the blocks of a microphone; Python's live has the same step, level, gate and loudness."
     _, _, style = trying.pairs("phrases")[1]
     network, heard = Carried(), heard_live(block)
     played = trying.live(page, heard, style, network.alphas)
-    step = site / "try" / web.step_file(block)
     own = Style.of(network, style)
-    step = Step(step, own.statistics, network.alphas, Running(warm_up=WARM_UP))
+    step = CompiledStep(
+        CompiledNetwork.carried(), own.statistics, content=Running(warm_up=WARM_UP), block=block
+    )
     live = Live(step, tone=RunningTone(own.tone, network.tone))
     want = np.concatenate([live(samples) for samples in heard])
     assert np.abs(want).max() > 0.05 and np.abs(played - want).max() < 1e-4
@@ -220,13 +223,6 @@ def test_own_files_and_what_is_none(page, tmp_path):
     assert name.startswith("my-take-as-") and len(made) == 160_000
 
 
-def test_no_stage_has_what_is_dear_to_compile(site):
-    "ONNX Runtime's Cast costs a browser 150 MB; the package's own stages have it."
-    for folder, casts in ((site / "try", False), (web.CARRIED, True)):
-        stages = [onnx.load(folder / web.stage_file(n)) for n in range(6)]
-        assert [any(node.op_type == "Cast" for node in stage.graph.node) for stage in stages] == [casts] * 6
-
-
 def grave(page) -> list:
     "What axe-core finds on the page that is serious or worse: rule and element."
     page.js(AXE.read_text() + "; 1")
@@ -239,6 +235,7 @@ def grave(page) -> list:
     ]
 
 
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is missing: npm ci, in docs/web")
 def test_everybody_can_use_it(page):
     "By axe-core, in both themes, folded out; the rules see a fault that is put in."
     page.js("document.querySelector('.front-advanced').open = true")
@@ -282,10 +279,10 @@ def test_live_from_the_microphone_to_the_loudspeaker(site, tmp_path):
             page.click(button)
         page.until("loudest() > 0.01")
         page.until(f"/Heard [0-9]+ ms late.*[0-9]+ drop-outs in [0-9]+ blocks/.test({said})")
-        assert page.js(f"[...{LIVE}.querySelectorAll('meter')].every(m => m.value > m.min)")
+        page.until(f"[...{LIVE}.querySelectorAll('meter')].every(m => m.value > m.min)")
         page.press("document.querySelector('.front-knobs input')", "Home", 36)  # alpha: goes on
         assert "alpha=0&" in page.js("location.href") and page.js(f"{button}.ariaPressed") == "true"
-        assert grave(page) == []
+        assert not AXE.is_file() or grave(page) == []
         page.click(button)
         page.until(f"{button}.ariaPressed === 'false'")
         page.until("loudest() === 0")

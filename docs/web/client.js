@@ -5,6 +5,7 @@ export class Client {
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     this.waiting = new Map();
     this.reported = null; // told how live goes
+    this.broken = ""; // why nothing will be answered any more
     this.worker.onmessage = ({ data }) => this.told(data);
     this.worker.onerror = (event) => this.failed(event.message || "the page's worker does not start");
   }
@@ -25,6 +26,7 @@ export class Client {
   }
 
   failed(words) {
+    this.broken = words;
     this.waiting.forEach(({ fail }) => fail(new Error(words)));
     this.waiting.clear();
     this.reported?.({ error: words });
@@ -32,6 +34,7 @@ export class Client {
 
   /** What the worker answers to `what` (see its last lines); `tick(share)` is told of progress. */
   ask(what, given = {}, moved = [], tick = () => {}) {
+    if (this.broken) return Promise.reject(new Error(this.broken));
     const id = crypto.randomUUID?.() ?? String(Math.random());
     return new Promise((done, fail) => {
       this.waiting.set(id, { tick, done, fail });

@@ -1,5 +1,6 @@
 // The network in six stages, each as long as the recording: what mambamuse/use/stages.py does, in a browser.
 
+import { Machine } from "./machine.js";
 import * as sound from "./sound.js";
 import { bandLevels, COUNT, toned } from "./tone.js";
 
@@ -9,7 +10,6 @@ const FRAME = 16; // samples with one weight for each stage of an envelope
 const EPS = 1e-5; // added to a variance
 const PART = 0.01; // added to the weight of a stage
 const COST = [0.43, 0.11, 0.11, 0.12, 0.19, 0.04]; // of a stage, of all
-export const OPTIONS = { graphOptimizationLevel: "disabled", executionProviders: ["wasm"] };
 
 /** Features `(steps, width)` of float32, in a row. */
 class Shelf {
@@ -71,40 +71,6 @@ class Restyled {
       }
     }
     return piece;
-  }
-}
-
-/** One stage, opened: an ONNX graph for blocks of samples, with a memory that goes in and comes out again. */
-class Stage {
-  constructor(ort, session, about) {
-    this.ort = ort;
-    this.session = session;
-    this.about = about;
-  }
-
-  scalar(value) {
-    return new this.ort.Tensor("int64", BigInt64Array.of(BigInt(value)), []);
-  }
-
-  /** The shelves `inputs`, of `samples` in all, through the stage; `tick(share)` is told of progress. */
-  async run(inputs, samples, tick) {
-    const { block, rates, delays, shapes, state } = this.about;
-    const outputs = rates.map((rate, n) => new Shelf(samples / rate, this.about.widths[n]));
-    const late = Math.max(...rates.map((rate, n) => rate * delays[n]));
-    const blocks = Math.ceil((samples + late) / block);
-    let memory = new this.ort.Tensor("float32", new Float32Array(state), [state]);
-    const length = this.scalar(samples);
-    for (let i = 0; i < blocks; i++) {
-      const feeds = { position: this.scalar(i * block), length, state: memory };
-      Object.entries(shapes).forEach(([name, [steps, width]], n) => {
-        feeds[name] = new this.ort.Tensor("float32", inputs[n].cut(i * steps, steps), [steps, width]);
-      });
-      const results = await this.session.run(feeds);
-      memory = results.new_state;
-      outputs.forEach((shelf, n) => keep(shelf, results[`y${n}`].data, (i * block) / rates[n] - delays[n]));
-      tick((i + 1) / blocks);
-    }
-    return outputs;
   }
 }
 
@@ -184,77 +150,79 @@ export function unpacked(numbers, widths, sets) {
   return styles;
 }
 
-/** The network of the folder that `about` (about.json) describes; `fetched(name)` gives a file's bytes. */
+/** The network: `programs` of its stages, which `module`, network.c as WebAssembly, runs. */
 export class Engine {
-  constructor(ort, about, fetched) {
-    this.ort = ort;
-    this.about = about;
-    this.fetched = fetched;
-    this.stages = [];
+  constructor(module, programs) {
+    this.machines = programs.map((program) => new Machine(module, program));
   }
 
-  async stage(number) {
-    if (!this.stages[number]) {
-      const bytes = await this.fetched(`stage-${number}.onnx`);
-      const session = await this.ort.InferenceSession.create(bytes, OPTIONS);
-      this.stages[number] = new Stage(this.ort, session, this.about.stages[number]);
-    }
-    return this.stages[number];
-  }
-
-  async run(number, inputs, samples, tick) {
+  /** The shelves `inputs`, of `samples` in all, through stage `number`; `tick(share)` is told of progress. */
+  run(number, inputs, samples, tick) {
+    const machine = this.machines[number];
+    const { block, inputs: rows, outputs } = machine.about;
     const before = COST.slice(0, number).reduce((sum, cost) => sum + cost, 0);
-    const stage = await this.stage(number);
-    return stage.run(inputs, samples, (share) => tick(before + COST[number] * share));
+    const shelves = outputs.map(({ rate, channels }) => new Shelf(samples / rate, channels));
+    const late = Math.max(...outputs.map(({ rate, delay }) => rate * delay));
+    const blocks = Math.ceil((samples + late) / block);
+    machine.start();
+    for (let i = 0; i < blocks; i++) {
+      inputs.forEach((shelf, n) => machine.give(n, shelf.cut(i * rows[n].rows, rows[n].rows)));
+      machine.run(samples);
+      outputs.forEach(({ rate, delay }, n) => {
+        keep(shelves[n], machine.taken(n), (i * block) / rate - delay);
+      });
+      tick(before + (COST[number] * (i + 1)) / blocks);
+    }
+    return shelves;
   }
 
   /** What the encoder makes of `prepared`, a recording at the model's level. */
-  async encoded(prepared, tick = () => {}) {
+  encoded(prepared, tick = () => {}) {
     const row = new Shelf(0, 1);
     row.values = sound.extend(prepared);
     row.steps = row.values.length;
-    const [features, weights] = apart(await this.run(0, [row], row.steps, tick), row.steps);
+    const [features, weights] = apart(this.run(0, [row], row.steps, tick), row.steps);
     const measured = features.map((shelf, n) => statistics(shelf, weights, STRIDES[n], prepared.length));
     return { features, weights, measured, samples: row.steps, time: prepared.length };
   }
 
   /** The decoder behind `encoded`, which `change(place, shelf, measured)` restyles; if `last`, its sound. */
-  async decoded(encoded, change, last = true, tick = () => {}) {
+  decoded(encoded, change, last = true, tick = () => {}) {
     const { features, weights, measured, samples, time } = encoded;
     let now = change(0, features[0], measured[0]);
     for (let number = 1; number < ENCODED; number++) {
       const inputs = [now];
-      if (this.about.stages[number].shapes.skip) {
+      if (this.machines[number].about.inputs.length > 1) {
         inputs.push(change(number, features[number], measured[number]));
       }
-      const [shelf] = await this.run(number, inputs, samples, tick);
+      const [shelf] = this.run(number, inputs, samples, tick);
       const place = ENCODED + number - 1;
       now = change(place, shelf, statistics(shelf, weights, STRIDES[place], time));
     }
     if (!last) return null;
-    const [shelf] = await this.run(5, [now], samples, tick);
+    const [shelf] = this.run(5, [now], samples, tick);
     return shelf.values;
   }
 
   /** The style of `prepared`, which `encoded` holds: means and deviations at the nine `places`, and its `tone`. */
-  async style(prepared, encoded, tick = () => {}) {
+  style(prepared, encoded, tick = () => {}) {
     const found = [...encoded.measured];
     const measure = (place, shelf, measured) => {
       found[place] = measured;
       return shelf;
     };
-    await this.decoded(encoded, measure, false, tick);
+    this.decoded(encoded, measure, false, tick);
     const places = found.map((pair) => pair.map((row) => Float32Array.from(row)));
     return { places, tone: bandLevels(prepared) };
   }
 
   /** `prepared`, which `encoded` holds, with `style`; of its shares, `alphas` are those at the nine places. */
-  async transferred(prepared, encoded, style, { alphas, tone }, tick = () => {}) {
+  transferred(prepared, encoded, style, { alphas, tone }, tick = () => {}) {
     const change = (place, shelf, measured) => {
       if (!alphas[place]) return shelf;
       return new Restyled(shelf, STRIDES[place], encoded.weights, measured, style.places[place], alphas[place]);
     };
-    const made = await this.decoded(encoded, change, true, tick);
+    const made = this.decoded(encoded, change, true, tick);
     const filtered = new sound.HighPass().filtered(made);
     const inside = filtered.subarray(sound.START, sound.START + prepared.length);
     const heard = tone ? toned(inside, style.tone, tone) : inside;

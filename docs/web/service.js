@@ -1,6 +1,5 @@
-// Keeps the page's files, so that it opens without a network. The build writes above this line FILES, the
-// addresses of those that are loaded at once, and VERSION, a hash of what is in them and in the others, which are
-// kept when they are asked for.
+// Keeps the page's files, so that it opens without a network. The build writes above this line FILES, their
+// addresses, and VERSION, a hash of what is in them.
 
 self.addEventListener("install", (event) => {
   const kept = caches.open(VERSION).then((cache) => cache.addAll(FILES));

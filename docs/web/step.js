@@ -1,5 +1,5 @@
-// Live, in the worker: the exported step, block by block, and what stands around it, as mambamuse/use/live.py
-// has it for one channel.
+// Live, in the worker: the network, block by block, and what stands around it, as mambamuse/use/live.py has it for
+// one channel.
 
 import { CEILING, FRAME, Gate, HighPass, PEAK, RATE, START, Weighting, peakOf } from "./sound.js";
 import { LATE, RunningTone } from "./tone.js";
@@ -13,8 +13,6 @@ const SILENT_CONTENT = 1e-7; // weighted power up to which a block says nothing 
 const SILENT_OUTPUT = 1e-9;
 const WARM_UP = 0.1; // seconds of content that the style's statistics stand for when a stream begins
 const TURNS = 0.05; // seconds: how fast a knob that was turned gets there
-const UNKNOWN = 2 ** 40; // samples: a length beyond any sound
-const ARRAYS = { float32: Float32Array, float64: Float64Array };
 
 /** `count` values in a straight line, behind `from` and up to `to`. */
 function line(from, to, count) {
@@ -85,91 +83,43 @@ class Delay {
   }
 }
 
-/** A style as the engine gives it, as the step takes it: the means of each set, then the deviations, at all places.
- * Its tone comes behind the step.
- */
-export function packed(style, sets) {
-  const rows = [];
-  for (const kind of [0, 1]) {
-    for (let set = 0; set < sets; set++) {
-      for (const { [kind]: row } of style.places) {
-        const width = row.length / sets;
-        rows.push(...row.subarray(set * width, (set + 1) * width));
-      }
-    }
-  }
-  return Float32Array.from(rows);
-}
-
 /** Numbers that move towards others, a `share` of the way at a time. */
 function toward(now, goal, share) {
   return now.map((x, i) => x + share * (goal[i] - x));
 }
 
-/** The exported step as an ONNX `session`; `about` (of about.json) says its block, delay and memories. */
+/** The step: the network as one program, with AdaIN at all places, which `machine` runs. */
 class Step {
-  constructor(ort, session, about) {
-    this.ort = ort;
-    this.session = session;
-    this.about = about;
-  }
-
-  tensor(kind, values, shape) {
-    return new this.ort.Tensor(kind, values, shape);
-  }
-
-  integer(value) {
-    return this.tensor("int64", BigInt64Array.of(BigInt(value)), []);
-  }
-
-  number(value) {
-    return this.tensor("float64", Float64Array.of(value), []);
+  constructor(machine) {
+    this.machine = machine;
   }
 
   /** Forget what was played; `style` and `alphas` as `turn` takes them. */
   start(style, alphas) {
-    const zeros = ([name, { kind, shape }]) => {
-      return [name, this.tensor(kind, new ARRAYS[kind](shape.reduce((size, n) => size * n, 1)), shape)];
-    };
-    this.position = 0;
-    this.memories = Object.fromEntries(Object.entries(this.about.memories).map(zeros));
     this.turn(style, alphas);
     this.now = this.goal;
-    this.known = {
-      content: this.row(this.goal.style),
-      warm_up: this.number(WARM_UP),
-      half_life: this.number(Infinity),
-      length: this.integer(UNKNOWN),
-    };
+    this.machine.start();
+    this.machine.expect(this.now.style, WARM_UP);
   }
 
   /** What the knobs move to: a `style` as the engine gives it, its shares `alphas` at the nine places. */
   turn(style, alphas) {
-    this.goal = { style: packed(style, this.about.sets), alphas: Float32Array.from(alphas) };
+    const rows = ([mean, deviation]) => Float32Array.of(...mean, ...deviation);
+    this.goal = { style: style.places.map(rows), alphas: Float32Array.from(alphas) };
   }
 
-  row(style) {
-    const rows = 2 * this.about.sets;
-    return this.tensor("float32", style, [rows, style.length / rows]);
-  }
-
-  async run(block) {
+  /** The next block in, as many samples out. */
+  run(block) {
     const share = 1 - Math.exp(-block.length / RATE / TURNS);
     this.now = {
-      style: toward(this.now.style, this.goal.style, share),
+      style: this.now.style.map((row, place) => toward(row, this.goal.style[place], share)),
       alphas: toward(this.now.alphas, this.goal.alphas, share),
     };
-    const results = await this.session.run({
-      block: this.tensor("float32", block, [block.length]),
-      position: this.integer(this.position),
-      style: this.row(this.now.style),
-      alphas: this.tensor("float32", this.now.alphas, [this.now.alphas.length]),
-      ...this.known,
-      ...this.memories,
-    });
-    for (const name of Object.keys(this.memories)) this.memories[name] = results[`new_${name}`];
-    this.position += block.length;
-    return results.out.data;
+    this.machine.restyle(this.now.style);
+    this.machine.alphas.set(this.now.alphas);
+    this.machine.give(0, block);
+    this.machine.run();
+    return this.machine.taken(0);
   }
 }
 
@@ -177,15 +127,16 @@ class Step {
  * `tones`: whether there is ever a tone.
  */
 export class Live {
-  constructor(ort, session, about, tones) {
-    this.step = new Step(ort, session, about);
-    this.block = about.block;
+  constructor(machine, tones) {
+    const { block, outputs } = machine.about;
+    this.step = new Step(machine);
+    this.block = block;
     this.tones = tones;
-    this.delay = about.delay + (tones ? LATE : 0);
+    this.delay = outputs[0].delay + (tones ? LATE : 0);
   }
 
   /** Forget all that was heard. The network hears silence first. */
-  async start(style, shares) {
+  start(style, shares) {
     this.step.start(style, shares.alphas);
     this.tone = new RunningTone();
     this.leveller = new Leveller();
@@ -195,7 +146,7 @@ export class Live {
     this.late = [0, 1, 2].map(() => new Delay(this.delay)); // content, prepared, level
     this.turn(style, shares);
     this.share = this.wanted;
-    for (let heard = 0; heard < START; heard += this.block) await this.step.run(new Float32Array(this.block));
+    for (let heard = 0; heard < START; heard += this.block) this.step.run(new Float32Array(this.block));
   }
 
   /** From now on another `style`, and other shares of it; if those at all places are 0, the content itself. */
@@ -206,11 +157,11 @@ export class Live {
   }
 
   /** The next samples in, as many out. */
-  async next(block) {
+  next(block) {
     const levels = this.leveller.of(block);
     const prepared = block.map((x, i) => Math.min(CEILING, Math.max(-CEILING, (x * PEAK) / levels[i])));
     const [content, before, level] = [block, prepared, levels].map((row, n) => this.late[n].passed(row));
-    const made = this.highPass.filtered(Float64Array.from(await this.step.run(prepared)));
+    const made = this.highPass.filtered(Float64Array.from(this.step.run(prepared)));
     const y = this.gate.gated(this.tones ? this.tone.of(made, ...this.toward) : made, before);
     const gains = this.gain.of(before, y);
     const share = line(this.share, this.wanted, block.length);

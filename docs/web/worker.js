@@ -1,47 +1,59 @@
 // Computes beside the page, so that the page answers meanwhile: a request in, progress and sound out.
 
-import * as ort from "./ort.wasm.bundle.min.mjs";
-import { Engine, OPTIONS, mixed, unpacked } from "./engine.js";
+import { Engine, mixed, unpacked } from "./engine.js";
+import { Machine } from "./machine.js";
 import { Live } from "./step.js";
 import { asLoud, level, levelled, PEAK, peakOf, RATE } from "./sound.js";
 
 const LIMIT = 0.99; // of full scale
-ort.env.wasm.numThreads = 1; // docs/web.py says why
-ort.env.wasm.wasmPaths = { wasm: new URL("./ort-wasm-simd-threaded.wasm", import.meta.url).href };
 
 async function fetched(name) {
   const answer = await fetch(new URL(name, import.meta.url));
   if (!answer.ok) throw new Error(`${name}: the page's own file cannot be loaded (${answer.status})`);
-  return answer.arrayBuffer().then((buffer) => new Uint8Array(buffer));
+  return answer.arrayBuffer();
+}
+
+/** The programs that `about` describes, of the instructions `codes` and `constants` of all. */
+function programs(about, codes, constants) {
+  return about.programs.map((one) => ({
+    about: one,
+    code: codes.subarray(...one.code),
+    constants: constants.subarray(...one.weights),
+  }));
 }
 
 let engine = null;
 
+/** The network is there, from now on. */
 async function opened() {
-  if (!engine) {
-    const about = JSON.parse(new TextDecoder().decode(await fetched("about.json")));
-    const numbers = new Float32Array((await fetched("styles.f32")).buffer);
-    unpacked(numbers, about.widths, about.sets).forEach((style, n) => styles.set(about.styles[n], style));
-    engine = new Engine(ort, about, fetched);
-  }
+  if (engine) return;
+  const names = ["about.json", "network.wasm", "programs.i32", "network.f32", "styles.f32"];
+  const [described, compiled, codes, constants, numbers] = await Promise.all(names.map(fetched));
+  const about = JSON.parse(new TextDecoder().decode(described));
+  const module = await WebAssembly.compile(compiled);
+  const found = programs(about, new Int32Array(codes), new Float32Array(constants));
+  const rows = unpacked(new Float32Array(numbers), about.widths, about.sets);
+  rows.forEach((style, n) => styles.set(about.styles[n], style));
+  const [stages, steps] = [found.slice(0, about.stages), found.slice(about.stages)];
+  engine = Object.assign(new Engine(module, stages), { about, module, steps });
 }
 
 const styles = new Map(); // by the sounds' names; those to choose from are known
 let last = { name: null }; // the content that was encoded last
 
 /** The style of `sound`, measured once. */
-async function styleOf(sound, tick) {
+function styleOf(sound, tick) {
   if (!styles.has(sound.name)) {
     const prepared = levelled(sound.samples, level(sound.samples));
-    styles.set(sound.name, await engine.style(prepared, await engine.encoded(prepared, tick), tick));
+    styles.set(sound.name, engine.style(prepared, engine.encoded(prepared, tick), tick));
   }
   return styles.get(sound.name);
 }
 
-async function encodedOf(sound, prepared, tick) {
+function encodedOf(sound, prepared, tick) {
   if (last.name !== sound.name) {
     last = { name: null };
-    last = { name: sound.name, encoded: await engine.encoded(prepared, tick) };
+    last = { name: sound.name, encoded: engine.encoded(prepared, tick) };
   }
   return last.encoded;
 }
@@ -52,12 +64,12 @@ function needed({ styles: [first, second], mix }) {
 }
 
 /** The style that is asked for; `tick` is told how many passes of the network are done. */
-async function styleAsked(request, tick = () => {}) {
+function styleAsked(request, tick = () => {}) {
   const found = [];
   let done = 0;
   for (const sound of needed(request)) {
     const known = styles.has(sound.name);
-    found.push(await styleOf(sound, (share) => tick(done + share)));
+    found.push(styleOf(sound, (share) => tick(done + share)));
     done += known ? 0 : 1;
   }
   return found.length === 2 ? mixed(found[0], found[1], request.mix) : found[0];
@@ -74,12 +86,12 @@ async function transfer({ request }, tick) {
   if (!request.alpha) return content.samples;
   await opened();
   const passes = 1 + needed(request).filter((sound) => !styles.has(sound.name)).length;
-  const style = await styleAsked(request, (done) => tick(done / passes));
+  const style = styleAsked(request, (done) => tick(done / passes));
   const loudest = level(content.samples);
   const prepared = levelled(content.samples, loudest);
   const going = (share) => tick((passes - 1 + share) / passes);
-  const encoded = await encodedOf(content, prepared, going);
-  const made = await engine.transferred(prepared, encoded, style, shares(request), going);
+  const encoded = encodedOf(content, prepared, going);
+  const made = engine.transferred(prepared, encoded, style, shares(request), going);
   const scale = Math.fround(loudest / PEAK);
   return asLoud(made, prepared, LIMIT / scale).map((x) => x * scale);
 }
@@ -95,13 +107,10 @@ const RECENT = 400; // blocks that a report is about
 let live = null; // the step that was opened last
 let playing = null; // what is played now
 
-async function liveOf(block) {
-  await opened();
+function liveOf(block) {
   if (live?.block !== block) {
-    await live?.step.session.release();
-    const about = engine.about.live.find((one) => one.block === block);
-    const session = await ort.InferenceSession.create(await fetched(about.file), OPTIONS);
-    live = new Live(ort, session, about, engine.about.tone > 0);
+    const program = engine.steps.find(({ about }) => about.block === block);
+    live = new Live(new Machine(engine.module, program), engine.about.tone > 0);
   }
   return live;
 }
@@ -112,13 +121,13 @@ function quantile(times, share) {
 }
 
 /** Seconds for each of some blocks of noise. */
-async function timed(live) {
-  await live.start(styles.values().next().value, shares({ alpha: 1, alphas: Array(9).fill(1) }));
+function timed(live) {
+  live.start(styles.values().next().value, shares({ alpha: 1, alphas: Array(9).fill(1) }));
   const times = [];
   for (let n = 0; n < WARM + TRIED; n++) {
     const block = Float32Array.from({ length: live.block }, () => Math.random() - 0.5);
     const began = performance.now();
-    await live.next(block);
+    live.next(block);
     times.push((performance.now() - began) / 1_000);
   }
   return times.slice(WARM);
@@ -128,9 +137,9 @@ async function timed(live) {
 async function measure() {
   await opened();
   let found;
-  for (const { block } of engine.about.live) {
-    const { delay } = await liveOf(block);
-    const times = await timed(live);
+  for (const { block } of engine.steps.map(({ about }) => about)) {
+    const { delay } = liveOf(block);
+    const times = timed(live);
     const keeps = quantile(times, 0.9) < (KEEPS * block) / RATE;
     found = { block, delay, keeps, length: block / RATE, p50: quantile(times, 0.5), p99: quantile(times, 0.99) };
     if (keeps) break;
@@ -139,10 +148,10 @@ async function measure() {
 }
 
 /** A block that came through the port, played; from time to time a report. */
-async function played({ at, samples, missed }) {
+function played({ at, samples, missed }) {
   const { port, times } = playing;
   const began = performance.now();
-  const made = await live.next(samples);
+  const made = live.next(samples);
   times.push((performance.now() - began) / 1_000);
   playing.peaks = [samples, made].map((sound, n) => Math.max(playing.peaks[n], peakOf(sound)));
   port.postMessage({ at, samples: made }, [made.buffer]);
@@ -157,26 +166,23 @@ async function played({ at, samples, missed }) {
 
 /** From now on blocks come through `port`, and go back with the style. */
 async function play({ request, block, port }) {
-  await liveOf(block);
-  await live.start(await styleAsked(request), shares(request));
+  await opened();
+  liveOf(block).start(styleAsked(request), shares(request));
   const now = { port, times: [], peaks: [0, 0], reported: 0 };
   playing = now;
-  let queued = Promise.resolve(); // one after the other
   port.onmessage = ({ data }) => {
-    queued = queued.then(async () => {
-      if (playing !== now) return;
-      try {
-        await played(data);
-      } catch (error) {
-        playing = null;
-        self.postMessage({ report: { error: error.message } });
-      }
-    });
+    if (playing !== now) return;
+    try {
+      played(data);
+    } catch (error) {
+      playing = null;
+      self.postMessage({ report: { error: error.message } });
+    }
   };
 }
 
 async function turn({ request }) {
-  const style = await styleAsked(request);
+  const style = styleAsked(request);
   if (playing) live.turn(style, shares(request));
 }
 

@@ -243,6 +243,10 @@ def export(
     block: Annotated[
         int, typer.Option(help="Samples at 16 kHz that are processed at a time: a multiple of 16.")
     ] = 256,
+    in_c: Annotated[
+        bool,
+        typer.Option("--c", help="A folder for a program in C: the network in one file, and its numbers."),
+    ] = False,
     weights: Weights = None,
     force: Force = False,
 ):
@@ -250,17 +254,21 @@ def export(
     print what a host must know of it; or a folder with the step, the stages for files and the measure of a
     style, which --weights takes, and about.json, which describes them.
     To write them needs PyTorch, pip install 'mambamuse[torch]'; to use them does not.
+    With --c: the step for a program in C, which needs no library; examples/c/play.c is such a program.
 
     Examples:
 
     \b
     mambamuse export model.onnx --block 256
     mambamuse export exported --weights runs/mine/epoch-010
+    mambamuse export step --c
     """
     check_block(block)
-    needs("torch")
+    needs("fast" if in_c else "torch")
     check_weights_there(weights)
     if out.suffix:
+        if in_c:
+            raise InputError(f"{out}: --c writes a folder; leave out its {out.suffix}")
         check_place(out, force=force)
     elif out.is_dir() and not force:
         from mambamuse.use.step import interrupted_export
@@ -269,6 +277,12 @@ def export(
             raise InputError(
                 f"{out}: there are files in it; name another folder, or add --force to replace them"
             )
+    if in_c:
+        from mambamuse.use.portable import export_c
+        from mambamuse.use.style import network_of
+
+        typer.echo(export_c(network_of(weights, "cpu"), out, block))
+        return
     import onnx
 
     from mambamuse.model.weights import load_model
