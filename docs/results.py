@@ -20,6 +20,7 @@ MADE = (  # heading, what makes it (a notebook for papermill, a program, a targe
     ("The paper's figures", "make publish", ("fig*",)),
     ("The house", "make house", ("house*",)),
     ("The playground", "tests/test_playground.py", ("playground*",)),
+    ("The page, as pictures", "tests/pictured.py", ("try-*.png",)),
     ("Kills and faults of a reproduction", "benchmarks/kills.py", ("kills*", "reproduction-faults*")),
     ("Origins", "benchmarks/origins.py", ("origins*",)),
     ("Memory and length", "benchmarks/memory_length.py", ("memory*length*",)),
@@ -62,7 +63,7 @@ def command(maker: str) -> str:
     if path.suffix == ".ipynb":
         return f"`papermill {maker} runs/{path.name}`, [the notebook]({maker})"
     if path.suffix == ".py":
-        program = "python -m pytest" if path.parent.name == "tests" else "python"
+        program = "python -m pytest" if path.name.startswith("test_") else "python"
         return f"`{program} {maker}`, [the program]({maker})"
     return f"`{maker}`"
 
