@@ -2,7 +2,7 @@
 
 The network's programs are written by `mambamuse.use.portable`, from the package's weights, and run by
 `network.c` as WebAssembly, on one thread, in a worker. That is 30 kB. ONNX Runtime for browsers, which did
-this before, has 12 MB, and took four times as long: a block is some thousand small operations, and most of
+this before, has 12 MB, and took several times as long: a block is some thousand small operations, and most of
 its time passed between them. WebGPU would start each of them by itself.
 
 The compiler is Zig's, from PyPI; axe-core, with which the page is tested, comes from npm.

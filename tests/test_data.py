@@ -586,6 +586,31 @@ def test_soundfonts_and_drawn_instruments_play_together(fonts, tmp_path):
     assert {0, 1, 2} == set(drawn)
 
 
+def test_a_shifted_body_keeps_the_pitch_and_moves_the_spectrum(fonts):
+    "Of a clarinet's held note: the fundamental, to a hertz, and the centre of its power."
+    from mambamuse.data.soundfonts import Soundfont
+
+    font, centres = Soundfont(fonts[-1]), {}
+    for shift in (-7, 0, 7):
+        sound = font.play(71, [(0, 60, 100), (16_000, 60, 0)], 16_000, shift)[4_000:12_000]
+        power = np.abs(np.fft.rfft(sound * np.hanning(8_000), 64_000)) ** 2
+        hertz = np.fft.rfftfreq(64_000, 1 / 16_000)
+        low = (hertz > 200) & (hertz < 350)
+        assert hertz[low][power[low].argmax()] == pytest.approx(261.6, abs=1)
+        centres[shift] = (power * hertz).sum() / power.sum()
+    assert centres[-7] > 1.1 * centres[0] > 1.2 * centres[7]
+    again = font.play(71, [(0, 60, 100), (16_000, 60, 0)], 16_000)[4_000:12_000]
+    assert np.array_equal(again, font.play(71, [(0, 60, 100), (16_000, 60, 0)], 16_000)[4_000:12_000])
+
+
+def test_shifted_bodies_play_in_the_training_only(fonts, tmp_path):
+    config = DataConfig(train=24, valid=8, test=8, clip=8_000, generated=0.0, shifted=1.0)
+    prepare(fonts, tmp_path / "a", config, "instruments")
+    for split in SPLITS:
+        names = [row["style_instrument"] for row in read_split(tmp_path / "a", split)]
+        assert all((name[-2] in "+-") == (split == "train") for name in names), names
+
+
 def test_what_is_no_soundfont_is_refused(fonts, tmp_path):
     (tmp_path / "bad.sf2").write_bytes(b"RIFF, no more")
     for path, says in (

@@ -50,6 +50,12 @@ class DataConfig:
     generated: Annotated[float, option("share of players drawn, beside those of soundfonts", ge=0, le=1)] = (
         1.0
     )
+    shifted: Annotated[
+        float,
+        option(
+            "share of the soundfonts' players, in the training, whose body is larger or smaller", ge=0, le=1
+        ),
+    ] = 0.0
     coloured: Annotated[
         float,
         option(
@@ -88,7 +94,7 @@ USED = {  # kind of source -> the fields that it uses
     "soundfont": ALWAYS_USED | NOTES_USE | {"silence"},
     "folder": ALWAYS_USED | {"short", "silence"},
     "phrases": ALWAYS_USED | {"silence", "held"},
-    "instruments": ALWAYS_USED | {"silence", "generated", "coloured", "quietest"},
+    "instruments": ALWAYS_USED | {"silence", "generated", "shifted", "coloured", "quietest"},
 }
 
 

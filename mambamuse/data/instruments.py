@@ -332,6 +332,17 @@ def coloured(sounds: list[np.ndarray], rng) -> list[np.ndarray]:
         for x in sounds
     ]
 
+# %% ../../nbs/data/instruments.ipynb #instruments-shifted
+LARGEST_SHIFT = 7  # semitones
+
+
+def shifted_body(program: dict, rng) -> dict:
+    "`program` with a body that sounds deeper by some semitones, or higher."
+    shift = int(rng.integers(-LARGEST_SHIFT, LARGEST_SHIFT + 1))
+    name = f"{program['program_name']} {shift:+d}"
+    register = dict(low=program["low"] - shift, high=program["high"] - shift)
+    return program | register | dict(shift=shift, program_name=name)
+
 # %% ../../nbs/data/instruments.ipynb #instruments-source
 class Instruments(Rendered):
     """Triplets of melodies by drawn instruments and, if there are paths, those of soundfonts: content by A,
@@ -373,18 +384,21 @@ class Instruments(Rendered):
         for name, entry in sorted(wanted.items()):
             yield name, partial(self.row, name, entry["number"], split, programs)
 
-    def player(self, rng: np.random.Generator, programs: list[dict]) -> Instrument | dict:
-        "A drawn instrument, or one of a soundfont's `programs`."
+    def player(self, rng: np.random.Generator, programs: list[dict], shifted: float) -> Instrument | dict:
+        "A drawn instrument, or one of a soundfont's `programs`: a share `shifted` with another body."
         if not programs or rng.random() < self.config.generated:
             return draw_instrument(rng)
-        return programs[rng.integers(len(programs))]
+        program = programs[rng.integers(len(programs))]
+        return shifted_body(program, rng) if shifted and rng.random() < shifted else program
 
-    def players(self, rng: np.random.Generator, programs: list[dict]) -> tuple[list, int, int]:
+    def players(
+        self, rng: np.random.Generator, programs: list[dict], shifted: float
+    ) -> tuple[list, int, int]:
         """Two players, and the lowest and highest pitch that both have: an octave at least. Raises
         `InputError` if a hundred drawn pairs have none.
         """
         for _ in range(100):
-            pair = [self.player(rng, programs) for _ in range(2)]
+            pair = [self.player(rng, programs, shifted) for _ in range(2)]
             ranges = [(p["low"], p["high"]) for p in pair if isinstance(p, dict)]
             low = max((r[0] for r in ranges), default=int(rng.integers(36, 66)))
             high = min((r[1] for r in ranges), default=96)
@@ -404,7 +418,8 @@ class Instruments(Rendered):
         "`(frames,)` of `notes` by a player."
         if isinstance(player, Instrument):
             return play(player, notes, frames, seed, vibrato, rate)
-        return self.fonts[player["soundfont"]].play(player["program"], events(notes, frames), frames)
+        font, shift = self.fonts[player["soundfont"]], player.get("shift", 0)
+        return font.play(player["program"], events(notes, frames), frames, shift)
 
     def row(self, name: str, number: int, split: str, programs: list[dict]) -> dict:
         """Triplet `number` of a split, all drawn from a generator seeded by it. Raises `InputError` if a clip
@@ -412,7 +427,8 @@ class Instruments(Rendered):
         """
         seed = (self.config.seed, SPLITS.index(split), number)
         rng = np.random.default_rng((*seed, 2))
-        players, low, high = self.players(rng, programs)
+        shifted = self.config.shifted if split == "train" else 0.0
+        players, low, high = self.players(rng, programs, shifted)
         low = int(rng.integers(low, high - 11))
         high = min(high, low + 24)
         drawn = all(isinstance(p, Instrument) for p in players)

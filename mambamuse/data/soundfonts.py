@@ -115,16 +115,18 @@ class Soundfont:
             raise InputError(f"{self.path.name} has no program {program}")
         self.kept[program] = channel
 
-    def play(self, program: int, events: list[tuple], frames: int) -> np.ndarray:
+    def play(self, program: int, events: list[tuple], frames: int, shift: int = 0) -> np.ndarray:
         """`(frames,)` float32 of `events` `(sample, pitch, velocity)`, in order of time; velocity 0 lets go.
 
-        Raises `InputError` if the soundfont has no such program.
+        `shift`: semitones by which the body of the instrument sounds deeper, at the same pitches. Raises
+        `InputError` if the soundfont has no such program.
         """
         more = fluid().more
         out = np.zeros((frames, 2), np.float32)
         at = 0
         with self.lock:
             self.keep(program)
+            self.keeper.setting("synth.sample-rate", SAMPLE_RATE * 2 ** (shift / 12))
             synth = more["new"](self.keeper.settings)
             more["select"](synth, 0, more["add"](synth, self.font), 0, program)
             for sample, pitch, velocity in [*events, (frames, 0, 0)]:
@@ -132,7 +134,8 @@ class Soundfont:
                 if sample > at:
                     more["write"](synth, sample - at, out[at:].ctypes.data, 0, 2, out[at:].ctypes.data, 1, 2)
                 if sample < frames:
-                    more["on"](synth, 0, pitch, velocity) if velocity else more["off"](synth, 0, pitch)
+                    key = pitch + shift
+                    more["on"](synth, 0, key, velocity) if velocity else more["off"](synth, 0, key)
                 at = sample
             more["remove"](synth, self.font)
             more["delete"](synth)
