@@ -21,6 +21,7 @@ import pandas as pd
 from mambamuse.judge.profiling import machine
 from mambamuse.judge.search import MEASURES, judge, triplets
 from mambamuse.model.weights import load_model
+from mambamuse.sound import bands
 from mambamuse.sound.paths import written_beside
 from mambamuse.use import tone
 
@@ -37,9 +38,10 @@ def spaced(bands: int, lowest: float) -> np.ndarray:
 
 def form(edges, taps: int) -> None:
     "Other bands for `mambamuse.use.tone`."
-    tone.EDGES, tone.TAPS, tone.LATE = tuple(edges), taps, taps // 2
-    tone.BANDS = tone.band_passes()
-    tone.LAGS = tone.products_of(tone.BANDS)
+    bands.EDGES, bands.TAPS = tuple(edges), taps
+    tone.TAPS, tone.LATE = taps, taps // 2
+    tone.BANDS = bands.band_passes()
+    tone.LAGS = bands.products_of(tone.BANDS)
 
 
 def compared(clips: list):
@@ -60,12 +62,12 @@ def compared(clips: list):
         rows = judge(made if share else plain, clips)
         return {name: rows[name].median() if name == "abs_corr" else rows[name].mean() for name in MEASURES}
 
-    own = tone.EDGES, tone.TAPS
+    own = bands.EDGES, bands.TAPS
     for share in SHARES:
         yield dict(bands=len(tone.BANDS), taps=tone.TAPS, share=share) | judged(share)
-    for (bands, taps), lowest in OTHERS.items():
-        form(spaced(bands, lowest), taps)
-        yield dict(bands=bands, taps=taps, share=0.5) | judged(0.5)
+    for (count, taps), lowest in OTHERS.items():
+        form(spaced(count, lowest), taps)
+        yield dict(bands=count, taps=taps, share=0.5) | judged(0.5)
     form(*own)
 
 

@@ -41,6 +41,7 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "sound/audio",
         "sound/filters",
         "sound/loudness",
+        "sound/bands",
         "sound/show",
     ],
     "02_note": [
@@ -71,7 +72,7 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "model/weights",
         "judge/profiling",
     ],
-    "07_losses": ["model/discriminators", "learn/losses"],
+    "07_losses": ["model/discriminators", "learn/losses", "learn/tone"],
     "08_training": [
         "learn/trainer",
         "learn/config",

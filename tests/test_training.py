@@ -39,6 +39,7 @@ from mambamuse.learn.trainer import Trainer
 from mambamuse.model.config import ModelConfig
 from mambamuse.model.generator import MambaMuse
 from mambamuse.model.weights import load_model
+from mambamuse.use.tone import band_levels, toned
 
 MODEL = ModelConfig(widths=(2, 2, 2, 2))
 TRAINING = TrainingConfig(
@@ -526,6 +527,21 @@ def test_a_step_of_transfer_in_pieces_is_the_step():
     )
     for name in ("total", "mel", "stft", "grad_generator"):
         assert pieces[name] == pytest.approx(one[name], rel=1e-4), name
+
+
+def test_the_losses_hear_the_tone():
+    "By the share of the recipe, times the blend; a reconstruction has none."
+    model = ModelConfig(widths=(2, 2, 2, 2), axis="clip", alphas=(1.0,) * 5, tone=0.5)
+    trainer = Trainer(model, PAIRED, replace(TRAINING, ema=0.0))
+    triplet = torch.randn(1, 3, 8_192, generator=torch.Generator().manual_seed(0)).cumsum(-1).sin()
+    content, style, _ = triplet.split(1, 1)
+    for alpha in (1.0, 0.6):
+        heard, _ = trainer.generated(trainer.generator, triplet, alpha)
+        plain = trainer.generator(content, style, [alpha * a for a in trainer.generator.alphas])
+        want = toned(plain[0].detach().numpy(), band_levels(style[0].numpy()), 0.5 * alpha)
+        assert abs(plain[0].detach() - torch.from_numpy(want)).max() > 1e-3
+        assert torch.allclose(heard[0].detach(), torch.from_numpy(want), atol=1e-5)
+    assert torch.equal(trainer.generated(trainer.generator, triplet, 0.0)[0], trainer.generator(content))
 
 
 def test_what_a_step_of_transfer_asks_for():

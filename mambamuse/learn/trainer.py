@@ -29,6 +29,7 @@ from mambamuse.learn.losses import (
 )
 from .optimisers import Muon, rate_factor, update
 from .parts import WholeBatch, accelerator
+from .tone import Tone
 from ..model.config import ModelConfig
 from ..model.discriminators import MultiPeriodDiscriminator, MultiScaleDiscriminator
 from ..model.generator import MambaMuse
@@ -85,6 +86,7 @@ class Trainer:
         "The terms; norms over a part of a batch become those of the whole."
         self.spectral = SpectralLosses(self.loss).to(self.device)
         self.level = LevelLoss(frame=self.loss.level_frame, bands=self.loss.level_bands)
+        self.tone = Tone().to(self.device)  # what a transfer has behind the network, the losses hear, too
         self.whole = []
         for distance in self.spectral.stft.distances:
             whole = WholeBatch(self.accelerator, self.config.accumulate)
@@ -126,7 +128,10 @@ class Trainer:
         if not alpha:
             return self.run(network, content, None, None, skips), (content,)
         alphas = [alpha * a for a in self.generator.alphas]
-        return self.run(network, content, style, alphas, skips), (target, content, alpha)
+        made = self.run(network, content, style, alphas, skips)
+        if share := alpha * self.generator.tone:
+            made = self.tone(made, style, share)
+        return made, (target, content, alpha)
 
     def generator_loss(
         self, real: torch.Tensor, alpha: float = 0.0, skips: int = 4

@@ -9,41 +9,13 @@ __all__ = ['FLAT', 'LATE', 'band_levels', 'toned', 'RunningTone']
 import numpy as np
 
 from ..sound.audio import SAMPLE_RATE
-
-# %% ../../nbs/use/tone.ipynb #tone-bands
-EDGES = (950, 1_700, 2_900, 4_800)  # Hz, between the bands
-TAPS = 31
-
-
-def low_pass(frequency: float) -> np.ndarray:
-    "The low-pass `(TAPS,)` at `frequency` Hz: a sinc under a Hamming window."
-    at = np.arange(TAPS) - TAPS // 2
-    response = np.sinc(2 * frequency / SAMPLE_RATE * at) * np.hamming(TAPS)
-    return response / response.sum()
-
-
-def band_passes() -> np.ndarray:
-    "The bands' impulse responses `(bands, TAPS)`, whose sum is an impulse in the middle."
-    nothing, whole = np.zeros(TAPS), np.eye(TAPS)[TAPS // 2]
-    return np.diff([nothing, *map(low_pass, EDGES), whole], axis=0)
-
-
-BANDS = band_passes()
+from ..sound.bands import BANDS, FAINTEST, LAGS, MOST, TAPS
 
 # %% ../../nbs/use/tone.ipynb #tone-bands-1
 FLAT = np.full(len(BANDS), -10 * np.log10(len(BANDS)), np.float32)  # levels of bands that are all alike
 LATE = TAPS // 2  # samples: what comes out of `RunningTone` is that late
 
 # %% ../../nbs/use/tone.ipynb #tone-levels
-def products_of(bands: np.ndarray) -> np.ndarray:
-    "What each lag of a sound's products adds to the power of each of `bands (bands, TAPS)`: the same shape."
-    lags = np.array([np.correlate(band, band, "full")[TAPS - 1 :] for band in bands])
-    lags[:, 1:] *= 2  # each lag but 0 stands for its negative, too
-    return lags
-
-
-LAGS = products_of(BANDS)
-FAINTEST = 1e-9  # of all power: what a band has at least
 PIECE = 2**14  # samples whose products are summed at once
 
 
@@ -82,9 +54,6 @@ def band_levels(sound: np.ndarray) -> np.ndarray:
     return products.levels().astype(np.float32)
 
 # %% ../../nbs/use/tone.ipynb #tone-correction
-MOST = 20  # dB: a difference counts up to here
-
-
 def shares(levels: np.ndarray) -> np.ndarray:
     "The powers `(bands,)` of bands with `levels` in dB, whose sum is 1: those of a mix have another sum."
     powers = 10 ** (levels / 10)
