@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable
 from importlib.util import find_spec
 from itertools import accumulate, pairwise
@@ -72,8 +73,8 @@ def programs(network: CompiledNetwork) -> tuple[list[dict], np.ndarray, np.ndarr
     return list(about), np.concatenate([code.ravel() for code in codes]), constants(step)
 
 
-def about(network: CompiledNetwork, programs: list[dict], size: int) -> dict:
-    "What a browser must know of the `network`, whose files have `size` bytes."
+def about(network: CompiledNetwork, programs: list[dict], files: dict[str, bytes]) -> dict:
+    "What a browser must know of the `network` and its `files`."
     fixed = [] if network.bypass else ["skip32"]
     places = [
         dict(name=name, alpha=alpha, fixed=name in fixed)
@@ -87,7 +88,8 @@ def about(network: CompiledNetwork, programs: list[dict], size: int) -> dict:
         sets=network.sets,
         tone=network.tone,
         styles=list(sounds()),
-        megabytes=round(size / 1e6),
+        files={name: zlib.crc32(data) for name, data in files.items()},
+        megabytes=round(sum(map(len, files.values())) / 1e6),
     )
 
 
@@ -108,14 +110,17 @@ def lay(out: Path) -> None:
         shutil.copy2(file, folder / file.name)
     network = CompiledNetwork.carried()
     described, code, weights = programs(network)
-    files = {MODULE: webassembly(), PROGRAMS: code.astype("<i4").tobytes()}
-    files |= {CONSTANTS: weights.astype("<f4").tobytes()}
+    styles = [Style.of(network, file) for file in sounds().values()]
+    numbers = np.stack([np.append(style.statistics, style.tone) for style in styles])
+    files = {
+        MODULE: webassembly(),
+        PROGRAMS: code.astype("<i4").tobytes(),
+        CONSTANTS: weights.astype("<f4").tobytes(),
+        STYLES: numbers.astype("<f4").tobytes(),
+    }
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    styles = [Style.of(network, file) for file in sounds().values()]
-    numbers = [np.append(style.statistics, style.tone) for style in styles]
-    (folder / STYLES).write_bytes(np.stack(numbers).astype("<f4").tobytes())
-    known = about(network, described, sum(map(len, files.values())))
+    known = about(network, described, files)
     (folder / "about.json").write_text(json.dumps(known), encoding="utf-8")
     listed = [dict(name=name, file=file.name) for name, file in sounds().items()]
     (folder / "sounds.json").write_text(json.dumps(listed), encoding="utf-8")

@@ -1,5 +1,6 @@
 """The examples of hosts give the stream's samples, from the folder that the package carries."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 from test_export import clip, noise
 
 from mambamuse.errors import InputError
@@ -140,7 +142,13 @@ def test_a_program_in_c_refuses_what_is_not_its_own(tmp_path):
     play = player(network_for(clip()), tmp_path, 64)
     np.ones(100, np.float32).tofile(tmp_path / "other.f32")
     np.full(100, np.nan, np.float32).tofile(tmp_path / "nan.f32")
+    (tmp_path / "odd.f32").write_bytes(bytes(402))
+    size = 2 * sum(channels(clip()))
+    np.full(size, np.nan, np.float32).tofile(tmp_path / "style.f32")
     for content, style, says in (
+        ("odd.f32", "style.f32", "odd.f32: not raw float32"),
+        (".", "style.f32", ": not raw float32"),
+        ("other.f32", "style.f32", "style.f32: there are numbers in it that are none"),
         ("nan.f32", "other.f32", "nan.f32: not raw float32"),
         ("other.f32", "other.f32", "other.f32: not of this network"),
         ("none.f32", "other.f32", "none.f32: no such file"),
@@ -154,3 +162,55 @@ def test_what_cannot_be_written_in_c_is_refused(tmp_path):
     with pytest.raises(InputError, match="needs weights, and the axis clip"):
         export_c(Carried(), tmp_path / "step")
     assert not (tmp_path / "step").exists()
+
+
+def test_it_refuses_arithmetic_that_would_change_the_sound(tmp_path):
+    export_c(network_for(clip()), tmp_path / "step")
+    words = [*ZIG, "-c", "-ffast-math", "-o", tmp_path / "n.o", tmp_path / "step" / "network.c"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    assert done.returncode and "not with -ffast-math" in done.stderr
+
+
+def test_a_program_in_cpp_links(tmp_path):
+    export_c(network_for(clip()), tmp_path / "step")
+    host = """#include "step.h"
+    static float m[MEMORY];
+    static double d[SUMS];
+    int main() {
+        execute(PROGRAM, sizeof PROGRAM / sizeof *PROGRAM, m, d, 0, BLOCK, ALPHAS, 1, FALLS);
+        return PLACES[0].place;
+    }"""
+    (tmp_path / "host.cpp").write_text(host)
+    build = (
+        [*ZIG, "-O1", "-c", "-o", tmp_path / "n.o", tmp_path / "step" / "network.c"],
+        [
+            *ZIG[:-1],
+            "c++",
+            "-I",
+            tmp_path / "step",
+            "-o",
+            tmp_path / "h",
+            tmp_path / "host.cpp",
+            tmp_path / "n.o",
+        ],
+    )
+    for words in build:
+        subprocess.run(list(map(str, words)), check=True)
+    assert subprocess.run([tmp_path / "h"]).returncode == 0
+
+
+def test_the_lines_at_the_head_of_the_program_in_c_work(sounds, tmp_path):
+    "As they stand there, in a folder with the two recordings that they name."
+    if not shutil.which("cc"):
+        pytest.skip("there is no cc")
+    source = (EXAMPLES / "c" / "play.c").read_text().partition("#include")[0]
+    lines = [line[7:] for line in source.splitlines() if line.startswith("//     ")]
+    pair = shipped_pairs("phrases").iloc[0]
+    shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns("node_modules"))
+    for name, path in (("voice.wav", pair.content), ("trumpet.wav", pair["style"])):
+        sf.write(tmp_path / name, *sf.read(path))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for line in lines:
+        subprocess.run(line, shell=True, cwd=tmp_path, check=True, env=os.environ | dict(PATH=path))
+    made = np.fromfile(tmp_path / "out.f32", "<f4")
+    assert len(lines) == 6 and len(made) == sf.info(pair.content).frames and abs(made).max() > 0.05

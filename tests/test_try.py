@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -203,12 +204,14 @@ def test_own_files_and_what_is_none(page, tmp_path):
     (tmp_path / "score.wav").write_text("C D E")
     sf.write(tmp_path / "pause.wav", np.zeros(8_000), 16_000)
     sf.write(tmp_path / "hole.wav", np.array([0.5, np.nan] * 2_000), 16_000, subtype="FLOAT")
+    sf.write(tmp_path / "inf.wav", np.array([0.1, np.inf] * 2_000), 16_000, subtype="FLOAT")
     sf.write(tmp_path / "click.wav", np.full(100, 0.5), 16_000)
     none = {
         "score.wav": "not audio that this browser can read",
         "pause.wav": "silence",
         "click.wav": "shorter than 0.05 s",
-        "hole.wav": "there are NaN samples in it",
+        "hole.wav": "there are NaN or infinite samples in it",
+        "inf.wav": "there are NaN or infinite samples in it",
     }
     for name, why in none.items():
         page.upload(own, tmp_path / name)
@@ -330,3 +333,27 @@ def test_it_opens_and_computes_without_a_network(site, tmp_path):
         answered(page)
         styled = "getComputedStyle(document.querySelector('.front-panels')).display"
         assert page.js(styled) == "grid" and not page.wrong()
+
+
+def test_damaged_files_are_named_and_it_can_be_tried_again(site, tmp_path):
+    "Weights of which a half came, or of which one bit is another; then they are whole."
+    hurt = tmp_path / "site"
+    shutil.copytree(site, hurt)
+    file = hurt / "try" / web.CONSTANTS
+    data = file.read_bytes()
+    line = "document.querySelectorAll('.front-panel')[3].querySelector('.front-line').textContent"
+    start = "document.querySelector('.front-start')"
+    with trying.served(hurt) as address, browsing(tmp_path) as page:
+        page.call("Network.enable")
+        page.call("Network.setCacheDisabled", cacheDisabled=True)
+        page.call("Network.setBypassServiceWorker", bypass=True)
+        for damaged in (data[: len(data) // 2], data[:-1] + bytes([data[-1] ^ 1])):
+            file.write_bytes(damaged)
+            page.open(f"{address}{web.PAGE}.html")
+            page.until("document.querySelectorAll('.front-hear:not(:disabled)').length === 3")
+            page.click(start)
+            page.until(f"{line} === '{web.CONSTANTS}: damaged on its way; reload the page'")
+        file.write_bytes(data)
+        page.click(start)
+        page.until(f"/answered in/.test({line})")
+        assert page.js(f"{start}.hidden")

@@ -9,7 +9,9 @@ const LONGEST = 10; // seconds
 
 async function json(name) {
   const answer = await fetch(new URL(name, import.meta.url));
-  return answer.json();
+  return answer.json().catch(() => {
+    throw new Error(`${name}: damaged on its way; reload the page`);
+  });
 }
 
 /** Settings as the part of an address behind #, and back. */
@@ -34,7 +36,10 @@ async function begin() {
     if (!answer.ok) throw new Error(`cannot be loaded (${answer.status})`);
     return (await decoded(await answer.blob(), LONGEST)).samples;
   };
-  const kept = () => navigator.serviceWorker?.register(new URL("./service.js", import.meta.url));
+  const kept = () => {
+    const service = new URL("./service.js", import.meta.url);
+    navigator.serviceWorker?.register(service).catch(() => {}); // then it needs its network the next time, too
+  };
   const transfer = (request, tick) => {
     kept(); // what is loaded now, for the next time
     return client.transfer(request, tick);

@@ -2,7 +2,7 @@
 // addresses, and VERSION, a hash of what is in them.
 
 self.addEventListener("install", (event) => {
-  const kept = caches.open(VERSION).then((cache) => cache.addAll(FILES));
+  const kept = caches.open(VERSION).then((cache) => cache.addAll(FILES.map((name) => new Request(name, { cache: "no-cache" }))));
   event.waitUntil(kept.then(() => self.skipWaiting()));
 });
 

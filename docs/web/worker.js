@@ -7,10 +7,32 @@ import { asLoud, level, levelled, PEAK, peakOf, RATE } from "./sound.js";
 
 const LIMIT = 0.99; // of full scale
 
+/** The bytes of the page's own file `name`. */
 async function fetched(name) {
-  const answer = await fetch(new URL(name, import.meta.url));
+  const answer = await fetch(new URL(name, import.meta.url)).catch(() => {
+    throw new Error(`${name}: the page's own file cannot be reached`);
+  });
   if (!answer.ok) throw new Error(`${name}: the page's own file cannot be loaded (${answer.status})`);
   return answer.arrayBuffer();
+}
+
+const REST = Uint32Array.from({ length: 256 }, (_, n) => {
+  for (let bit = 0; bit < 8; bit++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
+  return n;
+});
+
+/** The CRC-32 of `bytes`, as zlib has it. */
+function checksum(bytes) {
+  let sum = ~0;
+  for (const byte of bytes) sum = REST[(sum ^ byte) & 255] ^ (sum >>> 8);
+  return ~sum >>> 0;
+}
+
+/** The file `name`, if it came whole. */
+async function whole(name, sum) {
+  const data = await fetched(name);
+  if (checksum(new Uint8Array(data)) !== sum) throw new Error(`${name}: damaged on its way; reload the page`);
+  return data;
 }
 
 /** The programs that `about` describes, of the instructions `codes` and `constants` of all. */
@@ -27,9 +49,11 @@ let engine = null;
 /** The network is there, from now on. */
 async function opened() {
   if (engine) return;
-  const names = ["about.json", "network.wasm", "programs.i32", "network.f32", "styles.f32"];
-  const [described, compiled, codes, constants, numbers] = await Promise.all(names.map(fetched));
-  const about = JSON.parse(new TextDecoder().decode(described));
+  const about = JSON.parse(new TextDecoder().decode(await fetched("about.json")));
+  const names = ["network.wasm", "programs.i32", "network.f32", "styles.f32"];
+  const [compiled, codes, constants, numbers] = await Promise.all(
+    names.map((name) => whole(name, about.files[name])),
+  );
   const module = await WebAssembly.compile(compiled);
   const found = programs(about, new Int32Array(codes), new Float32Array(constants));
   const rows = unpacked(new Float32Array(numbers), about.widths, about.sets);

@@ -2,15 +2,19 @@
 //
 //     mambamuse export step --c
 //     cc -O3 -march=native -I step -o play examples/c/play.c step/network.c -lm
-//     ./play step/constants.f32 content.f32 style.f32 out.f32
+//
+// For other computers than this one: -mavx2 -mfma in place of -march=native. Never -ffast-math.
 //
 // Sounds are raw float32, mono at 16 kHz, scaled so that their loudest peaks reach 0.9, the model's level. A style
-// is what `mambamuse style trumpet.wav` measures, as raw float32. Python makes both:
+// is its statistics as raw float32. mambamuse makes both:
 //
 //     python -c "from mambamuse.use.style import prepared; prepared('voice.wav').tofile('content.f32')"
+//     mambamuse style trumpet.wav -o trumpet.style
 //     python -c "from mambamuse import Style; Style.load('trumpet.style').statistics.tofile('style.f32')"
+//     ./play step/constants.f32 content.f32 style.f32 out.f32
 //
-// The content goes through block by block, as a plug-in gets it.
+// The content goes through block by block, as a plug-in gets it. What may change from block to block: the style,
+// by restyle(), and the alphas, but for those that are 0 in step.h.
 
 #include <math.h>
 #include <stdio.h>
@@ -22,6 +26,8 @@
 #define COUNT(array) (int)(sizeof(array) / sizeof((array)[0]))
 
 static const double WARM_UP = 0.5; // seconds of content that the style's statistics stand for at first
+
+static const long LONGEST = 1L << 30; // bytes: four hours and a half
 
 static float memory[MEMORY];
 static double sums[SUMS];
@@ -42,6 +48,9 @@ static FILE *opened(const char *name, const char *how) {
 static void load(const char *name, float *into, size_t count) {
   FILE *file = opened(name, "rb");
   if (fread(into, sizeof(float), count, file) < count || fgetc(file) != EOF) fail(name, "not of this network");
+  for (size_t i = 0; i < count; i++) {
+    if (!isfinite(into[i])) fail(name, "there are numbers in it that are none");
+  }
   fclose(file);
 }
 
@@ -49,8 +58,10 @@ static void load(const char *name, float *into, size_t count) {
 static float *sound_of(const char *name, long *count) {
   FILE *file = opened(name, "rb");
   fseek(file, 0, SEEK_END);
-  *count = ftell(file) / (long)sizeof(float);
+  const long bytes = ftell(file);
   rewind(file);
+  if (bytes < 0 || bytes > LONGEST || bytes % sizeof(float)) fail(name, "not raw float32; see the head of play.c");
+  *count = bytes / sizeof(float);
   float *sound = calloc(*count + DELAY + BLOCK, sizeof(float)); // silence behind it, until its end has come out
   if (!sound || fread(sound, sizeof(float), *count, file) < (size_t)*count) fail(name, "cannot be read");
   fclose(file);

@@ -1,7 +1,7 @@
 // The front end: choose, drop or record a content and one or two styles, set how much, hear and see.
 //
 // The page try/ and the notebook's playground show the same; what computes is the host's: a worker with
-// ONNX there, Python here. `front(element, host)` draws into `element`. The host has
+// WebAssembly there, Python here. `front(element, host)` draws into `element`. The host has
 //
 //   sounds     [{ name, load() }]: samples to choose from, mono at 16 kHz
 //   places     [{ name, alpha, fixed }]: the network's nine places, and where AdaIN can do nothing
@@ -157,6 +157,7 @@ class Choice extends Panel {
       this.say(sound.words ?? "");
       this.chosen();
     } catch (error) {
+      this.list.value = this.name ?? name;
       this.say(`${name}: ${error.message}`, true);
     }
   }
@@ -166,7 +167,7 @@ class Choice extends Panel {
     this.file.value = "";
     try {
       const sound = await decoded(file, this.host.longest);
-      if (sound.samples.some(Number.isNaN)) throw new Error("there are NaN samples in it");
+      if (!sound.samples.every(Number.isFinite)) throw new Error("there are NaN or infinite samples in it");
       if (!level(sound.samples)) throw new Error("silence, there is nothing to play with");
       if (sound.samples.length < SHORTEST * RATE) throw new Error(`shorter than ${SHORTEST} s, there is no timbre in it`);
       await this.choose(this.library.add(name, sound));
@@ -407,6 +408,7 @@ class Front {
     this.balance();
     this.waiting = this.live?.playing; // for its end
     if (this.waiting) {
+      if (this.started) this.output.say("comes when live ends");
       this.live.turn();
       return;
     }
@@ -429,6 +431,7 @@ class Front {
     this.output.say("...");
     try {
       const made = await this.host.transfer(request, (share) => (this.progress.value = share));
+      this.start.hidden = true;
       const seconds = (performance.now() - began) / 1_000;
       this.output.show(made);
       this.output.say(`${(made.length / RATE).toFixed(1)} s of sound, answered in ${seconds.toFixed(2)} s`);
@@ -436,6 +439,8 @@ class Front {
       this.balance();
     } catch (error) {
       this.output.say(error.message, true);
+      this.start.textContent = "try again";
+      this.start.hidden = false;
     }
     this.progress.hidden = true;
   }

@@ -13,11 +13,18 @@
 #define IMPORTED(name)
 #endif
 
-#ifdef __AVX512F__ // the sums of a product's tile fit into the registers
+#if defined __FAST_MATH__ || defined __ASSOCIATIVE_MATH__
+#error "not with -ffast-math: the sound would be wrong, since exp2_of rounds by adding a large number"
+#endif
+
+#if defined __AVX512F__ // the sums of a product's tile fit into the registers
 #define WIDE 16
 #define ROWS 8
-#else
+#elif defined __AVX__ || defined __wasm__
 #define WIDE 8
+#define ROWS 4
+#else
+#define WIDE 4
 #define ROWS 4
 #endif
 
