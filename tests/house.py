@@ -61,7 +61,7 @@ BRANCHES = {  # trunk notebook -> those that hang from it, in reading order
         "model/scan_numba",
         "model/scan_triton",
     ],
-    "04_mamba": ["model/mamba"],
+    "04_mamba": ["model/mamba", "model/short_conv"],
     "05_adain": ["model/adain", "model/envelope", "model/places"],
     "06_unet": [
         "model/blocks",

@@ -17,7 +17,7 @@ import torch
 from numba import njit
 
 from mambamuse.model import scan_kernel
-from mambamuse.model.scan_kernel import exp2, load, log1p, store
+from mambamuse.model.scan_kernel import exp2, fold, load, log1p, sigmoid, store, unfold
 from mambamuse.model.scan_numba import scan_op, selective_scan_numba
 from mambamuse.model.scan_reference import selective_scan_torch
 
@@ -265,6 +265,37 @@ def test_elementary_functions(ours, exact, low, high):
     y = np.empty_like(x)
     ours(x, y)
     assert np.abs(y / exact(x.astype(np.float64)) - 1).max() < 2e-7
+
+
+@njit
+def map_sigmoid(x, y):
+    for i in range(0, len(x), 16):
+        store(y, (i,), sigmoid(load(x, (i,))))
+
+
+def test_sigmoid():
+    "Close to the true one as long as that is a normal number, and neither 0 nor NaN beyond."
+    x = np.linspace(-87, 87, 1 << 20).astype(np.float32)
+    y = np.empty_like(x)
+    map_sigmoid(x, y)
+    exact = 1 / (1 + np.exp(-x.astype(np.float64)))
+    near = abs(x) < 10
+    assert np.abs(y / exact - 1)[near].max() < 1e-6 and np.abs(y / exact - 1).max() < 1e-5
+    x[:4] = -1e30, 1e30, -np.inf, np.nan
+    map_sigmoid(x[:16], y[:16])
+    assert 0 < y[0] < 2e-38 and y[1] == 1 and 0 < y[2] < 2e-38 and np.isnan(y[3])
+
+
+@njit
+def sums_of_four(x, y, z):
+    four = fold(fold(load(x, (0,)), load(x, (16,))), fold(load(x, (32,)), load(x, (48,))))
+    unfold(y, (0,), z, (0,), four)
+
+
+def test_four_sums_at_once():
+    y, z = np.zeros(3, np.float32), np.zeros(3, np.float32)
+    sums_of_four(np.arange(64, dtype=np.float32), y, z)
+    assert y.tolist() == [120, 376, 0] and z.tolist() == [632, 888, 0]  # 0 + ... + 15, and 256 more each time
 
 
 def test_exp2_at_its_ends():

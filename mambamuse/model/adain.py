@@ -39,7 +39,7 @@ def stage_statistics(x: torch.Tensor, weights: torch.Tensor, eps: float = EPS) -
         weights = weights.to(x.dtype) + PART
         mean = x.mean(-1, keepdim=True)
         away = x - mean
-        first, second = (torch.einsum("bct,bst->bcs", power, weights) for power in (away, away**2))
+        first, second = ((weights @ power.mT).mT for power in (away, away**2))
         share = weights.sum(-1)[:, None]  # (batch, 1, sets)
         off = first / share
         n = x.shape[-1]
@@ -52,7 +52,7 @@ def mixed(weights: torch.Tensor, of: Statistics) -> Statistics:
     `(batch, channels, time)` each.
     """
     mean, deviation = (s.to(weights.dtype) for s in of)
-    return mean @ weights, deviation @ weights
+    return (weights.mT @ mean.mT).mT, (weights.mT @ deviation.mT).mT  # time before channels in memory
 
 # %% ../../nbs/model/adain.ipynb #adain-adain
 def restyle(x: torch.Tensor, content: Statistics, style: Statistics) -> torch.Tensor:
@@ -60,7 +60,7 @@ def restyle(x: torch.Tensor, content: Statistics, style: Statistics) -> torch.Te
     `x`.
     """
     (mu_x, sigma_x), (mu_y, sigma_y) = content, style
-    return sigma_y * (x - mu_x) / sigma_x + mu_y
+    return sigma_y / sigma_x * (x - mu_x) + mu_y
 
 
 def adain(
@@ -94,6 +94,9 @@ def blend(
     stages: Sequence[torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """`alpha * adain(content, style) + (1 - alpha) * content`; all `(batch, channels, time)`. With `alpha` 0
-    nothing is computed. `stages` as in `adain`.
+    or 1 only one of the two is computed. `stages` as in `adain`.
     """
-    return alpha * adain(content, style, axis, stages) + (1 - alpha) * content if alpha else content
+    if alpha == 0:
+        return content
+    styled = adain(content, style, axis, stages)
+    return styled if alpha == 1 else alpha * styled + (1 - alpha) * content

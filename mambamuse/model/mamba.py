@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .scan import selective_scan
+from .scan import backend_for, selective_scan
 
 # %% ../../nbs/model/mamba.ipynb #mamba-initial-dt-bias
 def initial_dt_bias(d: int, low=1e-3, high=0.1, floor=1e-4):
@@ -38,6 +38,20 @@ def causal_conv(x, weight, bias, past=None):
     for i in range(1, k):
         y = torch.addcmul(y, x[:, i : time + i], taps[i])
     return y
+
+# %% ../../nbs/model/mamba.ipynb #mamba-short-conv
+def short_conv(x, weight, bias, past=None):
+    "SiLU of `causal_conv`, or a faster operator with the same result."
+    if (
+        past is None
+        and weight.shape[-1] == 4
+        and x.dtype == torch.float32
+        and backend_for(x, weight) == "numba"
+    ):
+        from mambamuse.model.short_conv import short_conv_numba
+
+        return short_conv_numba(x, weight, bias)
+    return F.silu(causal_conv(x, weight, bias, past))
 
 # %% ../../nbs/model/mamba.ipynb #mamba-mamba
 class Mamba(nn.Module):
@@ -88,7 +102,7 @@ class Mamba(nn.Module):
             past, h = state
             kept = past.shape[1]
             recent = torch.cat([past, x[:, -kept:]], 1)[:, -kept:]
-        x = F.silu(causal_conv(x, self.conv1d.weight, self.conv1d.bias, past))
+        x = short_conv(x, self.conv1d.weight, self.conv1d.bias, past)
         dt, B, C = F.linear(x, self.x_proj.weight).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta = F.linear(dt, self.dt_proj.weight)
         x, delta, B, C, z = (s.transpose(1, 2) for s in (x, delta, B, C, z))  # views, (batch, ..., time)

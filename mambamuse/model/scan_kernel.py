@@ -138,6 +138,45 @@ def total(typingctx, x):
     return types.float32(lanes), codegen
 
 
+@intrinsic
+def fold(typingctx, x, y):
+    """In each quarter of the lanes two sums of neighbours in `x`, then two in `y`. Folded twice, four `Lanes`
+    have become one, with four parts of each one's sum: parts of the first in lanes 0, 4, 8 and 12.
+    """
+
+    def codegen(context, builder, signature, args):
+        def every_other(first):
+            picks = [q + first + k for q in range(0, LANES, 4) for k in (0, 2, LANES, LANES + 2)]
+            return builder.shuffle_vector(*args, ir.Constant(bits_ir, picks))
+
+        return builder.fadd(every_other(0), every_other(1))
+
+    return lanes(lanes, lanes), codegen
+
+
+@intrinsic
+def unfold(typingctx, x, x_index, y, y_index, value):
+    "The sums of four `Lanes` folded into `value`: two from `x[x_index]` on, two from `y[y_index]` on."
+
+    def codegen(context, builder, signature, args):
+        def part(value, first, count):
+            picks = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(first, first + count)))
+            return builder.shuffle_vector(value, value, picks)
+
+        quarters = [part(args[4], q, 4) for q in range(0, LANES, 4)]
+        sums = builder.fadd(builder.fadd(*quarters[:2]), builder.fadd(*quarters[2:]))
+        for array_type, array, index_type, index, first in (
+            (x, *args[:1], x_index, args[1], 0),
+            (y, args[2], y_index, args[3], 2),
+        ):
+            two = part(sums, first, 2)
+            at = pointer_ir(context, builder, array_type, array, index_type, index)
+            builder.store(two, builder.bitcast(at, two.type.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(x, x_index, y, y_index, lanes), codegen
+
+
 def choose(comparison):
     "Emits `y if y comparison x else x`: `x` if either is NaN, so that a NaN in `x` survives."
     return lambda builder, x, y: builder.select(builder.fcmp_ordered(comparison, y, x), y, x)
@@ -172,6 +211,27 @@ def scaled(typingctx, p, k):
         )
 
     return lanes(lanes, lanes), one_instruction if AVX512 else by_bits
+
+
+@intrinsic
+def reciprocal(typingctx, x):
+    """`1 / x`, relative error below 2e-7, where neither is 0 or infinite: an estimate of AVX-512 and one step
+    of Newton's, else a division.
+    """
+
+    def estimated(context, builder, signature, args):
+        mask = ir.Constant(ir.IntType(16), -1)
+        kind = ir.FunctionType(lanes_ir, [lanes_ir, lanes_ir, mask.type])
+        estimate = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.rcp14.ps.512")
+        r = builder.call(estimate, [args[0], args[0], mask])
+        error = builder.fsub(one, builder.fmul(args[0], r, flags=["contract"]), flags=["contract"])
+        return builder.fadd(r, builder.fmul(r, error, flags=["contract"]), flags=["contract"])
+
+    def divided(context, builder, signature, args):
+        return builder.fdiv(one, args[0])
+
+    one = ir.Constant(lanes_ir, [1.0] * LANES)
+    return lanes(lanes), estimated if AVX512 else divided
 
 
 X86 = get_process_triple().startswith(("x86_64", "i386", "i686"))
@@ -323,8 +383,8 @@ def softplus(x):
 
 @njit
 def sigmoid(x):
-    "`1 / (1 + exp(-x))`; where the exponential overflows, the quotient is 0, as it should be."
-    return 1.0 / (exp2(x * -LOG2E) + 1.0)
+    "`1 / (1 + exp(-x))`, and 2**-126 where that is less."
+    return reciprocal(exp2(at_most(x * -LOG2E, splat(126.0))) + 1.0)
 
 # %% ../../nbs/model/scan_kernel.ipynb #scan-numba-kept
 def kept(function: Callable, parallel: bool) -> Any:
@@ -369,6 +429,14 @@ def compile_now(kernel, signature):
         )
 
 # %% ../../nbs/model/scan_kernel.ipynb #scan-numba-forward
+@njit
+def rows(count):
+    "`(count, 16)` numbers, not yet set, each row in one line of the cache."
+    room = np.empty((count + 1) * LANES, np.float32)
+    first = -room.ctypes.data // 4 % LANES
+    return room[first : first + count * LANES].reshape(count, LANES)
+
+
 @njit
 def step_size(delta, bias, at, c, soft):
     "`dt` of channels `c` to `c+15` at `at = (batch, time)`."
@@ -428,7 +496,7 @@ def forward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, state, st
     for task in prange(batch * groups):
         b, group = task // groups, task % groups
         before = flush_tiny()
-        work = np.empty((3, CHUNK, LANES), np.float32)
+        work = rows(3 * CHUNK).reshape(3, CHUNK, LANES)
         for start in range(0, time, CHUNK):
             stop = min(start + CHUNK, time)
             for block in range(blocks * group // groups, blocks * (group + 1) // groups):
@@ -445,46 +513,68 @@ def forward_kernel(u, delta, A, B, C, D, z, bias, soft, gated, groups, state, st
         unflush(before)
 
 # %% ../../nbs/model/scan_kernel.ipynb #scan-numba-replay
-# What the backward pass keeps for each sample of the chunk it is in. Of the block: dt, dt*u, y before D and
-# gate, and the
-# gradients of y, of dt*u, and of dt divided by ln(2), as far as A is concerned. Of one state: its decay, and
-# the state
-# *before* the sample, hence one row more than samples; 65 rows also keep the eight parts apart in the cache.
-DT, DX, Y, GY, GDX, GDT, DECAY, H = range(8)
+# What the backward pass keeps for each sample of the chunk it is in: dt, dt*u, y before D and gate, and the
+# gradients of y, of dt*u, and of dt divided by ln(2), as far as A is concerned. One row more than samples
+# keeps the parts apart in the cache.
+DT, DX, Y, GY, GDX, GDT = range(6)
 
 
 @njit
-def replay(start, stop, b, block, j, A, B, C, starts, work):
-    "State `j` of one chunk once more: fills `DECAY` and `H`, and adds to `Y`."
-    rate = load(A, (block, j, 0))
-    now = load(starts, (b, start // CHUNK, block, j, 0))
-    store(work, (H, 0, 0), now)
+def replay(start, stop, b, block, j, A, B, C, starts, work, decays, states, ahead):
+    """States `j` and `j + 1` over one chunk once more: fills `decays` and `states`, which begin before the
+    first sample, and adds to `Y`. Meanwhile memory fetches a part of the next chunk or block: `ahead` names
+    its array, first sample and first channel.
+    """
+    rate0, rate1 = load(A, (block, j, 0)), load(A, (block, j + 1, 0))
+    h0, h1 = (
+        load(starts, (b, start // CHUNK, block, j, 0)),
+        load(starts, (b, start // CHUNK, block, j + 1, 0)),
+    )
+    store(states, (0, 0, 0), h0)
+    store(states, (1, 0, 0), h1)
     for i in range(stop - start):
-        decay = exp2(load(work, (DT, i, 0)) * rate)
-        now = decay * now + load(work, (DX, i, 0)) * spread(B, (b, start + i, j))
-        store(work, (DECAY, i, 0), decay)
-        store(work, (H, i + 1, 0), now)
-        store(work, (Y, i, 0), load(work, (Y, i, 0)) + now * spread(C, (b, start + i, j)))
+        prefetch(ahead[0], (b, ahead[1] + i, ahead[2]))
+        dt = load(work, (DT, i, 0))
+        dx = load(work, (DX, i, 0))
+        decay0, decay1 = exp2(dt * rate0), exp2(dt * rate1)
+        h0 = decay0 * h0 + dx * spread(B, (b, start + i, j))
+        h1 = decay1 * h1 + dx * spread(B, (b, start + i, j + 1))
+        store(decays, (0, i, 0), decay0)
+        store(decays, (1, i, 0), decay1)
+        store(states, (0, i + 1, 0), h0)
+        store(states, (1, i + 1, 0), h1)
+        y = load(work, (Y, i, 0)) + h0 * spread(C, (b, start + i, j))
+        store(work, (Y, i, 0), y + h1 * spread(C, (b, start + i, j + 1)))
 
 
 @njit
-def walk_back(start, stop, b, block, j, A, B, C, work, gstate, gA, sums):
-    "Gradients of state `j` over one chunk, last sample first."
-    rate = load(A, (block, j, 0))
-    g = load(gstate, (b, block, j, 0))
-    grate = load(gA, (b, block, j, 0))
+def walk_back(start, stop, b, block, j, A, B, C, work, decays, states, gstate, gA, sums):
+    "Gradients of states `j` and `j + 1` over one chunk, last sample first."
+    rate0, rate1 = load(A, (block, j, 0)), load(A, (block, j + 1, 0))
+    g0, g1 = load(gstate, (b, block, j, 0)), load(gstate, (b, block, j + 1, 0))
+    grate0, grate1 = load(gA, (b, block, j, 0)), load(gA, (b, block, j + 1, 0))
+    h0, h1 = load(states, (0, stop - start, 0)), load(states, (1, stop - start, 0))
     for i in range(stop - start - 1, -1, -1):
         gy = load(work, (GY, i, 0))
-        g = g + gy * spread(C, (b, start + i, j))
-        store(sums, (0, j, i, 0), load(sums, (0, j, i, 0)) + g * load(work, (DX, i, 0)))  # for B
-        store(sums, (1, j, i, 0), load(sums, (1, j, i, 0)) + gy * load(work, (H, i + 1, 0)))  # for C
-        store(work, (GDX, i, 0), load(work, (GDX, i, 0)) + g * spread(B, (b, start + i, j)))
-        g = g * load(work, (DECAY, i, 0))  # gradient of the state before
-        gexp = g * load(work, (H, i, 0))  # gradient of dt*A
-        grate = grate + gexp * load(work, (DT, i, 0))
-        store(work, (GDT, i, 0), load(work, (GDT, i, 0)) + gexp * rate)
-    store(gstate, (b, block, j, 0), g)
-    store(gA, (b, block, j, 0), grate)
+        dx = load(work, (DX, i, 0))
+        dt = load(work, (DT, i, 0))
+        g0 = g0 + gy * spread(C, (b, start + i, j))
+        g1 = g1 + gy * spread(C, (b, start + i, j + 1))
+        four = fold(fold(g0 * dx, g1 * dx), fold(gy * h0, gy * h1))  # of B and C
+        store(sums, (j // 2, i, 0), load(sums, (j // 2, i, 0)) + four)
+        gdx = load(work, (GDX, i, 0)) + g0 * spread(B, (b, start + i, j))
+        store(work, (GDX, i, 0), gdx + g1 * spread(B, (b, start + i, j + 1)))
+        g0 = g0 * load(decays, (0, i, 0))  # gradient of the state before
+        g1 = g1 * load(decays, (1, i, 0))
+        h0, h1 = load(states, (0, i, 0)), load(states, (1, i, 0))
+        gexp0, gexp1 = g0 * h0, g1 * h1  # gradient of dt*A
+        grate0 = grate0 + gexp0 * dt
+        grate1 = grate1 + gexp1 * dt
+        store(work, (GDT, i, 0), load(work, (GDT, i, 0)) + gexp0 * rate0 + gexp1 * rate1)
+    store(gstate, (b, block, j, 0), g0)
+    store(gstate, (b, block, j + 1, 0), g1)
+    store(gA, (b, block, j, 0), grate0)
+    store(gA, (b, block, j + 1, 0), grate1)
 
 # %% ../../nbs/model/scan_kernel.ipynb #scan-numba-enter-leave
 @njit
@@ -562,22 +652,26 @@ def backward_kernel(
     """
     batch, time = u.shape[:2]
     blocks, n = A.shape[:2]
+    touched = (u, delta, gout, z, gu, gdelta, gz)
     for task in prange(batch * groups):
         b, group = task // groups, task % groups
         before = flush_tiny()
-        work = np.empty((8, CHUNK + 1, LANES), np.float32)
-        sums = np.empty(
-            (2, n, CHUNK, LANES), np.float32
-        )  # gradients of B and C, not yet summed over the lanes
+        first, last = blocks * group // groups, blocks * (group + 1) // groups - 1
+        work = rows(6 * (CHUNK + 1)).reshape(6, CHUNK + 1, LANES)
+        decays, states = rows(2 * (CHUNK + 1)), rows(2 * (CHUNK + 1))
+        decays, states = decays.reshape(2, CHUNK + 1, LANES), states.reshape(2, CHUNK + 1, LANES)
+        sums = rows(n // 2 * CHUNK).reshape(n // 2, CHUNK, LANES)  # of B and C, folded
         for start in range((time - 1) // CHUNK * CHUNK, -1, -CHUNK):
             stop = min(start + CHUNK, time)
             sums[:] = 0
-            for block in range(blocks * group // groups, blocks * (group + 1) // groups):
+            for block in range(first, last + 1):
                 c = block * LANES
+                ahead = (start, c + LANES) if block < last else (start - CHUNK, first * LANES)
                 enter_chunk(start, stop, b, c, u, delta, z, bias, soft, gated, gout, work)
-                for j in range(n):
-                    replay(start, stop, b, block, j, A, B, C, starts, work)
-                    walk_back(start, stop, b, block, j, A, B, C, work, gstate, gA, sums)
+                for j in range(0, n, 2):
+                    wanted = touched[min(j // 2, 6)]
+                    replay(start, stop, b, block, j, A, B, C, starts, work, decays, states, (wanted, *ahead))
+                    walk_back(start, stop, b, block, j, A, B, C, work, decays, states, gstate, gA, sums)
                 leave_chunk(
                     start,
                     stop,
@@ -599,7 +693,7 @@ def backward_kernel(
                     gbias,
                 )
             for i in range(stop - start):
-                for j in range(n):
-                    gB[group, b, start + i, j] = total(load(sums, (0, j, i, 0)))
-                    gC[group, b, start + i, j] = total(load(sums, (1, j, i, 0)))
+                for j in range(0, n, 2):
+                    at = group, b, start + i, j
+                    unfold(gB, at, gC, at, load(sums, (j // 2, i, 0)))
         unflush(before)

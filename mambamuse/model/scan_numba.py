@@ -186,7 +186,7 @@ def scan_backward_op(
     groups = group_count(batch, blocks)
     gu, gdelta, gz = (u.new_empty(arrays[i].shape) for i in (0, 1, 6))
     gA, (gD, gbias) = torch.zeros_like(gstate), u.new_zeros(2, batch, blocks * LANES)
-    gB, gC = u.new_zeros(2, groups, batch, time, n)
+    gB, gC = (u.new_empty(groups, batch, time, n) for _ in "BC")
     if u.numel():
         parallel_run(
             backward_kernel,
@@ -206,15 +206,15 @@ def scan_backward_op(
             gz,
             gbias,
         )
-    gB, gC = gB.sum(0).transpose(1, 2), gC.sum(0).transpose(1, 2)
+    gB, gC = (g[0] if groups == 1 else g.sum(0) for g in (gB, gC))
     gD, gbias = gD.sum(0)[:d].clone(), gbias.sum(0)[:d].clone()
     gz = gz if z is None else channels_first(gz, d)
     return (
         channels_first(gu, d),
         channels_first(gdelta, d),
         from_blocks(gA.sum(0), d),
-        gB,
-        gC,
+        gB.transpose(1, 2),
+        gC.transpose(1, 2),
         gD,
         gz,
         gbias,
@@ -262,6 +262,14 @@ def backward(ctx, gout, glast, gstarts):
 
 scan_op.register_autograd(backward, setup_context=remember)
 
+# %% ../../nbs/model/scan_numba.ipynb #scan-numba-even-states
+def even_states(u, delta, A, B, C, D, z, delta_bias, initial_state):
+    "The same scan with one state more, which stays 0, if their number is odd: the kernels go back by two."
+    if A.shape[1] % 2:
+        A, B, C = F.pad(A, (0, 1)), F.pad(B, (0, 0, 0, 1)), F.pad(C, (0, 0, 0, 1))
+        initial_state = None if initial_state is None else F.pad(initial_state, (0, 1))
+    return u, delta, A, B, C, D, z, delta_bias, initial_state
+
 # %% ../../nbs/model/scan_numba.ipynb #scan-numba-public
 TYPES = {torch.float32, torch.bfloat16, torch.float16}
 
@@ -294,5 +302,6 @@ def selective_scan_numba(
         if x is not None and (x.dtype not in TYPES or x.device.type != "cpu"):
             raise ValueError(f"expected float32, bfloat16 or float16 on the CPU, got {x.dtype} on {x.device}")
     singles = (None if x is None else x.float() for x in tensors)
-    out, last, _ = torch.ops.mambamuse.scan_numba(*singles, delta_softplus)
+    out, last, _ = torch.ops.mambamuse.scan_numba(*even_states(*singles), delta_softplus)
+    last = last[..., : A.shape[1]]
     return (out.to(u.dtype), last) if return_last_state else out.to(u.dtype)
