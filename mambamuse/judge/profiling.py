@@ -238,6 +238,7 @@ KINDS = {
     "mm": "matrix product",
     "addmm": "matrix product",
     "convolution": "convolution",
+    "short_conv": "convolution",
     "scan_numba": "scan",
     "scan_triton": "scan",
 }
@@ -262,6 +263,8 @@ class Ledger(TorchDispatchMode):
             return out
         if name.startswith("scan_"):
             macs = 3 * args[0].numel() * args[2].shape[1]
+        elif name == "short_conv":
+            macs = args[0].numel() * args[1].shape[-1]
         else:
             macs = (
                 flop_registry[op.overloadpacket](*args, **(kwargs or {}), out_val=out) // 2
