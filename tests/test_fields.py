@@ -37,7 +37,7 @@ FROM_NOTES = dict(
 )
 FROM_RECORDINGS = dict(short="pad", silence=-3.0)
 DRAWN = dict(coloured=1.0, quietest=0.0)
-SOUNDFONTS = dict(held=1.0, generated=0.0)
+SOUNDFONTS = dict(held=1.0, generated=0.0, shifted=1.0)
 
 
 def prepared(tmp_path, name, source, path, config):
@@ -88,7 +88,7 @@ def test_data_from_soundfonts(tmp_path, name):
     font = Path("/usr/share/sounds/sf2/TimGM6mb.sf2")
     if not font.exists():
         pytest.skip("there is no soundfont here (Debian: timgm6mb-soundfont)")
-    config = DataConfig(train=2, valid=1, test=1, clip=4_112)
+    config = DataConfig(train=2, valid=1, test=1, clip=4_112, generated=0.5 if name == "shifted" else 1.0)
     source = "phrases" if name == "held" else "instruments"
     one = prepared(tmp_path, "a", source, font, config)
     assert one != prepared(tmp_path, "b", source, font, replace(config, **{name: SOUNDFONTS[name]}))
@@ -97,6 +97,8 @@ def test_data_from_soundfonts(tmp_path, name):
 def test_players_of_soundfonts_need_soundfonts(tmp_path):
     with pytest.raises(InputError, match=r"data.generated is 0.5"):
         prepare([], tmp_path / "a", DataConfig(train=1, valid=1, test=1, generated=0.5), "instruments")
+    with pytest.raises(InputError, match=r"data.shifted is 0.5: all players are drawn"):
+        prepare([], tmp_path / "a", DataConfig(train=1, valid=1, test=1, shifted=0.5), "instruments")
 
 
 # Model

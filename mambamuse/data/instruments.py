@@ -371,6 +371,8 @@ class Instruments(Rendered):
                 f"data.generated is {config.generated}: the other players are soundfonts, so name some with"
                 " --path"
             )
+        if config.shifted and config.generated == 1:
+            raise InputError(f"data.shifted is {config.shifted}: all players are drawn, data.generated is 1")
 
     def index(self, split: str) -> Iterator[tuple]:
         "The names and numbers of a split's triplets."
