@@ -743,8 +743,8 @@ def export_step(
 STAGE_BLOCK = 512  # samples
 
 
-def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
-    """The generator `model`, on the clip axis, as six graphs for blocks of `block` samples.
+def stage_models(model) -> list[onnx.ModelProto]:
+    """The generator `model`, on the clip axis, as six graphs for blocks of `STAGE_BLOCK` samples.
 
     Encoder: `x (block, 1)` to `y0` to `y4`, the features at `ENCODED`, and `y5`, the weights of the stages if
     the model has several sets. Levels 1 to 4 of the decoder: `x` and, where there is one, `skip` to `y0`.
@@ -760,19 +760,19 @@ def stage_models(model, block: int = STAGE_BLOCK) -> list[onnx.ModelProto]:
     rates = dict(zip(PLACES, STRIDES))
 
     def stage(inputs: dict, draw) -> onnx.ModelProto:
-        g = Graph(block)
+        g = Graph(STAGE_BLOCK)
         g.input("position", INT)
         g.input("length", INT)
         signals = []
         for name, (size, rate) in inputs.items():
-            steps = block // rate
+            steps = STAGE_BLOCK // rate
             x = g.reshape(g.input(name, FLOAT, steps, size), 1, steps, size)
             signals.append(Signal(x, 1, size, rate))
         ys = draw(g, *signals)
         outputs = {f"y{n}": (y.name, FLOAT, [length(g, y), y.channels]) for n, y in enumerate(ys)}
         about = dict(
             format=STAGE_FORMAT,
-            block=block,
+            block=STAGE_BLOCK,
             rates=json.dumps([y.rate for y in ys]),
             delays=json.dumps([y.delay for y in ys]),
         )
